@@ -1,0 +1,123 @@
+"""Profiles: which endpoint, whose key, what it can do. Shipped presets under the user's own TOML."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tunedesk.errors import UsageError
+from tunedesk.paths import Paths
+
+LOCAL = "local"
+"""Name of the profile that stands for the engine on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One endpoint as the user names it."""
+
+    name: str
+    base_url: str
+    """Empty for the local engine until it is running."""
+    key_variable: str = "TUNEDESK_API_KEY"
+    """The environment variable that holds this profile's key, and no other's."""
+    key_file: Path | None = None
+    """A 0600 file with the key, asked before the environment."""
+    label: str = ""
+    default_model: str = ""
+    uploads_above: int = 512 * 1024 * 1024
+    """Bytes above which a file goes up in parts by the Uploads API."""
+    takes_metadata: bool = True
+    """Whether job metadata is kept, so that a launch can be found again by its id."""
+    hyperparameters_in_method: bool = True
+    """False where they stand at the top level of the request (Nebius)."""
+    utf8_bom: bool = False
+    """Whether training files must begin with a byte-order mark (Azure)."""
+    tunable: tuple[str, ...] = ()
+    """Models known to be tunable there; empty when unknown."""
+    closes: str = ""
+    """YYYY-MM-DD from which no new job can be created, where known."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is the engine on this machine."""
+        return self.name == LOCAL
+
+
+def profiles(paths: Paths) -> dict[str, Profile]:
+    """Return all profiles by name: the shipped presets, then `profiles.toml` in the config folder over them.
+
+    Raises UsageError when the user's file cannot be read or has a wrong key.
+    """
+    merged: dict[str, dict[str, Any]] = tomllib.loads(
+        resources.files("tunedesk.providers").joinpath("presets.toml").read_text(encoding="utf-8")
+    )
+    own = paths.config / "profiles.toml"
+    if own.exists():
+        try:
+            for name, values in tomllib.loads(own.read_text(encoding="utf-8")).items():
+                merged[name] = {**merged.get(name, {}), **values}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as error:
+            raise UsageError(
+                f"{own}: {error}", "correct the file; each profile is a [table] with base_url"
+            ) from error
+    return {name: _profile(name, values, own) for name, values in merged.items()}
+
+
+def _profile(name: str, values: dict[str, Any], source: Path) -> Profile:
+    fields = dict(values)
+    if "key_file" in fields:
+        fields["key_file"] = Path(fields["key_file"]).expanduser()
+    if "tunable" in fields:
+        fields["tunable"] = tuple(fields["tunable"])
+    try:
+        return Profile(name=name, **fields)
+    except TypeError as error:
+        raise UsageError(
+            f"profile {name!r} in {source}: {error}", "see the README for the keys of a profile"
+        ) from error
+
+
+def find_profile(paths: Paths, wanted: str | None) -> Profile:
+    """Return the profile named `wanted`, or one made for a bare base URL; the local engine when None.
+
+    Raises UsageError for an unknown name.
+    """
+    known = profiles(paths)
+    name = wanted or LOCAL
+    if name in known:
+        return known[name]
+    parts = urlsplit(name)
+    if parts.scheme in ("http", "https") and parts.netloc:
+        return Profile(name=parts.netloc, base_url=name.rstrip("/"), label=name)
+    raise UsageError(
+        f"no provider named {name!r}", f"use one of {', '.join(known)}, or a base URL such as https://host/v1"
+    )
+
+
+def find_key(profile: Profile) -> str | None:
+    """Return the key of `profile` from its key file or its own variable, or None when there is none.
+
+    Raises UsageError when the key file is readable by others or the key holds characters that no key has.
+    """
+    key = os.environ.get(profile.key_variable, "")
+    if profile.key_file is not None and profile.key_file.exists():
+        if profile.key_file.stat().st_mode & 0o077:
+            raise UsageError(
+                f"the key file {profile.key_file} can be read by others", f"chmod 600 {profile.key_file}"
+            )
+        key = profile.key_file.read_text(encoding="utf-8")
+    key = key.strip()
+    if not key:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(
+            f"the key for {profile.name} (ends in {key[-4:]!r}) has a character that no key has",
+            "copy it again",
+        )
+    return key

@@ -1,0 +1,1 @@
+"""Conversations, datasets, checks, counts and splits: no network, no terminal, files only when given one."""

@@ -1,0 +1,111 @@
+"""Loss curves: points from metrics events, checkpoints or a result file; smoothing, thinning, speed and time left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+
+from tunedesk.core.fine_tuning import Checkpoint, JobEvent, MetricPoint
+
+_NAMES = tuple(f.name for f in fields(MetricPoint) if f.name not in ("step", "total_steps", "at"))
+_ALIASES = {
+    "train_accuracy": "train_mean_token_accuracy",
+    "validation_mean_token_accuracy": "valid_mean_token_accuracy",
+}
+"""Other spellings in result files: OpenAI's older header and Azure's (facts: providers 1.5)."""
+
+
+def point_from_event(event: JobEvent) -> MetricPoint | None:
+    """Return the point that a metrics event tells, or None for any other event."""
+    step = _number(event.data.get("step"))
+    if event.type != "metrics" or step is None:
+        return None
+    return _point(int(step), event.data, event.created_at)
+
+
+def point_from_checkpoint(checkpoint: Checkpoint) -> MetricPoint:
+    """Return the point that a checkpoint's metrics tell (for providers without metrics events)."""
+    return _point(checkpoint.step, checkpoint.metrics, 0)
+
+
+def points_from_result_file(text: str) -> list[MetricPoint]:
+    """Read a result file by header name, OpenAI's or Azure's; rows without a step are left out."""
+    points = []
+    for row in csv.DictReader(io.StringIO(text)):
+        step = _number(row.get("step"))
+        if step is not None:
+            points.append(
+                _point(int(step), {_ALIASES.get(key, key): value for key, value in row.items() if key}, 0)
+            )
+    return points
+
+
+def _point(step: int, data: dict[str, object] | dict[str, float] | dict[str, str], at: int) -> MetricPoint:
+    total = _number(data.get("total_steps"))
+    values = {name: _number(data.get(name)) for name in _NAMES}
+    return MetricPoint(step=step, total_steps=int(total) if total is not None else None, at=at, **values)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def merge(points: Iterable[MetricPoint]) -> list[MetricPoint]:
+    """Return the points by step, one a step, a later value filling what an earlier one left open."""
+    merged: dict[int, MetricPoint] = {}
+    for point in points:
+        known = merged.get(point.step)
+        if known is None:
+            merged[point.step] = point
+        else:
+            told = {f.name: getattr(point, f.name) for f in fields(MetricPoint)}
+            merged[point.step] = replace(
+                known, **{name: value for name, value in told.items() if value is not None}
+            )
+    return [merged[step] for step in sorted(merged)]
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Return the exponential moving average of `values`, bias-corrected; `weight` in [0, 1), 0 changes nothing."""
+    out: list[float] = []
+    average = 0.0
+    for count, value in enumerate(values, 1):
+        average = weight * average + (1 - weight) * value
+        out.append(average / (1 - weight**count))
+    return out
+
+
+def thin(points: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:
+    """Return at most about 2 × `width` points with the same shape: the lowest and highest of each of `width` spans."""
+    if len(points) <= 2 * width:
+        return list(points)
+    out: list[tuple[float, float]] = []
+    for span in range(width):
+        bucket = points[span * len(points) // width : (span + 1) * len(points) // width]
+        low, high = min(bucket, key=_y), max(bucket, key=_y)
+        out.extend(sorted({low, high}))
+    return out
+
+
+def _y(point: tuple[float, float]) -> float:
+    return point[1]
+
+
+def steps_per_second(points: Sequence[MetricPoint], window: int = 30) -> float | None:
+    """Return the recent speed from the times of the last `window` points, or None while it cannot be told.
+
+    Event times have whole seconds, so two points with different times are needed.
+    """
+    timed = [point for point in points if point.at][-window:]
+    if len(timed) < 2 or timed[-1].at <= timed[0].at:
+        return None
+    return (timed[-1].step - timed[0].step) / (timed[-1].at - timed[0].at)

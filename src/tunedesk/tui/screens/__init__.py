@@ -1,0 +1,1 @@
+"""Whole views, one module each."""
