@@ -1,0 +1,57 @@
+"""Costs before a job: never guessed, dated, with their range."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tunedesk.core.pricing import default_epochs, epochs_for, estimate, load_prices, price_for
+from tunedesk.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("conversations", "epochs"),
+    [(5, 20), (1, 25), (10, 10), (33, 3), (34, 3), (300, 3), (10_000, 2), (40_000, 1)],
+)
+def test_auto_epochs_follow_the_published_rule(conversations: int, epochs: int) -> None:
+    assert default_epochs(conversations) == epochs
+
+
+def test_every_price_names_its_source_and_date() -> None:
+    for price in load_prices().values():
+        assert price.source.startswith("https://")
+        assert date.fromisoformat(price.as_of)
+        assert date.fromisoformat(price.shutdown)
+
+
+def test_a_fine_tuned_model_costs_what_its_base_costs() -> None:
+    prices = load_prices()
+    assert price_for("ft:gpt-4.1-mini-2025-04-14:acme::x", prices) == prices["gpt-4.1-mini"]
+
+
+def test_cost_has_a_range_when_epochs_are_auto() -> None:
+    found = estimate(1_000_000, 300, "gpt-4o-mini", load_prices())
+    assert (found.low, found.usd, found.high) == (6.0, 9.0, 12.0)
+    assert found.billed_tokens == 3_000_000
+
+
+def test_asked_epochs_have_no_range() -> None:
+    found = estimate(1_000_000, 300, "gpt-4o-mini", load_prices(), n_epochs=2)
+    assert (found.low, found.usd, found.high) == (6.0, 6.0, 6.0)
+    assert epochs_for(300, 2).rule == "as asked"
+
+
+def test_an_unknown_price_stays_unknown_and_this_machine_is_free() -> None:
+    assert estimate(1_000, 10, "mystery-1", load_prices()).usd is None
+    assert estimate(1_000, 10, "SmolLM2-135M-Instruct", load_prices(), local=True).usd == 0
+
+
+def test_the_users_prices_go_over_the_shipped_ones(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text('[[model]]\nprefix = "gpt-4o"\ntraining = 1.5\nas_of = "2026-11-01"\n')
+    assert load_prices(own)["gpt-4o"].training == 1.5
+    own.write_text("[[model]]\ntraining = 1.5\n")
+    with pytest.raises(UsageError, match=r"prices\.toml"):
+        load_prices(own)
