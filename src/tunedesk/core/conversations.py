@@ -6,12 +6,23 @@ The row, a plain dictionary, is the truth: datasets keep it whole, checks.py jud
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 Row = dict[str, Any]
 """One decoded JSON object of a dataset, in OpenAI's shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row, and where it stood in the file it was read from."""
+
+    line: int
+    """Physical line of the source (1-based), the first one when the row spans several; a file's place in a folder."""
+    row: Row
+
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 ROW_KEYS = ("messages", "tools", "parallel_tool_calls", "functions")

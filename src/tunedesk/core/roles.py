@@ -1,0 +1,197 @@
+"""Who speaks: roles from the names met in the wild, turns of one side merged, tails after the last answer dropped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_NAMES = {
+    "user": """user usr u human customer client caller visitor guest enduser requester contact buyer patient member
+        consumer question asker prompter inbound incoming subscriber passenger student seeker lead cliente kunde kundin
+        clientin utilisateur usuario usuário utente klant kund клиент пользователь 客户 用户 顧客 お客様 고객""",
+    "assistant": """assistant asst agent gpt bot chatbot chatgpt model ai wizard operator rep representative csr support
+        staff advisor adviser helpdesk teller employee associate seller merchant expert answer outbound outgoing bard
+        claude bing gemini llm customerservice customersupport supportagent virtualassistant specialist technician
+        admin teammate
+        agente asistente assistente berater mitarbeiter conseiller medewerker агент оператор ассистент 客服 助手
+        担当者 オペレーター 상담원""",
+    "system": "system sys systemprompt context",
+    "developer": "developer",
+    "tool": "tool observation function functionresponse toolresponse ipython toolresult",
+    "call": "functioncall toolcall",
+    "aside": """note internal internalnote privatenote action kb knowledgebase userguide event botevent log
+        systemevent systemmessage notification supervisor narrator meta""",
+}
+_ROLES = {name: role for role, names in _NAMES.items() for name in names.split()}
+_ONE_LETTER = {"s": "assistant", "a": "assistant", "c": "user", "q": "user"}
+"""Met in call transcripts and benchmark sets; only trusted where the other side is one letter, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Something one side said, before roles are known."""
+
+    speaker: str
+    text: str
+    line: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Keys a message keeps as they are: name, weight, tool_calls, tool_call_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Messages made of turns, with what was changed on the way."""
+
+    messages: list[dict[str, Any]]
+    merged: int
+    """Turns that were joined to the one before them."""
+    tail: int
+    """Messages after the last answer, which were dropped."""
+    asides: list[str]
+    """What was done or noted, not said between the two sides (actions, internal notes), in order."""
+
+
+class NotADialogue(ValueError):
+    """The turns cannot become a conversation; the text says why."""
+
+
+def role_of(name: str) -> str | None:
+    """Return user, assistant, system, developer, tool, call or aside for a speaker's name; None when unknown."""
+    lowered = name.strip().lower()
+    words = [word for word in re.split(r"[\W\d_]+", lowered) if word]
+    whole = "".join(words)
+    if whole in _ROLES:
+        return _ROLES[whole]
+    if lowered in ("true", "false"):
+        return None
+    for word in (*words[:1], *words[-1:]):
+        if len(word) > 1 and word in _ROLES and len(words) > 1:
+            return _ROLES[word]
+    return None
+
+
+def roles_of(speakers: Sequence[str], known: dict[str, str] | None = None) -> dict[str, str | None]:
+    """Return the role of each distinct speaker of one conversation.
+
+    `known` (lower-cased name → role) wins. Where one side is known and one single other name is not, it is the
+    other side. A "system" that answers users, in a conversation that has no assistant, is the assistant.
+    """
+    names = list(dict.fromkeys(speakers))
+    roles = {name: (known or {}).get(name.strip().lower()) or role_of(name) for name in names}
+    letters = [name for name in names if len(name.strip()) == 1]
+    if len(letters) == len(names):
+        roles = {name: roles[name] or _ONE_LETTER.get(name.strip().lower()) for name in names}
+    found = set(roles.values())
+    systems = [name for name in names if roles[name] == "system"]
+    if "assistant" not in found and "user" in found and any(name in systems for name in speakers[1:]):
+        roles.update(dict.fromkeys(systems, "assistant"))
+        found = set(roles.values())
+    unknown = [name for name in names if roles[name] is None]
+    if len(unknown) == 1 and len(found & {"user", "assistant"}) == 1:
+        roles[unknown[0]] = "user" if "assistant" in found else "assistant"
+    return roles
+
+
+def merge(turns: Sequence[Turn], known: dict[str, str] | None = None) -> Merged:
+    """Return the messages of `turns`; raises NotADialogue when a speaker is unknown or a side is missing."""
+    roles = roles_of([turn.speaker for turn in turns], known)
+    messages: list[dict[str, Any]] = []
+    merged = 0
+    asides: list[str] = []
+    calls = _Calls()
+    for turn in turns:
+        role = roles[turn.speaker]
+        if role is None:
+            raise NotADialogue(f"speaker {turn.speaker[:40]!r} is neither customer nor agent")
+        if role == "aside":
+            asides.append(turn.text)
+            continue
+        if not turn.text.strip() and not turn.extra:
+            continue
+        message = _message(turn, role, calls)
+        if messages and _joins(messages[-1], message):
+            _join(messages[-1], message)
+            merged += 1
+        else:
+            messages.append(message)
+    return _complete(messages, merged, asides)
+
+
+def _complete(messages: list[dict[str, Any]], merged: int, asides: list[str]) -> Merged:
+    if not messages:
+        raise NotADialogue("nothing is said in it")
+    last = max((place for place, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+    if last < 0:
+        raise NotADialogue("the agent says nothing in it")
+    if not any(m["role"] == "user" for m in messages[:last]):
+        raise NotADialogue("the customer says nothing before the last answer")
+    return Merged(messages[: last + 1], merged, len(messages) - last - 1, asides)
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The tool calls of one conversation, so that each answer names the call it belongs to."""
+
+    made: int = 0
+    open: list[str] = field(default_factory=list)
+
+
+def _message(turn: Turn, role: str, calls: _Calls) -> dict[str, Any]:
+    if role == "call":
+        return {"role": "assistant", "tool_calls": _tool_calls(turn.text, calls)}
+    if role == "tool":
+        if "tool_call_id" not in turn.extra and not calls.open:
+            raise NotADialogue("a tool answers in it that was not called")
+        answered = turn.extra.get("tool_call_id") or calls.open.pop(0)
+        return {"role": "tool", "tool_call_id": answered, "content": turn.text}
+    return {"role": role, "content": turn.text.strip(), **turn.extra}
+
+
+def _tool_calls(text: str, calls: _Calls) -> list[dict[str, Any]]:
+    """Read ShareGPT's function_call text, one object of name and arguments or a list; ids count up in the dialogue."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotADialogue("a function call in it is not JSON") from None
+    made = []
+    calls.open.clear()
+    for call in value if isinstance(value, list) else [value]:
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            raise NotADialogue("a function call in it has no name")
+        arguments = call.get("arguments", call.get("parameters", {}))
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        calls.made += 1
+        name = f"call_{calls.made}"
+        made.append(
+            {"id": name, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
+        )
+        calls.open.append(name)
+    return made
+
+
+def _joins(before: dict[str, Any], message: dict[str, Any]) -> bool:
+    if before["role"] != message["role"] or message["role"] == "tool" or "tool_calls" in before:
+        return False
+    return before.keys() <= {"role", "content"} and message.keys() <= {"role", "content", "tool_calls"}
+
+
+def _join(before: dict[str, Any], message: dict[str, Any]) -> None:
+    if "tool_calls" in message:
+        before["tool_calls"] = message["tool_calls"]
+    else:
+        before["content"] = f"{before['content']}\n{message['content']}"
+
+
+def said(value: object) -> str:
+    """Return what a cell or a turn says as text: strings as they are, numbers spelt, other values as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

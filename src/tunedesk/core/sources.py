@@ -1,0 +1,177 @@
+"""Bytes of a file or a pipe as numbered lines of text: gzip, encodings, byte order marks, cut files.
+
+Nothing here knows what the lines mean. What was unusual about the file is kept on the `Source`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from tunedesk.errors import DataError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the size of the file (0 when it is not known, as of a pipe)."""
+
+_CHUNK = 1 << 20
+_HEAD = 1 << 18
+_GZIP = b"\x1f\x8b"
+_UTF16 = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+class Source:
+    """One input, read once from its beginning to its end; `head` may be looked at before."""
+
+    def __init__(
+        self, stream: BinaryIO, name: str, size: int = 0, on_progress: Progress | None = None
+    ) -> None:
+        """Read from `stream`, of `size` bytes (0 when not known)."""
+        self.name = name
+        self.bom = False
+        """The text began with a byte order mark, which was taken off."""
+        self.cut = False
+        """The gzip stream ended before its end: what was read is what came before the cut."""
+        self.encoding = "utf-8"
+        self.foreign_lines = 0
+        """Lines that are not UTF-8 and were read as Windows-1252."""
+        self._stream = stream
+        self._size = size
+        self._progress = on_progress
+        chunks = self._unmarked(self._inflated(self._read()))
+        pieces: list[bytes] = []
+        for chunk in chunks:
+            pieces.append(chunk)
+            if sum(map(len, pieces)) >= _HEAD:
+                break
+        self.head = b"".join(pieces)
+        """The first bytes, inflated and in UTF-8 where the encoding could be told: at least 256 KiB, or all."""
+        self._chunks = chain((self.head,), chunks)
+
+    @classmethod
+    def open(cls, path: Path | str, on_progress: Progress | None = None) -> Source:
+        """Open `path` (`-` is standard input); raises DataError when it cannot be read."""
+        if str(path) == "-":
+            return cls(sys.stdin.buffer, "standard input", 0, on_progress)
+        path = Path(path)
+        try:
+            return cls(path.open("rb"), path.name, path.stat().st_size, on_progress)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}", "Check the path and its rights."
+            ) from error
+
+    @classmethod
+    def of_bytes(cls, data: bytes, name: str) -> Source:
+        """Return a source over `data` in memory, as of a file inside a zip."""
+        return cls(io.BytesIO(data), name, len(data))
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        if self._stream is not sys.stdin.buffer:
+            self._stream.close()
+
+    def whole(self) -> bytes:
+        """Return all bytes, inflated: for formats that cannot be read line by line."""
+        return b"".join(self._chunks)
+
+    def raw_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each physical line with its number (1-based), without its line end."""
+        number, rest = 0, []
+        for chunk in self._chunks:
+            head, newline, tail = chunk.partition(b"\n")
+            if not newline:
+                rest.append(chunk)
+                continue
+            number += 1
+            yield number, b"".join((*rest, head)).removesuffix(b"\r")
+            *whole, last = tail.split(b"\n")
+            for line in whole:
+                number += 1
+                yield number, line.removesuffix(b"\r")
+            rest = [last]
+        if last := b"".join(rest):
+            yield number + 1, last.removesuffix(b"\r")
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield each physical line as text; a line that is not UTF-8 is read as Windows-1252 and counted."""
+        for number, line in self.raw_lines():
+            yield number, self.text(line)
+
+    def text(self, data: bytes) -> str:
+        """Return `data` as text: UTF-8, else Windows-1252 with the few bytes it leaves open as Latin-1."""
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            self.foreign_lines += 1
+        try:
+            return data.decode("cp1252")
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
+
+    def _read(self) -> Iterator[bytes]:
+        done = 0
+        while True:
+            try:
+                chunk = self._stream.read(_CHUNK)
+            except OSError as error:
+                raise DataError(f"{self.name} cannot be read: {error.strerror}", "Is it a file?") from error
+            if not chunk:
+                return
+            done += len(chunk)
+            yield chunk
+            if self._progress is not None:
+                self._progress(done, self._size)
+
+    def _inflated(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        first = next(chunks, b"")
+        if not first.startswith(_GZIP):
+            yield first
+            yield from chunks
+            return
+        inflate = zlib.decompressobj(31)
+        for chunk in chain((first,), chunks):
+            data = chunk
+            while data:
+                try:
+                    yield inflate.decompress(data, _CHUNK)
+                except zlib.error:
+                    self.cut = True
+                    return
+                data = inflate.unconsumed_tail
+                if inflate.eof:
+                    data = inflate.unused_data.lstrip(b"\0")
+                    if data:
+                        inflate = zlib.decompressobj(31)
+        self.cut = not inflate.eof
+
+    def _unmarked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        first = next(chunks, b"")
+        for mark, encoding in _UTF16:
+            if first.startswith(mark) or _looks_utf16(first, encoding):
+                self.encoding, self.bom = encoding, first.startswith(mark)
+                decoder = codecs.getincrementaldecoder(encoding)("replace")
+                for chunk in chain((first.removeprefix(mark),), chunks):
+                    yield _one_newline(decoder.decode(chunk).encode("utf-8", "replace"))
+                return
+        self.bom = first.startswith(codecs.BOM_UTF8)
+        first = first.removeprefix(codecs.BOM_UTF8)
+        old_mac = b"\r" in first and b"\n" not in first and b"\r\n" not in first
+        for chunk in chain((first,), chunks):
+            yield _one_newline(chunk) if old_mac else chunk
+
+
+def _one_newline(data: bytes) -> bytes:
+    return data.replace(b"\r", b"\n") if b"\n" not in data else data
+
+
+def _looks_utf16(data: bytes, encoding: str) -> bool:
+    sample = data[:400]
+    zeros = sample[1::2] if encoding == "utf-16-le" else sample[0::2]
+    others = sample[0::2] if encoding == "utf-16-le" else sample[1::2]
+    return len(sample) >= 20 and zeros.count(0) > 0.7 * len(zeros) and others.count(0) == 0
