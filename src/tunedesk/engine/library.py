@@ -1,0 +1,70 @@
+"""The models of one engine: base models in folders, and what was tuned from them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunedesk.engine.catalogue import DEFAULT_MODEL, base_models
+from tunedesk.engine.state import EngineState
+from tunedesk.engine.wire import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a job trains from."""
+
+    base: str
+    """The base model's id."""
+    parent_adapter: Path | None
+    """The adapter of the tuned model that it continues, None for a base model."""
+
+
+class ModelLibrary:
+    """The models of this engine: base models in folders, and what was tuned from them."""
+
+    def __init__(self, state: EngineState, folders: Sequence[Path]) -> None:
+        self._state = state
+        self.folders = (state.models, *folders)
+
+    def bases(self) -> dict[str, Path]:
+        """Return id → folder of the base models; the default one is there before it was fetched."""
+        found = base_models(self.folders)
+        return (
+            found if DEFAULT_MODEL in found else {DEFAULT_MODEL: self._state.models / DEFAULT_MODEL, **found}
+        )
+
+    def base(self, name: str) -> tuple[str, Path] | None:
+        """Return id and folder of a base model, matched without regard to case, None when there is none."""
+        matches = (item for item in self.bases().items() if item[0].casefold() == name.casefold())
+        return next(matches, None)
+
+    def start(self, name: str) -> Start:
+        """Return what a job on the model `name` trains from; raises ApiError 400 when there is no such model."""
+        tuned = self._state.jobs.model(name)
+        if tuned is not None:
+            return Start(tuned.base, self._state.job_folder(tuned.job_id) / tuned.adapter)
+        base = self.base(name)
+        if base is None:
+            message = f"The model '{name[:80]}' does not exist on this engine."
+            raise ApiError(400, message, param="model", code="model_not_found")
+        return Start(base[0], None)
+
+    def delete(self, name: str) -> None:
+        """Delete a tuned model; raises ApiError 404 when there is none, 403 for a base model, 409 while in use."""
+        tuned = self._state.jobs.model(name)
+        if tuned is None:
+            if self.base(name) is not None:
+                message = "A base model is not deleted over the API; remove its folder."
+                raise ApiError(403, message, param="model", code="base_model")
+            raise no_model(name)
+        self._state.jobs.delete_model(tuned)
+        shutil.rmtree(self._state.job_folder(tuned.job_id) / tuned.adapter, ignore_errors=True)
+
+
+def no_model(name: str) -> ApiError:
+    """Return the answer for a model that is not there."""
+    message = f"The model '{name[:80]}' does not exist on this engine."
+    return ApiError(404, message, param="model", code="model_not_found")

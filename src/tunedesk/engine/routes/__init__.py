@@ -1,0 +1,1 @@
+"""The routes of the engine's server, a module for each resource."""

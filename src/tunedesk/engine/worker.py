@@ -1,0 +1,271 @@
+"""The queue: validates files, runs one trainer at a time, and brings jobs back after a crash."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tunedesk.engine.job_requests import FINAL, Job
+from tunedesk.engine.job_run import JobRun, Progress
+from tunedesk.engine.library import ModelLibrary
+from tunedesk.engine.state import EngineState
+from tunedesk.engine.trainer_process import TrainerProcess
+from tunedesk.engine.training_files import TrainingFileError, check_file_reference, choose, count_examples
+from tunedesk.engine.wire import ApiError
+from tunedesk.errors import EngineError, StoreError
+from tunedesk.paths import sync_folder, write_whole
+
+log = logging.getLogger(__name__)
+
+CRASHES_ALLOWED = 2
+"""How often a trainer that ends without a word is started again before its job fails."""
+STOP_GRACE = 30.0
+"""Seconds that a trainer gets to finish its step and save, when paused or when the server stops."""
+OPEN = ("validating_files", "queued", "running", "paused")
+"""The statuses of a job that is not over."""
+RETRY_AFTER = 5.0
+"""Seconds until the queue is tried again after our own disk refused."""
+
+
+class Worker:
+    """Two threads: one validates new jobs in order, one trains the queued ones in order."""
+
+    def __init__(
+        self,
+        state: EngineState,
+        library: ModelLibrary,
+        command: Sequence[str],
+        *,
+        stop_grace: float = STOP_GRACE,
+    ) -> None:
+        self._state = state
+        self._jobs = state.jobs
+        self._library = library
+        self._command = tuple(command)
+        self._stop_grace = stop_grace
+        self._turn = threading.Condition()
+        """Guards the four below, and each change of a status together with the process that it is about."""
+        self._news = 0
+        self._stopping = False
+        self._process: TrainerProcess | None = None
+        self._run: JobRun | None = None
+        self._crashes: dict[str, int] = {}
+        self._threads = [
+            threading.Thread(target=self._loop, args=(self._validate_next,), name="validate", daemon=True),
+            threading.Thread(target=self._loop, args=(self._train_next,), name="train", daemon=True),
+        ]
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the running job is, None when none runs."""
+        run = self._run
+        return None if run is None else run.progress
+
+    def start(self) -> None:
+        """Take up the queue, first of all the job that a dead server left running."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads; a running trainer saves its state, and its job is resumed at the next start."""
+        with self._turn:
+            self._stopping = True
+            if self._process is not None:
+                self._process.ask_to_stop(self._stop_grace)
+        self.notice()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(self._stop_grace + 15)
+
+    def notice(self) -> None:
+        """Look for new work: to be called after a job was created."""
+        with self._turn:
+            self._news += 1
+            self._turn.notify_all()
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job for good; raises ApiError 404, or 400 when it is over."""
+        with self._turn:
+            self._open_job(job_id)
+            self._jobs.move(job_id, OPEN, "cancelled", "The job was cancelled")
+            if self._process is not None and self._is_running(job_id):
+                self._run = None  # what it still reports is not heard
+                self._process.kill()
+            return self._jobs.get(job_id)
+
+    def pause(self, job_id: str) -> Job:
+        """Hold a queued or running job, whose trainer saves its state; raises ApiError 404, or 400 for another."""
+        with self._turn:
+            if self._open_job(job_id).status == "validating_files":
+                message = "The files of the job are being validated; pause it once it is queued."
+                raise ApiError(400, message, code="job_validating")
+            moved = self._jobs.move(job_id, ("queued", "running"), "paused", "The job was paused")
+            if moved and self._process is not None and self._is_running(job_id):
+                self._process.ask_to_stop(self._stop_grace)
+            return self._jobs.get(job_id)
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again; raises ApiError 404, or 400 when it is not paused."""
+        with self._turn:
+            if self._open_job(job_id).status != "paused":
+                raise ApiError(400, "The job is not paused.", code="job_not_paused")
+            self._jobs.move(job_id, ("paused",), "queued", "The job was resumed and is queued")
+            self.notice()
+            return self._jobs.get(job_id)
+
+    def _open_job(self, job_id: str) -> Job:
+        job = self._jobs.get(job_id)
+        if job.status in FINAL:
+            raise ApiError(400, f"The job is over: it has {_ENDED[job.status]}.", code="job_over")
+        return job
+
+    def _is_running(self, job_id: str) -> bool:
+        return self._run is not None and self._run.job.id == job_id
+
+    def _loop(self, work: Callable[[], bool]) -> None:
+        """Do `work` until there is none (False), then wait for news; wait a little when our disk refuses."""
+        while not self._stopping:
+            seen = self._news
+            patience = None
+            try:
+                busy = work()
+            except (StoreError, OSError) as error:
+                log.error("the queue waits: %s", error)
+                busy, patience = False, RETRY_AFTER
+            with self._turn:
+                if not busy and seen == self._news:
+                    self._turn.wait(patience)
+
+    def _validate_next(self) -> bool:
+        job = self._jobs.first("validating_files")
+        if job is None:
+            return False
+        try:
+            examples = self._check_files(job)
+        except TrainingFileError as error:
+            self._jobs.fail(job.id, error.code, error.message, error.param)
+            return True
+        if not self._stopping and self._jobs.validated(job.id, choose(job.hyperparameters, examples)):
+            self.notice()
+        return True
+
+    def _check_files(self, job: Job) -> int:
+        """Check both files and give the job its own copies; return the rows of the training file."""
+        folder = self._state.job_folder(job.id)
+        examples = self._check_file(job.training_file, "training_file", folder / "training.jsonl")
+        if job.validation_file is not None:
+            self._check_file(job.validation_file, "validation_file", folder / "validation.jsonl")
+        return examples
+
+    def _check_file(self, file_id: str, param: str, copy: Path) -> int:
+        file = self._state.files.find(file_id)
+        check_file_reference(file, file_id, param)
+        assert file is not None  # checked just now
+        try:
+            _link(self._state.files.path(file), copy)
+            return count_examples(copy, param, lambda: self._stopping)
+        except FileNotFoundError as error:
+            raise TrainingFileError("file_not_found", f"The file {file_id} was deleted", param) from error
+
+    def _train_next(self) -> bool:
+        """Train the first job of the queue; what is still marked running was left so by a server that died."""
+        left = self._jobs.first("running")
+        if left is not None:
+            message = "Training was interrupted; the job resumes from its last saved state"
+            return self._jobs.move(left.id, ("running",), "queued", message, "warn")
+        job = self._jobs.first("queued")
+        if job is None:
+            return False
+        try:
+            run = self._prepare(job)
+            process = TrainerProcess(self._command, self._state.job_folder(job.id))
+        except ApiError as error:
+            self._jobs.fail(job.id, error.code or "invalid_model", error.message, error.param)
+        except EngineError as error:
+            self._jobs.fail(job.id, "trainer_not_started", error.message)
+        else:
+            self._train(run, process)
+        return True
+
+    def _prepare(self, job: Job) -> JobRun:
+        """Write job.json, the trainer's orders."""
+        folder = self._state.job_folder(job.id)
+        start = self._library.start(job.model)
+        orders = {
+            "job": job.id,
+            "model": start.base,
+            "models": [str(path) for path in self._library.folders],
+            "parent_adapter": None if start.parent_adapter is None else str(start.parent_adapter),
+            "training_file": str(folder / "training.jsonl"),
+            "validation_file": str(folder / "validation.jsonl") if job.validation_file else None,
+            "method": "supervised",
+            "hyperparameters": job.hyperparameters,
+            "seed": job.seed,
+            "fine_tuned_model": job.model_name,
+        }
+        write_whole(folder / "job.json", json.dumps(orders, indent=1))
+        return JobRun(self._state, job, start.base)
+
+    def _train(self, run: JobRun, process: TrainerProcess) -> None:
+        """Follow a trainer to its end, unless the job was paused or cancelled while it was started."""
+        last = ""
+        try:
+            with self._turn:
+                if self._stopping or not self._jobs.move(
+                    run.job.id, ("queued",), "running", "Fine-tuning job started"
+                ):
+                    process.kill()
+                    return
+                self._process, self._run = process, run
+            last = self._listen(run, process)
+        except (StoreError, OSError):
+            process.kill()  # what was not stored is reported again after the resume
+            raise
+        finally:
+            status = process.close()
+            with self._turn:
+                self._process = self._run = None
+        if last not in ("done", "failed") and not self._stopping:
+            self._crashed(run.job, process, status)
+
+    def _listen(self, run: JobRun, process: TrainerProcess) -> str:
+        """Hear all reports and return the type of the last one that could be read."""
+        last = ""
+        for message in process.messages():
+            with self._turn:
+                if self._run is run:
+                    last = run.hear(message) or last
+        return last
+
+    def _crashed(self, job: Job, process: TrainerProcess, status: int) -> None:
+        """Queue a job again whose trainer ended without a word while it was to run; fail it after three times."""
+        crashes = self._crashes[job.id] = self._crashes.get(job.id, 0) + 1
+        with self._turn:
+            if self._jobs.get(job.id).status != "running":
+                return
+            if crashes > CRASHES_ALLOWED:
+                words = process.last_words() or "it wrote no error"
+                self._jobs.fail(job.id, "trainer_crashed", f"The trainer ended with status {status}: {words}")
+            else:
+                message = f"The trainer ended with status {status}; it starts again from its last saved state"
+                self._jobs.move(job.id, ("running",), "queued", message, "warn")
+
+
+_ENDED = {"succeeded": "completed", "failed": "failed", "cancelled": "been cancelled"}
+
+
+def _link(source: Path, copy: Path) -> None:
+    """Give the job its own name for a file's bytes, so that deleting the file does not end the job."""
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(source, copy)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, copy)
+    sync_folder(copy.parent)
