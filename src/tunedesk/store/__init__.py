@@ -1,0 +1,60 @@
+"""The workbench's own memory: one SQLite file, durable at every return.
+
+Tables by subject: datasets.py (datasets, edits, prompts), jobs.py (launches, files, jobs, events, points),
+chats.py (chats, journeys). A row is the one dataclass of its subject; schema.py holds the migrations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from tunedesk.paths import private_folder
+from tunedesk.store.chats import ChatEntry, ChatTables, ChatTurn, Journey
+from tunedesk.store.database import Database
+from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
+from tunedesk.store.jobs import JobTables, KnownFile, KnownJob, Launch, LaunchedFile
+from tunedesk.store.schema import MIGRATIONS
+
+__all__ = [
+    "MIGRATIONS",
+    "ChatEntry",
+    "ChatTurn",
+    "DatasetEntry",
+    "JournalEntry",
+    "Journey",
+    "KnownFile",
+    "KnownJob",
+    "Launch",
+    "LaunchedFile",
+    "PromptVersion",
+    "Store",
+]
+
+
+class Store(DatasetTables, JobTables, ChatTables):
+    """The open store; several threads, and several processes, may use it at once.
+
+    Raises StoreError when the file cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        private_folder(path.parent)
+        self.database = Database(path, MIGRATIONS)
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self.database.path
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,128 @@
+"""Datasets by name, the journal of their edits, and versions of system prompts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from tunedesk import db
+from tunedesk.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """An imported dataset as the store lists it; its rows lie in a folder named by its id."""
+
+    id: str
+    name: str
+    source: str
+    """Where it was imported from, as the user named it."""
+    conversations: int
+    imported_at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One edit of a dataset in the order it was made."""
+
+    id: int
+    at: float
+    """Unix seconds."""
+    label: str
+    """What it did, in words for the undo list."""
+    edit: bytes
+    """The edit as core/edits.py encodes it."""
+    undone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVersion:
+    """One version of a named system prompt."""
+
+    name: str
+    version: int
+    """Counted from 1."""
+    text: str
+    at: float
+    """Unix seconds."""
+
+
+class DatasetTables:
+    """Tables datasets, edits and prompts."""
+
+    database: Database
+
+    def save_dataset(self, entry: DatasetEntry) -> None:
+        """Keep (or replace) the entry of an imported dataset."""
+        self.database.write(
+            "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?, ?)",
+            entry.id,
+            entry.name,
+            entry.source,
+            entry.conversations,
+            entry.imported_at,
+        )
+
+    def datasets(self) -> list[DatasetEntry]:
+        """Return all datasets, the newest first."""
+        rows = self.database.read("SELECT * FROM datasets ORDER BY imported_at DESC, id")
+        return [_entry(row) for row in rows]
+
+    def dataset(self, name: str) -> DatasetEntry | None:
+        """Return the dataset with this id, else the newest of this name, else None."""
+        row = self.database.read_one(
+            "SELECT * FROM datasets WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC, imported_at DESC", name
+        )
+        return _entry(row) if row else None
+
+    def append_edit(self, dataset: str, edit: bytes, label: str) -> int:
+        """Add an edit to a dataset's journal, durably; return its id."""
+        return self.database.write(
+            "INSERT INTO edits (dataset, at, label, edit) VALUES (?, ?, ?, ?)",
+            dataset,
+            time.time(),
+            label,
+            edit,
+        )
+
+    def edits(self, dataset: str) -> list[JournalEntry]:
+        """Return a dataset's whole journal in order, undone edits included."""
+        rows = self.database.read("SELECT * FROM edits WHERE dataset = ? ORDER BY id", dataset)
+        return [JournalEntry(r["id"], r["at"], r["label"], r["edit"], bool(r["undone"])) for r in rows]
+
+    def set_undone(self, dataset: str, edit: int, undone: bool) -> None:
+        """Mark an edit of a dataset as undone, or as done again."""
+        self.database.write(
+            "UPDATE edits SET undone = ? WHERE dataset = ? AND id = ?", int(undone), dataset, edit
+        )
+
+    def save_prompt(self, name: str, text: str) -> PromptVersion:
+        """Keep `text` as the newest version of prompt `name`; the same text again makes no new version."""
+        with self.database.writing() as connection:
+            row = connection.execute(
+                "SELECT * FROM prompts WHERE name = ? ORDER BY version DESC LIMIT 1", (name,)
+            ).fetchone()
+            if row is not None and row["text"] == text:
+                return PromptVersion(*row)
+            version = PromptVersion(name, row["version"] + 1 if row else 1, text, time.time())
+            connection.execute(
+                "INSERT INTO prompts VALUES (?, ?, ?, ?)", (name, version.version, text, version.at)
+            )
+        return version
+
+    def prompts(self) -> list[PromptVersion]:
+        """Return the newest version of each prompt, by name."""
+        rows = self.database.read(
+            "SELECT name, max(version) AS version, text, at FROM prompts GROUP BY name ORDER BY name"
+        )
+        return [PromptVersion(*row) for row in rows]
+
+    def prompt_versions(self, name: str) -> list[PromptVersion]:
+        """Return all versions of one prompt, the oldest first."""
+        rows = self.database.read("SELECT * FROM prompts WHERE name = ? ORDER BY version", name)
+        return [PromptVersion(*row) for row in rows]
+
+
+def _entry(row: db.Row) -> DatasetEntry:
+    return DatasetEntry(*row)

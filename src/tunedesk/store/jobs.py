@@ -1,0 +1,209 @@
+"""Launches (our intents), uploaded files, jobs as providers told them, their events and metric points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tunedesk import db
+from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobEvent, MetricPoint
+from tunedesk.core.metrics import merge
+from tunedesk.store.database import Database, decode, encode
+
+INTENT = "intent"
+"""Launch state: written down, nothing sent."""
+TRAINING_UPLOADED = "training_uploaded"
+"""Launch state: the training file is at the provider, verified."""
+VALIDATION_UPLOADED = "validation_uploaded"
+"""Launch state: all files are there; the job may be created next."""
+CREATE_SENT = "create_sent"
+"""Launch state: the request for a job is on its way or was; only the provider knows."""
+ADOPTED = "adopted"
+"""Launch state: the provider's job is known; the launch is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedFile:
+    """A local file as a launch sends it."""
+
+    path: str
+    sha256: str
+    """Of the bytes that are sent (with a byte-order mark where the provider wants one)."""
+    bytes: int
+    file: str | None = None
+    """The provider's id, once it is there and verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One intent to train: durable before anything is sent, ended by exactly one job."""
+
+    id: str
+    """Fresh and unguessable; sent as metadata and Idempotency-Key."""
+    profile: str
+    model: str
+    training: LaunchedFile
+    validation: LaunchedFile | None = None
+    method: str = "supervised"
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    suffix: str | None = None
+    seed: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    account: str = ""
+    """Fingerprint of the key that it is sent with (never the key)."""
+    state: str = INTENT
+    at: float = 0.0
+    """Unix seconds of the intent."""
+    sent_at: float = 0.0
+    """Unix seconds of the last request for a job, 0 before it."""
+    job: str | None = None
+    error: str = ""
+    """Why the last try ended, empty when it did not fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """A job that the store holds, with the profile that it lives at."""
+
+    profile: str
+    job: FineTuningJob
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """An uploaded file whose bytes we know."""
+
+    file: str
+    """The provider's id."""
+    bytes: int
+
+
+class JobTables:
+    """Tables launches, files, jobs, events and points."""
+
+    database: Database
+
+    def add_launch(self, launch: Launch) -> None:
+        """Write a new launch durably; a second one with the same id is refused (StoreError)."""
+        self.database.write("INSERT INTO launches VALUES (?, ?, ?, ?, ?, ?)", *_columns(launch))
+
+    def save_launch(self, launch: Launch) -> None:
+        """Replace a launch durably; an adopted one never goes back to another state."""
+        self.database.write(
+            "UPDATE launches SET profile = ?2, state = ?3, at = ?4, job = ?5, body = ?6"
+            " WHERE id = ?1 AND (job IS NULL OR job = ?5)",
+            *_columns(launch),
+        )
+
+    def launch(self, launch: str) -> Launch | None:
+        """Return one launch by its id, or None."""
+        row = self.database.read_one("SELECT body FROM launches WHERE id = ?", launch)
+        return decode(row["body"], Launch) if row else None
+
+    def launches(self, profile: str | None = None, *, unfinished: bool = False) -> list[Launch]:
+        """Return launches, the newest first: of one profile, or only those without a job."""
+        rows = self.database.read(
+            "SELECT body FROM launches WHERE (?1 IS NULL OR profile = ?1) AND (NOT ?2 OR state <> ?3)"
+            " ORDER BY at DESC, id",
+            profile,
+            unfinished,
+            ADOPTED,
+        )
+        return [decode(row["body"], Launch) for row in rows]
+
+    def save_file(self, profile: str, sha256: str, known: KnownFile) -> None:
+        """Keep that these bytes are at the provider under this id."""
+        self.database.write(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+            profile,
+            sha256,
+            known.file,
+            known.bytes,
+            time.time(),
+        )
+
+    def file(self, profile: str, sha256: str) -> KnownFile | None:
+        """Return the file that was uploaded to `profile` with these bytes, or None."""
+        row = self.database.read_one(
+            "SELECT file, bytes FROM files WHERE profile = ? AND sha256 = ?", profile, sha256
+        )
+        return KnownFile(row["file"], row["bytes"]) if row else None
+
+    def forget_file(self, profile: str, sha256: str) -> None:
+        """Drop a file that the provider does not have any more."""
+        self.database.write("DELETE FROM files WHERE profile = ? AND sha256 = ?", profile, sha256)
+
+    def save_jobs(self, profile: str, jobs: Iterable[FineTuningJob]) -> None:
+        """Keep jobs as the provider told them just now."""
+        rows = [(profile, job.id, job.status, job.created_at, encode(job)) for job in jobs]
+        with self.database.writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)", rows)
+
+    def job(self, job: str, profile: str | None = None) -> KnownJob | None:
+        """Return a job by its id, at one profile or at any, or None."""
+        row = self.database.read_one(
+            "SELECT profile, body FROM jobs WHERE id = ?1 AND (?2 IS NULL OR profile = ?2)", job, profile
+        )
+        return _known(row) if row else None
+
+    def jobs(self, profile: str | None = None) -> list[KnownJob]:
+        """Return all known jobs, the newest first, of one profile or of all."""
+        rows = self.database.read(
+            "SELECT profile, body FROM jobs WHERE ?1 IS NULL OR profile = ?1 ORDER BY created_at DESC, id",
+            profile,
+        )
+        return [_known(row) for row in rows]
+
+    def add_events(self, profile: str, job: str, events: Iterable[JobEvent]) -> list[JobEvent]:
+        """Keep events that are new, all in one transaction; return those, by (created_at, id)."""
+        new: list[JobEvent] = []
+        with self.database.writing() as connection:
+            for event in sorted(events, key=lambda e: (e.created_at, e.id)):
+                row = (profile, job, event.id, event.created_at, encode(event))
+                if (
+                    connection.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", row).rowcount
+                    == 1
+                ):
+                    new.append(event)
+        return new
+
+    def events(self, profile: str, job: str) -> list[JobEvent]:
+        """Return a job's events by (created_at, id)."""
+        rows = self.database.read(
+            "SELECT body FROM events WHERE profile = ? AND job = ? ORDER BY created_at, id", profile, job
+        )
+        return [decode(row["body"], JobEvent) for row in rows]
+
+    def save_points(self, profile: str, job: str, points: Iterable[MetricPoint]) -> list[MetricPoint]:
+        """Merge points into a job's curve by step; return those that are new or say more than before."""
+        changed: list[MetricPoint] = []
+        with self.database.writing() as connection:
+            for point in merge(points):
+                key = (profile, job, point.step)
+                row = connection.execute(
+                    "SELECT body FROM points WHERE profile = ? AND job = ? AND step = ?", key
+                ).fetchone()
+                known = decode(row["body"], MetricPoint) if row else None
+                merged = merge([known, point])[0] if known else point
+                if merged != known:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?)", (*key, encode(merged))
+                    )
+                    changed.append(merged)
+        return changed
+
+    def points(self, profile: str, job: str) -> list[MetricPoint]:
+        """Return a job's curve by step."""
+        rows = self.database.read(
+            "SELECT body FROM points WHERE profile = ? AND job = ? ORDER BY step", profile, job
+        )
+        return [decode(row["body"], MetricPoint) for row in rows]
+
+
+def _columns(launch: Launch) -> tuple[str, str, str, float, str | None, bytes]:
+    return (launch.id, launch.profile, launch.state, launch.at, launch.job, encode(launch))
+
+
+def _known(row: db.Row) -> KnownJob:
+    return KnownJob(row["profile"], decode(row["body"], FineTuningJob))

@@ -1,0 +1,67 @@
+"""Every test: a state folder of its own, no key from outside, no socket but loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunedesk.paths import Paths, state_paths
+from tunedesk.store import Store
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Move all state under a temporary folder and hide the caller's keys and proxies."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("TUNEDESK_HOME", str(folder))
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OPENAI_ORG_ID",
+        "TUNEDESK_API_KEY",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection and every name outside this machine."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in _LOOPBACK:
+            raise OSError(f"tests may not connect to {address[0]}")
+        connect(self, address)
+
+    def known(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and name not in _LOOPBACK:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+
+
+@pytest.fixture
+def paths(home: Path) -> Paths:
+    """The state folders of this test."""
+    assert home.is_absolute()
+    return state_paths()
+
+
+@pytest.fixture
+def store(paths: Paths) -> Iterator[Store]:
+    """An empty store."""
+    with Store(paths.store) as opened:
+        yield opened
