@@ -1,0 +1,303 @@
+"""Blocks of text one below the other: each with a head, wrapped, long ones folded, a cursor over blocks, a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tunedesk.tui.widgets.plain import fit
+from tunedesk.tui.widgets.wrapping import wrap
+
+FOLD_ABOVE = 14
+"""Lines of a block that are shown whole."""
+_FOLDED_TO = 10
+_MOST_CHARACTERS = 400_000
+"""Of one unfolded block: more would make a pane wait; the raw text is in the file."""
+_PIECE = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block; its texts are safe to paint (see plain.py)."""
+
+    head: str
+    body: str
+    kind: str = ""
+    """Component class of the head: "", "first", "second" or "quiet"."""
+    gutter: str = "  "
+    """What stands before every line of the body, two cells wide."""
+
+
+@dataclass(slots=True)
+class _Line:
+    block: int
+    text: str
+    kind: str
+    """head, body, fold or gap."""
+
+
+@dataclass(slots=True)
+class _Laid:
+    """Lines of all blocks at one width."""
+
+    lines: list[_Line] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    """First line of each block."""
+
+
+class BlockView(ScrollView, can_focus=True):
+    """A scrolling view of blocks."""
+
+    DEFAULT_CSS = """
+    BlockView {
+        height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1;
+        & .block-view--head { text-style: bold; }
+        & .block-view--first { text-style: bold; color: $text-primary; }
+        & .block-view--second { text-style: bold; color: $text-accent; }
+        & .block-view--quiet { text-style: bold; color: $text-muted; }
+        & .block-view--fold { text-style: italic; color: $text-muted; }
+        & .block-view--match { text-style: bold underline reverse; }
+        & .block-view--cursor { text-style: reverse bold; }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"block-view--{name}" for name in ("head", "first", "second", "quiet", "fold", "match", "cursor")
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "next(1)", "Next", show=False, id="blocks.next", tooltip="Next message, or further down"),
+        Binding("up,k", "next(-1)", "Before", show=False, id="blocks.before", tooltip="Message before, or further up"),
+        Binding("pagedown", "scroll(1)", "Page down", show=False, id="blocks.page_down", tooltip="Scroll down"),
+        Binding("pageup", "scroll(-1)", "Page up", show=False, id="blocks.page_up", tooltip="Scroll up"),
+        Binding("home", "edge(0)", "First", show=False, id="blocks.first", tooltip="First message"),
+        Binding("end,G", "edge(1)", "Last", show=False, id="blocks.last", tooltip="Last message"),
+        Binding("enter", "fold", "Fold", show=False, id="blocks.fold", tooltip="Unfold or fold a long message"),
+        Binding("n", "match(1)", "Next match", show=False, id="blocks.match", tooltip="Next match of the filter"),
+        Binding("N", "match(-1)", "Match before", show=False, id="blocks.match_before",
+                tooltip="Match of the filter before"),
+    ]  # fmt: skip
+
+    @dataclass
+    class CursorMoved(Message):
+        """Another block is under the cursor."""
+
+        view: BlockView
+        block: int
+
+    def __init__(self, *, empty: str = "", id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        """Show `empty` until there are blocks."""
+        super().__init__(id=id)
+        self.cursor = 0
+        """Number of the block under the cursor."""
+        self._empty = empty
+        self._blocks: tuple[Block, ...] = ()
+        self._needles: tuple[str, ...] = ()
+        self._unfolded: set[int] = set()
+        self._laid = _Laid()
+        self._hit = -1
+        """Line of the match gone to last."""
+
+    def show(self, blocks: Iterable[Block], *, needles: Sequence[str] = (), keep_place: bool = False) -> None:
+        """Show `blocks`, occurrences of the lower-cased `needles` marked; from the start unless `keep_place`."""
+        self._blocks = tuple(blocks)
+        self._needles = tuple(needle for needle in needles if needle)
+        if not keep_place:
+            self._unfolded.clear()
+            self.cursor, self._hit = 0, -1
+        self.cursor = min(self.cursor, max(0, len(self._blocks) - 1))
+        self._lay()
+        if not keep_place:
+            self.scroll_to(0, 0, animate=False, force=True)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What is shown."""
+        return self._blocks
+
+    # --- layout
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Wrap again at the new width."""
+        self._lay()
+
+    def _lay(self) -> None:
+        laid = _Laid()
+        width = max(8, self.size.width - 3)
+        for number, block in enumerate(self._blocks):
+            laid.starts.append(len(laid.lines))
+            laid.lines.append(_Line(number, block.head, "head"))
+            body = _wrapped(block.body, width, None if number in self._unfolded else FOLD_ABOVE)
+            hidden = 0
+            if number not in self._unfolded and len(body) > FOLD_ABOVE:
+                body, hidden = body[:_FOLDED_TO], len(block.body) - sum(map(len, body[:_FOLDED_TO]))
+            laid.lines += [_Line(number, line, "body") for line in body]
+            if hidden:
+                laid.lines.append(_Line(number, f"… {hidden:,} more characters: Enter unfolds", "fold"))
+            laid.lines.append(_Line(number, "", "gap"))
+        self._laid = laid
+        self.virtual_size = Size(self.size.width, len(laid.lines))
+        self.refresh()
+
+    # --- painting
+
+    def render_line(self, y: int) -> Strip:
+        """Paint one line."""
+        width, number = self.size.width, self.scroll_offset.y + y
+        if number >= len(self._laid.lines):
+            text = self._empty if not self._blocks and y == 1 else ""
+            return Strip([Segment(fit("  " + text, width), self._style("fold"))], width)
+        line = self._laid.lines[number]
+        block = self._blocks[line.block]
+        here = line.block == self.cursor and self.has_focus
+        if line.kind == "head":
+            style = self._style("cursor" if here else block.kind or "head")
+            return Strip([Segment(fit(("▶ " if here else "  ") + line.text, width), style)], width)
+        if line.kind == "gap":
+            return Strip([Segment(" " * width, self.rich_style)], width)
+        if line.kind == "fold":
+            return Strip([Segment(fit(block.gutter + " " + line.text, width), self._style("fold"))], width)
+        return Strip(
+            [Segment(block.gutter + " ", self._style("quiet")), *self._marked(line.text, width - 3)], width
+        )
+
+    def _style(self, name: str) -> Style:
+        return self.rich_style + self.get_component_rich_style(f"block-view--{name}", partial=True)
+
+    def _marked(self, text: str, width: int) -> list[Segment]:
+        """Return `text` in `width` cells, with the needles marked where case folding keeps its length."""
+        plain = self.rich_style
+        lowered = text.lower()
+        text += " " * (width - cell_len(text))
+        spans = _spans(lowered, self._needles) if len(lowered) <= len(text) else []
+        segments, at = [], 0
+        for start, end in spans:
+            segments += [Segment(text[at:start], plain), Segment(text[start:end], self._style("match"))]
+            at = end
+        return [*segments, Segment(text[at:], plain)]
+
+    # --- moving
+
+    def action_next(self, step: int) -> None:
+        """Go to the next block (or the one before); within a block taller than the view, scroll first."""
+        if not self._blocks:
+            return
+        top, height = self.scroll_offset.y, self.size.height
+        start, end = self._extent(self.cursor)
+        if step > 0 and end > top + height and start <= top + height:
+            self._scroll(min(end - height, top + max(1, height - 2)))
+        elif step < 0 and start < top:
+            self._scroll(max(start, top - max(1, height - 2)))
+        else:
+            self._go(self.cursor + step)
+
+    def _extent(self, block: int) -> tuple[int, int]:
+        starts = self._laid.starts
+        end = starts[block + 1] if block + 1 < len(starts) else len(self._laid.lines)
+        return starts[block], end - 1
+
+    def _scroll(self, y: int) -> None:
+        self.scroll_to(0, max(0, y), animate=False, force=True)
+
+    def _go(self, block: int) -> None:
+        block = max(0, min(len(self._blocks) - 1, block))
+        if block != self.cursor:
+            self.cursor = block
+            self.post_message(self.CursorMoved(self, block))
+        start, end = self._extent(block)
+        top, height = self.scroll_offset.y, self.size.height
+        if start < top or end - start >= height:
+            self._scroll(start)
+        elif end > top + height:
+            self._scroll(end - height)
+        self.refresh()
+
+    def action_scroll(self, pages: int) -> None:
+        """Scroll by pages; the cursor follows to the first block in sight."""
+        self._scroll(self.scroll_offset.y + pages * max(1, self.size.height - 1))
+        lines = self._laid.lines
+        if lines:
+            self.cursor = lines[min(self.scroll_offset.y, len(lines) - 1)].block
+            self.refresh()
+
+    def action_edge(self, last: int) -> None:
+        """Go to the first or the last block."""
+        if self._blocks:
+            self._go(len(self._blocks) - 1 if last else 0)
+
+    def action_fold(self) -> None:
+        """Unfold the block under the cursor, or fold it again."""
+        self._unfolded ^= {self.cursor}
+        self._lay()
+
+    def action_match(self, step: int) -> None:
+        """Go to the next line that holds a needle, unfolding its block; around the end."""
+        self._unfolded |= {
+            number for number, block in enumerate(self._blocks) if _spans(block.body.lower(), self._needles)
+        }
+        self._lay()
+        hits = [
+            number
+            for number, line in enumerate(self._laid.lines)
+            if line.kind == "body" and _spans(line.text.lower(), self._needles)
+        ]
+        if not hits:
+            return
+        after = [hit for hit in hits if (hit > self._hit if step > 0 else hit < self._hit)]
+        self._hit = chosen = (after[0] if step > 0 else after[-1]) if after else hits[0 if step > 0 else -1]
+        self.cursor = self._laid.lines[chosen].block
+        self._scroll(chosen - 2)
+        self.refresh()
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Hide the cursor."""
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """Move the cursor to the clicked block; a second click folds it."""
+        number = self.scroll_offset.y + event.y
+        if number < len(self._laid.lines):
+            self.cursor = self._laid.lines[number].block
+            if event.chain == 2:
+                self.action_fold()
+            self.refresh()
+
+
+def _wrapped(text: str, width: int, most: int | None) -> list[str]:
+    """Return `text` wrapped; with `most`, at least that many lines and one more when there are more."""
+    text = text[:_MOST_CHARACTERS]
+    if most is not None:
+        text = text[: (most + 2) * width]
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        for at in range(0, len(paragraph) or 1, _PIECE):
+            lines += wrap(paragraph[at : at + _PIECE], width)
+    return lines
+
+
+def _spans(lowered: str, needles: Sequence[str]) -> list[tuple[int, int]]:
+    """Return [start, end) of all needles, in order, none overlapping."""
+    found: list[tuple[int, int]] = []
+    for needle in needles:
+        at = lowered.find(needle)
+        while at >= 0:
+            found.append((at, at + len(needle)))
+            at = lowered.find(needle, at + len(needle))
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if not spans or start >= spans[-1][1]:
+            spans.append((start, end))
+    return spans
