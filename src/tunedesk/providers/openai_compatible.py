@@ -1,0 +1,381 @@
+"""Any endpoint that speaks OpenAI's API, through its SDK: the one place (with sdk_errors.py) that imports it.
+
+Nothing is retried here but reading requests: a repeated POST can be paid for twice (facts: the SDK's own
+retries make up to three jobs of one lost answer), so all clients go with max_retries=0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import openai
+
+from tunedesk.config import Profile
+from tunedesk.core.fine_tuning import (
+    ChatDelta,
+    Checkpoint,
+    FineTuningJob,
+    JobEvent,
+    JobRequest,
+    Model,
+    ProviderFile,
+    Usage,
+)
+from tunedesk.errors import ProviderError
+from tunedesk.providers import shapes
+from tunedesk.providers.base import UNREACHABLE, OnProgress, key_fingerprint
+from tunedesk.providers.payload import Payload
+from tunedesk.providers.sdk_errors import garbled, translated
+
+T = TypeVar("T")
+Client = openai.AsyncOpenAI
+
+_READ = openai.Timeout(60.0, connect=10.0)
+_CREATE = openai.Timeout(120.0, connect=10.0)
+_UPLOAD = openai.Timeout(600.0, connect=10.0)
+_CHAT = openai.Timeout(600.0, connect=10.0)
+"""A model on two cores may need minutes before its first token."""
+_PART = 64 * 1024 * 1024
+"""Largest part of the Uploads API, bytes."""
+_PAGE = 100
+_TRIES = 3
+
+
+class OpenAICompatible:
+    """A Provider over AsyncOpenAI (see providers/base.py for what each method promises)."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        address: Callable[[], tuple[str, str]],
+        *,
+        account: str = "",
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`address` gives (base URL, key); it may block, and is asked again after the endpoint could not be reached."""
+        self.profile = profile
+        self.account = key_fingerprint(account)
+        self._address = address
+        self._pause = pause
+        self._client: Client | None = None
+
+    async def models(self) -> list[Model]:
+        """Return the models that the endpoint lists."""
+        return [
+            shapes.model_of(s) for s in await self._all("listing models", lambda c, _after: c.models.list())
+        ]
+
+    async def upload(
+        self,
+        path: Path,
+        *,
+        purpose: str = "fine-tune",
+        filename: str,
+        idempotency_key: str,
+        on_progress: OnProgress | None = None,
+    ) -> ProviderFile:
+        """Send a file, streamed from disk; above the profile's limit in parts."""
+        payload = Payload.of(path, utf8_bom=self.profile.utf8_bom)
+
+        def told(done: int) -> None:
+            if on_progress is not None:
+                on_progress(done, payload.size)
+
+        if payload.size > self.profile.uploads_above:
+            return await self._upload_in_parts(payload, purpose, filename, idempotency_key, told)
+        arguments: dict[str, Any] = {"purpose": purpose}
+        with payload.open(0, payload.size, told) as window:
+            shape = await self._create(
+                f"uploading {filename}",
+                lambda c: c.files.create(
+                    file=(filename, window, "application/jsonl"),
+                    extra_headers={"Idempotency-Key": idempotency_key},
+                    timeout=_UPLOAD,
+                    **arguments,
+                ),
+            )
+        return shapes.file_of(shape)
+
+    async def _upload_in_parts(
+        self, payload: Payload, purpose: str, filename: str, key: str, told: Callable[[int], None]
+    ) -> ProviderFile:
+        """Use the Uploads API: only `complete` makes a file, so an upload or a part may be sent again without harm."""
+        arguments: dict[str, Any] = {"purpose": purpose}
+        doing = f"uploading {filename} in parts"
+        opened = await self._again(
+            lambda: self._create(
+                doing,
+                lambda c: c.uploads.create(
+                    bytes=payload.size,
+                    filename=filename,
+                    mime_type="application/jsonl",
+                    timeout=_READ,
+                    **arguments,
+                ),
+            )
+        )
+        parts = []
+        for start in range(0, payload.size, _PART):
+            parts.append(await self._again(lambda at=start: self._part(opened["id"], payload, at, told)))  # type: ignore[misc]
+        done = await self._create(
+            doing,
+            lambda c: c.uploads.complete(
+                opened["id"], part_ids=parts, extra_headers={"Idempotency-Key": key}, timeout=_UPLOAD
+            ),
+        )
+        return shapes.file_of(self._with_id(done.get("file"), doing))
+
+    async def _part(self, upload: str, payload: Payload, start: int, told: Callable[[int], None]) -> str:
+        with payload.open(start, _PART, told) as window:
+            part = await self._create(
+                f"uploading the part at byte {start:,}",
+                lambda c: c.uploads.parts.create(
+                    upload, data=("part", window, "application/octet-stream"), timeout=_UPLOAD
+                ),
+            )
+        return str(part["id"])
+
+    async def file(self, file_id: str) -> ProviderFile:
+        """Return one file's state."""
+        return shapes.file_of(
+            await self._read(f"looking at file {file_id}", lambda c: c.files.retrieve(file_id))
+        )
+
+    async def files(self, purpose: str | None = None) -> list[ProviderFile]:
+        """Return all files, or those of one purpose."""
+
+        def page(client: Client, after: str | None) -> Awaitable[Any]:
+            return client.files.list(
+                purpose=purpose or openai.omit, after=after or openai.omit, limit=1000, timeout=_READ
+            )
+
+        return [shapes.file_of(s) for s in await self._all("listing files", page)]
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file there."""
+        await self._call(f"deleting file {file_id}", lambda c: c.files.delete(file_id, timeout=_READ))
+
+    async def file_content(self, file_id: str) -> bytes:
+        """Return a file's bytes."""
+        doing = f"reading file {file_id}"
+        answer = await self._again(
+            lambda: self._call(doing, lambda c: c.files.content(file_id, timeout=_UPLOAD))
+        )
+        content = getattr(answer, "content", None)
+        if not isinstance(content, bytes):
+            raise garbled(self.profile, doing)
+        return content
+
+    async def create_job(self, request: JobRequest, *, idempotency_key: str) -> FineTuningJob:
+        """Create a fine-tuning job with one single request."""
+        body = shapes.job_body(request, self.profile)
+        shape = await self._create(
+            "creating the fine-tuning job",
+            lambda c: c.fine_tuning.jobs.create(
+                extra_headers={"Idempotency-Key": idempotency_key}, timeout=_CREATE, **body
+            ),
+        )
+        return shapes.job_of(shape)
+
+    async def job(self, job_id: str) -> FineTuningJob:
+        """Return a job as it is now."""
+        return shapes.job_of(
+            await self._read(
+                f"looking at job {job_id}", lambda c: c.fine_tuning.jobs.retrieve(job_id, timeout=_READ)
+            )
+        )
+
+    async def jobs(self, *, limit: int = 100, metadata: dict[str, str] | None = None) -> list[FineTuningJob]:
+        """Return up to `limit` jobs, the newest first; `metadata` filters where the endpoint honours it."""
+        query = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
+
+        def page(client: Client, after: str | None) -> Awaitable[Any]:
+            return client.fine_tuning.jobs.list(
+                limit=min(limit, _PAGE), after=after or openai.omit, extra_query=query or None, timeout=_READ
+            )
+
+        found = [shapes.job_of(s) for s in await self._all("listing fine-tuning jobs", page, limit)]
+        return sorted(found, key=lambda job: -job.created_at)
+
+    async def cancel(self, job_id: str) -> FineTuningJob:
+        """Stop a job for good."""
+        return await self._job_action(f"cancelling job {job_id}", lambda c: c.fine_tuning.jobs.cancel(job_id))
+
+    async def pause(self, job_id: str) -> FineTuningJob:
+        """Halt a job so that it can go on later."""
+        return await self._job_action(f"pausing job {job_id}", lambda c: c.fine_tuning.jobs.pause(job_id))
+
+    async def resume(self, job_id: str) -> FineTuningJob:
+        """Let a paused job go on."""
+        return await self._job_action(f"resuming job {job_id}", lambda c: c.fine_tuning.jobs.resume(job_id))
+
+    async def _job_action(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> FineTuningJob:
+        return shapes.job_of(await self._create(doing, send))
+
+    async def events(self, job_id: str, *, limit: int = 100, after: str | None = None) -> list[JobEvent]:
+        """Return one page of events in the endpoint's own order, after the event `after` of that order."""
+        page = await self._again(
+            lambda: self._page(
+                f"reading the events of {job_id}",
+                lambda c: c.fine_tuning.jobs.list_events(
+                    job_id, limit=limit, after=after or openai.omit, timeout=_READ
+                ),
+            )
+        )
+        return [shapes.event_of(s) for s in page]
+
+    async def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return a job's checkpoints, by step."""
+
+        def page(client: Client, after: str | None) -> Awaitable[Any]:
+            return client.fine_tuning.jobs.checkpoints.list(
+                job_id, limit=_PAGE, after=after or openai.omit, timeout=_READ
+            )
+
+        found = await self._all(f"reading the checkpoints of {job_id}", page)
+        return sorted((shapes.checkpoint_of(s) for s in found), key=lambda c: c.step)
+
+    async def chat(
+        self,
+        model: str,
+        messages: list[dict[str, Any]],
+        *,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> AsyncIterator[ChatDelta]:
+        """Stream one reply; an iterator that ends without a finish reason was cut."""
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "timeout": _CHAT,
+        }
+        options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
+        body |= {name: value for name, value in options.items() if value is not None}
+        if urlsplit(self.profile.base_url).hostname == "api.openai.com":
+            body["store"] = False
+        doing = f"asking {model}"
+        stream = await self._call(doing, lambda c: c.chat.completions.create(**body))
+        if not hasattr(stream, "__aiter__"):
+            raise garbled(self.profile, doing)
+        with translated(self.profile, doing):
+            async with stream:
+                async for chunk in stream:
+                    yield _delta(_plain(chunk) or {})
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    async def _open(self) -> Client:
+        if self._client is None:
+            base_url, key = await asyncio.to_thread(self._address)
+            with translated(self.profile, "connecting"):
+                self._client = _client(base_url, key)
+        return self._client
+
+    async def _call(self, doing: str, send: Callable[[Client], Awaitable[T]]) -> T:
+        """Send one request once."""
+        client = await self._open()
+        try:
+            with translated(self.profile, doing):
+                return await send(client)
+        except ProviderError as error:
+            if error.code == UNREACHABLE and self._client is client:
+                await self.close()
+            raise
+
+    async def _create(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
+        return self._with_id(_plain(await self._call(doing, send)), doing)
+
+    async def _read(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
+        return await self._again(lambda: self._create(doing, send))
+
+    async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a request that is safe to repeat, a few times, with a growing, jittered pause."""
+        for attempt in range(1, _TRIES):
+            try:
+                return await ask()
+            except ProviderError as error:
+                wait = error.retry_after if error.retry_after is not None else 0.4 * 2**attempt
+                if not error.retryable or wait > 10:
+                    raise
+                await self._pause(wait * random.uniform(1.0, 1.3))
+        return await ask()
+
+    async def _page(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> list[dict[str, Any]]:
+        page = _plain(await self._call(doing, send))
+        items = page.get("data") if page is not None and "data" in page else ()
+        if page is None or not isinstance(items, list | None):
+            raise garbled(self.profile, doing)
+        return [item for item in items or () if isinstance(item, dict)]
+
+    async def _all(
+        self, doing: str, send: Callable[[Client, str | None], Awaitable[Any]], limit: int = 100_000
+    ) -> list[dict[str, Any]]:
+        """Return the items of all pages, each once; an endpoint that ignores `after` ends the walk."""
+        found: dict[str, dict[str, Any]] = {}
+        after: str | None = None
+        while len(found) < limit:
+            page = await self._again(lambda cursor=after: self._page(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
+            fresh = [item for item in page if isinstance(item.get("id"), str) and item["id"] not in found]
+            found |= {item["id"]: item for item in fresh}
+            if not fresh or after == fresh[-1]["id"]:
+                break
+            after = fresh[-1]["id"]
+        return list(found.values())[:limit]
+
+    def _with_id(self, shape: object, doing: str) -> dict[str, Any]:
+        if not isinstance(shape, dict) or not isinstance(shape.get("id"), str) or not shape["id"]:
+            raise garbled(self.profile, doing)
+        return shape
+
+
+def _client(base_url: str, key: str) -> Client:
+    """Build a client that only this profile's address and key reach, whatever the SDK finds in the environment."""
+    host = urlsplit(base_url).hostname or ""
+    here = host in ("127.0.0.1", "localhost", "::1")
+    client = Client(
+        base_url=base_url,
+        api_key=key,
+        max_retries=0,
+        timeout=_READ,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if here else None,
+    )
+    if host != "api.openai.com":
+        client.organization = client.project = None
+        client._custom_headers = {}
+        if hasattr(client, "admin_api_key"):
+            client.admin_api_key = None
+    return client
+
+
+def _plain(answer: object) -> dict[str, Any] | None:
+    """Return an SDK object as the JSON it came from; None for anything else, such as a page of HTML."""
+    if isinstance(answer, openai.BaseModel):
+        return answer.to_dict(mode="json", warnings=False)
+    return answer if isinstance(answer, dict) else None
+
+
+def _delta(chunk: dict[str, Any]) -> ChatDelta:
+    """Read a chunk: the one with usage has no choices."""
+    choices = chunk.get("choices") or [{}]
+    usage = chunk.get("usage")
+    text = (choices[0].get("delta") or {}).get("content")
+    return ChatDelta(
+        text=text if isinstance(text, str) else "",
+        finish_reason=choices[0].get("finish_reason"),
+        usage=Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+        if usage
+        else None,
+        system_fingerprint=chunk.get("system_fingerprint"),
+    )
