@@ -1,0 +1,182 @@
+"""Arrow IPC files written by Polars and read through a memory map, without copying.
+
+Polars 2 copies every column that `read_ipc` reads, so a part is mapped here and its buffers are handed over by the
+Arrow C data interface (https://arrow.apache.org/docs/format/CDataInterface.html): pages come from the file when a
+scan touches them, and the system may drop them at will. Only what `write_part` writes is understood: one
+uncompressed record batch of non-null unsigned, float and string columns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from tunedesk.errors import DataError
+
+_FORMATS: dict[type[pl.DataType], bytes] = {
+    pl.UInt8: b"C",
+    pl.UInt32: b"I",
+    pl.UInt64: b"L",
+    pl.Float64: b"g",
+    pl.String: b"vu",
+}
+_ARRAY_TYPES: dict[str, tuple[bytes, int]] = {"B": (b"C", 1), "I": (b"I", 4), "d": (b"g", 8)}
+
+_mapped: dict[tuple[str, int, int, int], mmap.mmap] = {}
+"""Every file mapped so far, by path and identity. Never unmapped: a column may outlive whoever opened it, and clean
+file pages cost nothing that the system cannot take back."""
+
+
+class _Array(ctypes.Structure):
+    """`struct ArrowArray`; a null release callback, because the memory is owned by `_mapped` or by the caller."""
+
+    _fields_ = (
+        ("length", ctypes.c_int64),
+        ("null_count", ctypes.c_int64),
+        ("offset", ctypes.c_int64),
+        ("n_buffers", ctypes.c_int64),
+        ("n_children", ctypes.c_int64),
+        ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+        ("children", ctypes.c_void_p),
+        ("dictionary", ctypes.c_void_p),
+        ("release", ctypes.c_void_p),
+        ("private_data", ctypes.c_void_p),
+    )
+
+
+class _Schema(ctypes.Structure):
+    """`struct ArrowSchema` of one flat column."""
+
+    _fields_ = (
+        ("format", ctypes.c_char_p),
+        ("name", ctypes.c_char_p),
+        ("metadata", ctypes.c_char_p),
+        ("flags", ctypes.c_int64),
+        ("n_children", ctypes.c_int64),
+        ("children", ctypes.c_void_p),
+        ("dictionary", ctypes.c_void_p),
+        ("release", ctypes.c_void_p),
+        ("private_data", ctypes.c_void_p),
+    )
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class _Column:
+    """One column in foreign memory, offered through `__arrow_c_array__`."""
+
+    def __init__(self, form: bytes, length: int, buffers: Sequence[int | None]) -> None:
+        self._buffers = (ctypes.c_void_p * len(buffers))(*buffers)
+        self._array = _Array(length, 0, 0, len(buffers), 0, self._buffers, None, None, None, None)
+        self._schema = _Schema(form, b"", None, 0, 0, None, None, None, None)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Return the schema and array capsules; `requested_schema` is never followed, as the protocol allows."""
+        return (
+            _new_capsule(ctypes.addressof(self._schema), b"arrow_schema", None),
+            _new_capsule(ctypes.addressof(self._array), b"arrow_array", None),
+        )
+
+
+def write_part(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` to `path` as one uncompressed record batch, durably."""
+    with path.open("wb") as file:
+        frame.rechunk().write_ipc(file, compression="uncompressed", record_batch_size=max(1, frame.height))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def map_part(path: Path) -> dict[str, pl.Series]:
+    """Return the columns of a part by name, read from the file only as they are used; DataError when it is damaged."""
+    try:
+        schema = pl.read_ipc_schema(path)
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            key = (str(path), status.st_ino, status.st_mtime_ns, status.st_size)
+            if key not in _mapped:
+                _mapped[key] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return _columns(_mapped[key], schema)
+    except (OSError, ValueError, KeyError, struct.error, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} is damaged: {error}", "import the dataset again") from error
+
+
+def buffer_series(values: array[int] | array[float] | bytearray, start: int, stop: int) -> pl.Series:
+    """Return `values[start:stop]` as a column over the same memory; `values` must outlive it and not change size."""
+    form, width = _ARRAY_TYPES["B" if isinstance(values, bytearray) else values.typecode]
+    count = max(0, min(stop, len(values)) - start)
+    if count == 0:
+        return pl.Series(_Column(form, 0, [None, None]))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(values, start * width))
+    return pl.Series(_Column(form, count, [None, address]))
+
+
+class _Table:
+    """A flatbuffers table at `position`: where its fields lie (https://flatbuffers.dev/internals)."""
+
+    def __init__(self, data: mmap.mmap, position: int) -> None:
+        self.data, self.position = data, position
+        self.vtable: int = position - struct.unpack_from("<i", data, position)[0]
+        self.size: int = struct.unpack_from("<H", data, self.vtable)[0]
+
+    def field(self, number: int) -> int:
+        """Return the position of a field, 0 when it is absent."""
+        slot = 4 + 2 * number
+        offset: int = struct.unpack_from("<H", self.data, self.vtable + slot)[0] if slot < self.size else 0
+        return self.position + offset if offset else 0
+
+    def child(self, number: int) -> _Table:
+        """Return the table that a field points at."""
+        return _Table(self.data, _follow(self.data, self.field(number)))
+
+    def vector(self, number: int) -> tuple[int, int]:
+        """Return where a vector's items begin, and how many there are."""
+        if not self.field(number):
+            return 0, 0
+        position = _follow(self.data, self.field(number))
+        count: int = struct.unpack_from("<I", self.data, position)[0]
+        return position + 4, count
+
+
+def _follow(data: mmap.mmap, position: int) -> int:
+    offset: int = struct.unpack_from("<I", data, position)[0]
+    return position + offset
+
+
+def _columns(data: mmap.mmap, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Series]:
+    """Walk footer, block and record batch (Arrow's File.fbs and Message.fbs) to the buffers of each column."""
+    footer = len(data) - 10 - struct.unpack_from("<i", data, len(data) - 10)[0]
+    blocks, count = _Table(data, _follow(data, footer)).vector(3)
+    if count != 1:
+        raise ValueError(f"{count} record batches where one is expected")
+    block, metadata_length, _ = struct.unpack_from("<qi4xq", data, blocks)
+    message = _Table(data, _follow(data, block + 8))
+    batch = message.child(2)
+    length: int = struct.unpack_from("<q", data, batch.field(0))[0]
+    at, buffer_count = batch.vector(2)
+    spans = [struct.unpack_from("<qq", data, at + 16 * i) for i in range(buffer_count)]
+    if any(block + metadata_length + offset + size > len(data) for offset, size in spans):
+        raise ValueError("it is shorter than its own table of contents says")
+    at, variadic_count = batch.vector(4)
+    variadic = [struct.unpack_from("<q", data, at + 8 * i)[0] for i in range(variadic_count)]
+    base = ctypes.addressof(ctypes.c_char.from_buffer(data)) + block + metadata_length
+    columns: dict[str, pl.Series] = {}
+    for name, dtype in schema.items():
+        form = _FORMATS[dtype.base_type()]
+        extra = variadic.pop(0) if form == b"vu" else 0
+        mine, spans = spans[1 : 2 + extra], spans[2 + extra :]
+        buffers: list[int | None] = [None, *(base + offset for offset, _ in mine)]
+        if form == b"vu":
+            sizes = (ctypes.c_int64 * max(1, extra))(*(size for _, size in mine[1:]))
+            buffers.append(ctypes.addressof(sizes))
+        columns[name] = pl.Series(_Column(form, length, buffers))
+    return columns

@@ -1,0 +1,262 @@
+"""Importing, opening and reading datasets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tunedesk.core.arrow_parts import buffer_series, map_part, write_part
+from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.dataset import Dataset, Provenance, list_datasets, write_dataset
+from tunedesk.core.indexing import CHUNK_ROWS, fold, row_facts
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError, StoreError
+
+
+def chat(user: str, answer: str = "Yes.", **metadata: object) -> Row:
+    row: Row = {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]}
+    return {**row, "metadata": metadata} if metadata else row
+
+
+def numbered(rows: list[Row], step: int = 1) -> Iterator[SourceRow]:
+    return (SourceRow(1 + number * step, row) for number, row in enumerate(rows))
+
+
+def test_an_imported_dataset_gives_back_every_row_and_its_line(tmp_path: Path) -> None:
+    rows = [chat("Wo ist die Straße?", intent="way", id=7), chat("Hi", tags=["a", "b"]), {"messages": []}]
+    dataset = write_dataset(numbered(rows, step=3), tmp_path, name="mine", source="a.jsonl")
+    again = Dataset.open(tmp_path / dataset.id)
+    assert [row for _, row in again.rows()] == rows
+    assert [again.line(index) for index in range(3)] == [1, 4, 7]
+    assert list(again.rows([2, 0])) == [(2, rows[2]), (0, rows[0])]
+    assert list(again.source_rows())[1] == SourceRow(4, rows[1])
+    assert (len(again), again.name) == (3, "mine")
+    assert again.field_names() == ["id", "intent"]
+
+
+def test_the_id_comes_from_the_content_alone(tmp_path: Path) -> None:
+    first = write_dataset(numbered([chat("a")]), tmp_path, name="one", source="x")
+    same = write_dataset(numbered([chat("a")]), tmp_path, name="two", source="y")
+    other = write_dataset(numbered([chat("b")]), tmp_path, name="three", source="z")
+    assert first.id == same.id != other.id
+    assert sorted(manifest.name for manifest in list_datasets(tmp_path)) == ["three", "two"]
+    assert first.row(0) == same.row(0)
+
+
+def test_the_provenance_is_asked_when_the_source_has_been_read(tmp_path: Path) -> None:
+    skipped = []
+
+    def rows() -> Iterator[SourceRow]:
+        yield SourceRow(1, chat("a"))
+        skipped.append(2)
+
+    write_dataset(
+        rows(), tmp_path, name="n", source="s", provenance=lambda: Provenance("openai", "ff", len(skipped))
+    )
+    (manifest,) = list_datasets(tmp_path)
+    assert (manifest.format, manifest.source_sha256, manifest.skipped) == ("openai", "ff", 1)
+    assert manifest.conversations == 1
+
+
+def test_a_source_without_rows_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no conversations"):
+        write_dataset(iter(()), tmp_path, name="n", source="empty.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_row_that_json_cannot_hold_is_named_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2 "):
+        write_dataset(numbered([chat("a"), chat("\ud800")]), tmp_path, name="n", source="s")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_progress_callback_raises_cancels_the_import(tmp_path: Path) -> None:
+    def stop(conversations: int, size: int) -> None:
+        assert conversations == 1000
+        assert size > 1000
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(numbered([chat("a")] * 5000), tmp_path, name="n", source="s", on_progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+_IMPORT = """
+import os, signal, sys
+from pathlib import Path
+from tunedesk.core.conversations import SourceRow
+from tunedesk.core.dataset import write_dataset
+calls, limit = 0, int(sys.argv[2])
+def dying(real):
+    def call(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+    return call
+os.fsync, Path.replace = dying(os.fsync), dying(Path.replace)
+row = {"messages": [{"role": "user", "content": "hello"}]}
+write_dataset((SourceRow(n, row) for n in range(1, 4)), Path(sys.argv[1]), name="n", source="s")
+"""
+
+
+def test_a_kill_at_any_durable_step_leaves_a_whole_dataset_or_none(tmp_path: Path) -> None:
+    seen = set()
+    for limit in (1, 3, 5, 7, 8, 9, 10, 11, 12, 99):
+        datasets = tmp_path / str(limit)
+        done = subprocess.run([sys.executable, "-c", _IMPORT, str(datasets), str(limit)], check=False)
+        listed = list_datasets(datasets)
+        seen.add((done.returncode == 0, len(listed)))
+        for manifest in listed:
+            assert len(Dataset.open(datasets / manifest.id)) == 3
+        write_dataset(numbered([chat("again")]), datasets, name="next", source="s")
+        assert not list(datasets.glob(".importing-*"))
+    assert {(False, 0), (True, 1)} <= seen
+
+
+def test_an_import_in_progress_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
+    def rows() -> Iterator[SourceRow]:
+        yield SourceRow(1, chat("outer"))
+        write_dataset(numbered([chat("inner")]), tmp_path, name="inner", source="s")
+        yield SourceRow(2, chat("outer"))
+
+    assert len(write_dataset(rows(), tmp_path, name="outer", source="s")) == 2
+    assert len(list_datasets(tmp_path)) == 2
+
+
+def test_a_damaged_dataset_is_refused_and_mended_by_importing_again(tmp_path: Path) -> None:
+    rows = [chat("a"), chat("b")]
+    dataset = write_dataset(numbered(rows), tmp_path, name="n", source="s")
+    part = dataset.folder / "text-000.arrow"
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"damaged: text-000\.arrow"):
+        Dataset.open(dataset.folder)
+    write_dataset(numbered(rows), tmp_path, name="n", source="s")
+    assert [row for _, row in Dataset.open(dataset.folder).rows()] == rows
+    assert [path.name for path in tmp_path.iterdir()] == [dataset.id]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"id": 1}', '{"version": 99}'])
+def test_a_folder_without_a_good_manifest_is_no_dataset(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match="not a dataset"):
+        Dataset.open(tmp_path)
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        write_dataset(numbered([chat("a")]), tmp_path, name="n", source="s")
+    assert "free some space" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_beyond_one_chunk_are_found_by_index_and_by_query(tmp_path: Path) -> None:
+    count = CHUNK_ROWS + 100
+    rows = ({"messages": [{"role": "user", "content": f"number {n}"}]} for n in range(count))
+    source = (SourceRow(line, row) for line, row in enumerate(rows, 1))
+    dataset = write_dataset(source, tmp_path, name="n", source="s")
+    assert len(dataset.chunks) == 2
+    assert dataset.row(count - 1)["messages"][0]["content"] == f"number {count - 1}"
+    assert dataset.line(CHUNK_ROWS) == CHUNK_ROWS + 1
+    found = Workspace.open(dataset).with_query('"number 6553"')
+    assert list(found.matches) == [6553, *range(65530, 65540)]
+    assert list(found.with_query('"number 65536"').matches) == [65536]
+
+
+def test_a_row_of_any_shape_is_indexed(tmp_path: Path) -> None:
+    odd: list[Row] = [
+        {},
+        {"messages": None},
+        {"messages": ["text", {"role": 5, "content": 7}, {"content": [{"type": "text", "text": "part"}, 3]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "get_rate"}}, 1]}]},
+        {"metadata": {"deep": {"a": {"b": 1}}, "none": None, "n": 1.5, "flag": True}, "extra": "x"},
+        {
+            "input": {"messages": [{"role": "user", "content": "q"}]},
+            "preferred_output": [{"role": "assistant"}],
+        },
+    ]
+    dataset = write_dataset(numbered(odd), tmp_path, name="n", source="s")
+    assert [row for _, row in dataset.rows()] == odd
+    facts = [row_facts(row) for row in odd]
+    assert [one.turns for one in facts] == [0, 0, 2, 1, 0, 2]
+    assert facts[2].tool == "\n\x1e\npart"
+    assert "get_rate" in facts[3].tool
+    assert facts[4].fields == {"deep.a": '{"b": 1}', "n": "1.5", "flag": "true", "extra": "x"}
+    assert facts[5].user == "q"
+
+
+def test_the_intent_falls_back_to_category_and_label() -> None:
+    assert row_facts(chat("a", intent="i", category="c")).intent == "i"
+    assert row_facts(chat("a", category="c", label="l")).intent == "c"
+    assert row_facts(chat("a", label="l")).intent == "l"
+
+
+def test_folding_makes_every_way_to_write_a_letter_the_same() -> None:
+    assert fold("STRASSE") == fold("Straße") == "strasse"
+    assert fold("ΟΔΟΣ") == fold("οδος") == fold("οδοσ")
+    assert fold("Cafe\u0301") == fold("CAFÉ") == "café"
+
+
+def test_metadata_keys_beyond_the_limit_stay_in_the_rows_and_are_named(tmp_path: Path) -> None:
+    row: Row = {**chat("a"), "metadata": {f"key{n:03}": n for n in range(200)}}
+    dataset = write_dataset(numbered([row]), tmp_path, name="n", source="s")
+    assert dataset.row(0) == row
+    assert "key199" in dataset.manifest.unindexed
+    assert "key000" in dataset.field_names()
+
+
+def test_a_part_is_mapped_as_it_was_written(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "n": pl.Series([1, 2, 3], dtype=pl.UInt32),
+            "text": ["x" * 40, "", "héé"],
+            "short": ["a", "b", "c"],
+            "big": pl.Series([2**40, 0, 1], dtype=pl.UInt64),
+            "more": ["z" * 100_000, "y" * 20, ""],
+        }
+    )
+    write_part(frame, tmp_path / "part.arrow")
+    assert pl.DataFrame(map_part(tmp_path / "part.arrow")).equals(frame)
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1", b"\0" * 100])
+def test_a_file_that_is_no_part_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "part.arrow").write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        map_part(tmp_path / "part.arrow")
+
+
+def test_a_column_over_an_array_sees_the_wanted_span() -> None:
+    numbers, flags, losses = array("I", range(10)), bytearray(b"abc"), array("d", [0.5, 1.5])
+    assert buffer_series(numbers, 3, 6).to_list() == [3, 4, 5]
+    assert buffer_series(flags, 1, 9).to_list() == [98, 99]
+    assert buffer_series(losses, 0, 2).to_list() == [0.5, 1.5]
+    assert buffer_series(flags, 3, 3).to_list() == []
+
+
+def test_the_manifest_tells_what_a_dataset_is(tmp_path: Path) -> None:
+    dataset = write_dataset(numbered([chat("a")]), tmp_path, name="mine", source="a.csv")
+    manifest = json.loads((dataset.folder / "manifest.json").read_text())
+    assert set(manifest) >= {
+        "id",
+        "name",
+        "source",
+        "source_sha256",
+        "conversations",
+        "created_at",
+        "skipped",
+    }
+    assert manifest["id"] == dataset.folder.name
+    assert len(manifest["id"]) == 16
