@@ -57,10 +57,11 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
 
-def ticks(low: float, high: float, most: int, *, log: bool = False) -> list[float]:
-    """Return at most `most` round numbers (1, 2 or 5 times a power of ten apart) from `low` to `high`.
+def ticks(low: float, high: float, most: int, *, log: bool = False, cover: bool = False) -> list[float]:
+    """Return about `most` round numbers (1, 2 or 5 times a power of ten apart) from `low` to `high`.
 
     On a log scale they are 1, 2 and 5 times powers of ten while at least two of those fit, else as on a linear one.
+    With `cover` the first and the last lie outside the range, or as good as on its ends.
     """
     if log:
         for factors in ((1, 2, 5), (1, 3), (1,)):
@@ -73,8 +74,10 @@ def ticks(low: float, high: float, most: int, *, log: bool = False) -> list[floa
             if 2 <= len(marks) <= most:
                 return marks
     step = _step((high - low) / max(1, most - 1))
-    first = math.ceil(low / step - 1e-9)
-    return [first * step + step * n for n in range(math.floor(high / step + 1e-9) - first + 1)]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if cover:
+        first, last = math.floor(low / step + 0.05), math.ceil(high / step - 0.05)
+    return [round(step * n, 12) for n in range(first, last + 1)]
 
 
 def _step(rough: float) -> float:
@@ -252,15 +255,10 @@ class LineChart(Widget, can_focus=True):
         low, high = min(y for _, y in values), max(y for _, y in values)
         if low == high:
             low, high = (low * 0.9, high * 1.1) if low > 0 else (low - 1, high + 1)
-        y_ticks = ticks(low, high, max(2, rows // 2), log=self.log_scale)
-        if not self.log_scale and len(y_ticks) > 1:
-            step = y_ticks[1] - y_ticks[0]
-            if low < y_ticks[0] - step * 0.05:
-                y_ticks.insert(0, y_ticks[0] - step)
-            if high > y_ticks[-1] + step * 0.05:
-                y_ticks.append(y_ticks[-1] + step)
-        y_ticks = [0.0 if abs(tick) < 1e-12 else round(tick, 12) for tick in y_ticks]
-        y_scale = Scale(min(low, *y_ticks), max(high, *y_ticks), self.log_scale)
+        y_ticks = ticks(low, high, max(2, rows // 2), log=self.log_scale, cover=not self.log_scale)
+        if len(y_ticks) < 2:
+            y_ticks = [low, high]
+        y_scale = Scale(min((low, *y_ticks)), max((high, *y_ticks)), self.log_scale)
         return Scale(x_low, x_high if x_high > x_low else x_low + 1), y_scale, y_ticks
 
     def _trace(

@@ -146,8 +146,13 @@ class StreamPane(ScrollView, can_focus=True):
         self._touch(0)
 
     @property
+    def _room(self) -> int:
+        """Cells between the borders, without the scrollbar."""
+        return self.scrollable_content_region.width
+
+    @property
     def _width(self) -> int:
-        return max(10, self._wrapped_at or self.size.width)
+        return max(10, self._wrapped_at or self._room)
 
     def _touch(self, line: int) -> None:
         self._dirty_from = line if self._dirty_from is None else min(self._dirty_from, line)
@@ -161,7 +166,7 @@ class StreamPane(ScrollView, can_focus=True):
         if self._dirty_from is None or not self.size.height:
             return
         dirty, self._dirty_from = self._dirty_from, None
-        count, height, width = len(self._lines), self.size.height, self.size.width
+        count, height, width = len(self._lines), self.size.height, self._room
         grown, self._painted = max(0, count - self._painted), count
         top = self.scroll_offset.y
         if not self.following:
@@ -186,7 +191,7 @@ class StreamPane(ScrollView, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         """Wrap everything to the new width."""
-        width = max(10, self.size.width)
+        width = max(10, self._room)
         if width != self._wrapped_at:
             self._wrapped_at = width
             self._lines.clear()
@@ -198,7 +203,7 @@ class StreamPane(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return one line of the pane; while following is paused, the lowest says so."""
-        width = self.size.width
+        width = self._room
         if not self.following and y == self.size.height - 1:
             more = f"{self._unseen} new · " if self._unseen else ""
             notice = f" paused · {more}f follows again "
