@@ -128,10 +128,17 @@ def test_files_are_known_by_their_bytes_at_each_profile(store: Store) -> None:
 
 def test_events_are_kept_once_and_in_order(store: Store) -> None:
     late, early, tie = JobEvent("b", 20, "late"), JobEvent("c", 10, "early"), JobEvent("a", 20, "tie")
-    assert store.add_events("cloud", "j", [late, early]) == [early, late]
-    assert store.add_events("cloud", "j", [early, tie, late, tie]) == [tie]
+    assert store.add_events("cloud", "j", [late, early]) == ([early, late], [])
+    assert store.add_events("cloud", "j", [early, tie, late, tie]) == ([tie], [])
     assert store.events("cloud", "j") == [early, tie, late]
     assert store.events("other", "j") == []
+
+
+def test_the_curve_of_metrics_events_is_kept_with_them(store: Store) -> None:
+    measured = JobEvent("a", 5, "step 2", type="metrics", data={"step": 2, "train_loss": 1.5})
+    point = MetricPoint(2, train_loss=1.5, at=5)
+    assert store.add_events("cloud", "j", [measured]) == ([measured], [point])
+    assert store.points("cloud", "j") == [point]
 
 
 def test_points_of_one_step_are_merged_and_told_only_when_they_say_more(store: Store) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tunedesk import db
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobEvent, MetricPoint
-from tunedesk.core.metrics import merge
+from tunedesk.core.metrics import merge, point_from_event
 from tunedesk.store.database import Database, decode, encode
 
 INTENT = "intent"
@@ -155,8 +155,13 @@ class JobTables:
         )
         return [_known(row) for row in rows]
 
-    def add_events(self, profile: str, job: str, events: Iterable[JobEvent]) -> list[JobEvent]:
-        """Keep events that are new, all in one transaction; return those, by (created_at, id)."""
+    def add_events(
+        self, profile: str, job: str, events: Iterable[JobEvent]
+    ) -> tuple[list[JobEvent], list[MetricPoint]]:
+        """Keep events that are new and the curve they tell, in one transaction; return what is new of both.
+
+        New events come by (created_at, id); points as `save_points` returns them.
+        """
         new: list[JobEvent] = []
         with self.database.writing() as connection:
             for event in sorted(events, key=lambda e: (e.created_at, e.id)):
@@ -166,7 +171,8 @@ class JobTables:
                     == 1
                 ):
                     new.append(event)
-        return new
+            points = [point for event in new if (point := point_from_event(event))]
+            return new, _merge_points(connection, (profile, job), points)
 
     def events(self, profile: str, job: str) -> list[JobEvent]:
         """Return a job's events by (created_at, id)."""
@@ -177,21 +183,8 @@ class JobTables:
 
     def save_points(self, profile: str, job: str, points: Iterable[MetricPoint]) -> list[MetricPoint]:
         """Merge points into a job's curve by step; return those that are new or say more than before."""
-        changed: list[MetricPoint] = []
         with self.database.writing() as connection:
-            for point in merge(points):
-                key = (profile, job, point.step)
-                row = connection.execute(
-                    "SELECT body FROM points WHERE profile = ? AND job = ? AND step = ?", key
-                ).fetchone()
-                known = decode(row["body"], MetricPoint) if row else None
-                merged = merge([known, point])[0] if known else point
-                if merged != known:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?)", (*key, encode(merged))
-                    )
-                    changed.append(merged)
-        return changed
+            return _merge_points(connection, (profile, job), points)
 
     def points(self, profile: str, job: str) -> list[MetricPoint]:
         """Return a job's curve by step."""
@@ -199,6 +192,23 @@ class JobTables:
             "SELECT body FROM points WHERE profile = ? AND job = ? ORDER BY step", profile, job
         )
         return [decode(row["body"], MetricPoint) for row in rows]
+
+
+def _merge_points(
+    connection: db.Connection, job: tuple[str, str], points: Iterable[MetricPoint]
+) -> list[MetricPoint]:
+    changed: list[MetricPoint] = []
+    for point in merge(points):
+        key = (*job, point.step)
+        row = connection.execute(
+            "SELECT body FROM points WHERE profile = ? AND job = ? AND step = ?", key
+        ).fetchone()
+        known = decode(row["body"], MetricPoint) if row else None
+        merged = merge([known, point])[0] if known else point
+        if merged != known:
+            connection.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?)", (*key, encode(merged)))
+            changed.append(merged)
+    return changed
 
 
 def _columns(launch: Launch) -> tuple[str, str, str, float, str | None, bytes]:

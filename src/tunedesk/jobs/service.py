@@ -1,0 +1,304 @@
+"""Fine-tuning jobs, exactly once: launched, followed, found again; the provider's word wins over ours.
+
+A launch is written down before anything is sent and moves through the states of store/jobs.py, each durable
+before the next request. Whatever may have been carried out without an answer is looked for, never sent again
+blindly: a file by the name that carries its hash, a job by the launch's id in its metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
+from tunedesk.errors import JobError, ProviderError
+from tunedesk.jobs.tailing import Update, follow
+from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
+from tunedesk.paths import private_folder
+from tunedesk.providers.base import UNREACHABLE, Provider
+from tunedesk.store import KnownJob, Launch, Store
+from tunedesk.store.jobs import ADOPTED, CREATE_SENT, INTENT, TRAINING_UPLOADED, VALIDATION_UPLOADED
+
+LAUNCH_KEY = "tunedesk_launch"
+"""The key of a job's metadata that names our launch."""
+_CLOCKS = 300
+"""Seconds by which the provider's clock and ours may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """What the user asks for: files on this machine and what to train with."""
+
+    model: str
+    training: Path
+    validation: Path | None = None
+    method: str = "supervised"
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    suffix: str | None = None
+    seed: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Further pairs for the job, beside our own."""
+    launch: str = ""
+    """An id chosen by the caller (see `new_launch_id`): asked for again, it is the same launch. Empty: a fresh one."""
+
+
+def new_launch_id() -> str:
+    """Return a fresh id for a launch, which a caller can write down before launching."""
+    return "launch-" + secrets.token_hex(12)
+
+
+class JobService:
+    """Jobs at one provider, remembered in the store."""
+
+    def __init__(
+        self, store: Store, provider: Provider, *, pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self.store = store
+        self.provider = provider
+        self._pause = pause
+        self._profile = provider.profile.name
+        self._files = Uploader(store, provider, pause)
+
+    def prepare(self, request: LaunchRequest) -> Launch:
+        """Write the intent down, durably, and send nothing; the same launch id again returns what is known of it.
+
+        Reads and hashes the files. Raises DataError, StoreError.
+        """
+        known = self.store.launch(request.launch) if request.launch else None
+        if known is not None:
+            return known
+        launch = Launch(
+            id=request.launch or new_launch_id(),
+            profile=self._profile,
+            model=request.model,
+            training=self._files.described(request.training),
+            validation=self._files.described(request.validation) if request.validation else None,
+            method=request.method,
+            hyperparameters=request.hyperparameters,
+            suffix=request.suffix,
+            seed=request.seed,
+            metadata=dict(request.metadata),
+            account=self.provider.account,
+            state=INTENT,
+            at=time.time(),
+        )
+        self.store.add_launch(launch)
+        return launch
+
+    async def launch(self, request: LaunchRequest, *, on_upload: OnUpload | None = None) -> Launch:
+        """Upload, verify, create exactly one job, and return the adopted launch (see `carry_out`)."""
+        launch = await asyncio.to_thread(self.prepare, request)
+        return await self.carry_out(launch.id, on_upload=on_upload)
+
+    async def carry_out(
+        self, launch_id: str, *, again: bool = False, on_upload: OnUpload | None = None
+    ) -> Launch:
+        """Bring a launch to its one job from wherever it stopped; an adopted one is returned as it is.
+
+        `again` is the user's word that a job request without an answer may be sent anew when the provider
+        lists no job of it. Raises JobError (in doubt, or busy elsewhere), ProviderError, DataError.
+        """
+        with self._alone(launch_id):
+            launch = self.store.launch(launch_id)
+            if launch is None:
+                raise JobError(f"no launch {launch_id}", "see `tunedesk jobs`")
+            if launch.state == ADOPTED:
+                return launch
+            self._check_same_place(launch)
+            try:
+                if launch.state == CREATE_SENT:
+                    return await self._settle(launch, again=again)
+                launch = await self._upload_both(launch, on_upload)
+                return await self._create(launch)
+            except (ProviderError, JobError) as error:
+                self.store.save_launch(replace(self._latest(launch), error=error.message))
+                raise
+
+    async def reconcile(self) -> list[Launch]:
+        """Adopt every job that was created without our learning of it, and send nothing that creates.
+
+        Returns the launches that are still unfinished. Raises ProviderError when the jobs cannot be listed.
+        """
+        for launch in self.store.launches(self._profile, unfinished=True):
+            if launch.state == CREATE_SENT:
+                with self._alone(launch.id):
+                    job = await self._find_job(launch)
+                    if job is not None:
+                        self._adopt(launch, job)
+        return self.store.launches(self._profile, unfinished=True)
+
+    async def refresh(self, limit: int = 100) -> list[KnownJob]:
+        """Ask the provider for its jobs, keep them, and return all that are known at this profile."""
+        self.store.save_jobs(self._profile, await self.provider.jobs(limit=limit))
+        return self.known_jobs()
+
+    def known_jobs(self) -> list[KnownJob]:
+        """Return the jobs of this profile as last heard of, the newest first."""
+        return self.store.jobs(self._profile)
+
+    async def cancel(self, job_id: str) -> FineTuningJob:
+        """Stop a job for good."""
+        return await self._acted(job_id, self.provider.cancel)
+
+    async def pause(self, job_id: str) -> FineTuningJob:
+        """Halt a job so that it can go on later."""
+        return await self._acted(job_id, self.provider.pause)
+
+    async def resume(self, job_id: str) -> FineTuningJob:
+        """Let a paused job go on."""
+        return await self._acted(job_id, self.provider.resume)
+
+    def tail(self, job_id: str, *, interval: float | None = None) -> AsyncIterator[Update]:
+        """Follow a job to its end, beginning with what the store holds (see tailing.follow)."""
+        return follow(self.store, self.provider, job_id, interval=interval, pause=self._pause)
+
+    async def _acted(self, job_id: str, act: Callable[[str], Awaitable[FineTuningJob]]) -> FineTuningJob:
+        """Do something to a job; an answer that got lost is replaced by a look at the job."""
+        try:
+            job = await act(job_id)
+        except ProviderError as error:
+            if not error.in_doubt or error.code == UNREACHABLE:
+                raise
+            job = await self.provider.job(job_id)
+        self.store.save_jobs(self._profile, [job])
+        return job
+
+    def _check_same_place(self, launch: Launch) -> None:
+        if launch.profile != self._profile:
+            raise JobError(
+                f"launch {launch.id} belongs to {launch.profile}", f"use --provider {launch.profile}"
+            )
+        if launch.account and self.provider.account and launch.account != self.provider.account:
+            raise JobError(
+                f"launch {launch.id} was begun with another key ({launch.account.split()[0]})",
+                "use that key, or launch afresh",
+            )
+
+    def _latest(self, launch: Launch) -> Launch:
+        return self.store.launch(launch.id) or launch
+
+    @contextlib.contextmanager
+    def _alone(self, launch_id: str) -> Iterator[None]:
+        """Hold a launch in this process only; the lock goes with its holder, however that ends."""
+        folder = private_folder(self.store.path.parent / "locks")
+        path = folder / f"{launch_id.replace(os.sep, '_')}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise JobError(f"another tunedesk is busy with launch {launch_id}", "wait for it") from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+    async def _upload_both(self, launch: Launch, on_upload: OnUpload | None) -> Launch:
+        """Bring both files up, verified; each id is durable before the next request."""
+        training = await self._files.uploaded(launch.training, on_upload)
+        if launch.training != training or launch.state == INTENT:
+            launch = replace(launch, training=training, state=TRAINING_UPLOADED)
+            self.store.save_launch(launch)
+        validation = launch.validation
+        if validation is not None:
+            validation = await self._files.uploaded(validation, on_upload)
+        launch = replace(launch, validation=validation, state=VALIDATION_UPLOADED)
+        self.store.save_launch(launch)
+        return launch
+
+    async def _create(self, launch: Launch) -> Launch:
+        """Send the one request for a job; its being sent is durable before it goes."""
+        ready = launch
+        launch = replace(launch, state=CREATE_SENT, sent_at=time.time(), error="")
+        self.store.save_launch(launch)
+        try:
+            job = await self.provider.create_job(_job_request(launch), idempotency_key=launch.id)
+        except ProviderError as error:
+            if not error.in_doubt or error.code == UNREACHABLE:
+                self.store.save_launch(replace(ready, error=error.message))
+                raise
+            return await self._settle(launch, again=False)
+        return self._adopt(launch, job)
+
+    async def _settle(self, launch: Launch, *, again: bool) -> Launch:
+        """Find out what became of a request for a job that got no answer."""
+        try:
+            for wait in (0.0, *LOOKS):
+                await self._pause(wait)
+                job = await self._find_job(launch)
+                if job is not None:
+                    return self._adopt(launch, job)
+                if self.provider.profile.is_local:
+                    break
+        except ProviderError as error:
+            raise JobError(
+                f"the request for the job got no answer, and the jobs cannot be listed: {error.message}",
+                "nothing is sent twice; start the launch again when the provider can be reached",
+            ) from error
+        if again or self.provider.profile.is_local:
+            return await self._create_again(launch)
+        raise JobError(
+            "the request for the job got no answer, and the provider lists no job of it",
+            "look at the provider's own page of jobs; if none is there either, ask for it again",
+        )
+
+    async def _create_again(self, launch: Launch) -> Launch:
+        """Send the request anew, after the list has shown no job of it; our engine also honours its Idempotency-Key."""
+        launch = replace(launch, sent_at=time.time())
+        self.store.save_launch(launch)
+        try:
+            job = await self.provider.create_job(_job_request(launch), idempotency_key=launch.id)
+        except ProviderError as error:
+            state = CREATE_SENT if error.in_doubt and error.code != UNREACHABLE else VALIDATION_UPLOADED
+            self.store.save_launch(replace(launch, state=state, error=error.message))
+            raise
+        return self._adopt(launch, job)
+
+    async def _find_job(self, launch: Launch) -> FineTuningJob | None:
+        """Look for the launch's job: by the filter on metadata, then, where that is not honoured, in the whole list."""
+        if self.provider.profile.takes_metadata:
+            wanted = {LAUNCH_KEY: launch.id}
+            try:
+                listed = await self.provider.jobs(metadata=wanted)
+            except ProviderError as error:
+                if error.status not in (400, 422):
+                    raise
+                listed = []
+            for job in [*listed, *await self.provider.jobs(limit=1000)]:
+                if job.metadata.get(LAUNCH_KEY) == launch.id:
+                    return job
+            return None
+        taken = {other.job for other in self.store.launches(self._profile)}
+        for job in await self.provider.jobs(limit=1000):
+            same = job.training_file == launch.training.file and job.id not in taken
+            if same and job.created_at >= launch.sent_at - _CLOCKS:
+                return job
+        return None
+
+    def _adopt(self, launch: Launch, job: FineTuningJob) -> Launch:
+        self.store.save_jobs(self._profile, [job])
+        launch = replace(launch, state=ADOPTED, job=job.id, error="")
+        self.store.save_launch(launch)
+        return launch
+
+
+def _job_request(launch: Launch) -> JobRequest:
+    return JobRequest(
+        model=launch.model,
+        training_file=launch.training.file or "",
+        validation_file=launch.validation.file if launch.validation else None,
+        method=launch.method,
+        hyperparameters=launch.hyperparameters,
+        suffix=launch.suffix,
+        seed=launch.seed,
+        metadata={**launch.metadata, LAUNCH_KEY: launch.id},
+    )
