@@ -127,7 +127,7 @@ class JobStore:
 
     def count(self, status: str) -> int:
         """Return how many jobs have this status."""
-        return len(self._database.rows("SELECT 1 FROM jobs WHERE status = ?", (status,)))
+        return int(self._database.rows("SELECT COUNT(*) FROM jobs WHERE status = ?", (status,))[0][0])
 
     def move(
         self, job_id: str, sources: Sequence[str], status: str, message: str, level: str = "info"

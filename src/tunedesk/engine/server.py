@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,17 +164,15 @@ class _AccessLog:
 class _Server(uvicorn.Server):
     """Says where it listens once it does."""
 
-    def __init__(self, config: uvicorn.Config, state: EngineState, base_url: str) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self._state = state
-        self._base_url = base_url
+        self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then write endpoint.json."""
+        """Listen, then announce it."""
         await super().startup(sockets)
         if self.started:
-            self._state.announce(self._base_url, __version__)
-            log.info("listening on %s", self._base_url)
+            self._announce()
 
 
 def serve(
@@ -186,12 +184,14 @@ def serve(
     trainer_command: Sequence[str],
     generator: Generator,
     key: str | None = None,
+    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the engine's `folder` on `host`:`port` (0: a free one) until SIGTERM or SIGINT.
 
     `key` replaces the folder's own key. Where it listens is written to endpoint.json, which is removed at a clean
-    stop; a running job is then resumable. Raises EngineError when another server holds the folder, the address
-    cannot be had, or the key is blank: no address, and least one that others reach, is served without a key.
+    stop (a running job is then resumable), and told to `on_listening`. Raises EngineError when another server
+    holds the folder, the address cannot be had, or the key is blank: no address, and least one that others
+    reach, is served without a key.
     """
     if key is not None and not key.strip():
         raise EngineError(f"the engine does not listen on {host} without a key", "put one into the key file")
@@ -206,7 +206,7 @@ def serve(
             )
             worker.start()
             try:
-                _run(context, listener)
+                _run(context, listener, on_listening)
             finally:
                 worker.stop()
                 context.writers.shutdown(wait=False, cancel_futures=True)
@@ -218,7 +218,7 @@ def serve(
         handler.close()
 
 
-def _run(context: Context, listener: socket.socket) -> None:
+def _run(context: Context, listener: socket.socket, on_listening: Callable[[str], None] | None) -> None:
     name, port = listener.getsockname()[:2]
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # any address: named by the one that is ours
     base_url = f"http://{f'[{name}]' if ':' in name else name}:{port}/v1"
@@ -234,7 +234,14 @@ def _run(context: Context, listener: socket.socket) -> None:
         # uvicorn raises the signal again after its own stop; ours is to come then, not the process's end
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: log.info("stopping"))
-    _Server(config, context.state, base_url).run(sockets=[listener])
+
+    def announce() -> None:
+        context.state.announce(base_url, __version__)
+        log.info("listening on %s", base_url)
+        if on_listening is not None:
+            on_listening(base_url)
+
+    _Server(config, announce).run(sockets=[listener])
 
 
 def _bound(host: str, port: int) -> socket.socket:

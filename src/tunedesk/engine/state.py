@@ -16,7 +16,7 @@ from typing import Any
 from tunedesk.engine.database import Database
 from tunedesk.engine.file_store import FileStore
 from tunedesk.engine.job_store import JobStore
-from tunedesk.errors import EngineError
+from tunedesk.errors import EngineError, StoreError
 from tunedesk.paths import private_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,11 @@ class EngineState:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = private_folder(folder)
         self._lock = _hold(folder / "lock")
-        self._database = Database(folder / "engine.sqlite3")
+        try:
+            self._database = Database(folder / "engine.sqlite3")
+        except StoreError:
+            os.close(self._lock)
+            raise
         self.files = FileStore(folder, self._database, clock)
         self.jobs = JobStore(self._database, clock)
         self.models = private_folder(folder / "models")
