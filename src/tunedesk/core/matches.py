@@ -1,0 +1,90 @@
+"""The rows that a query matches, as a sequence of row numbers that a list can page through."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import overload
+
+import polars as pl
+
+
+class Matches(Sequence[int]):
+    """Row numbers in the order they are shown, never made into Python objects until asked for.
+
+    `parts` holds spans of them: a range, or a column of numbers. After a finished search there is one part for each
+    chunk of the dataset (`aligned`), so that a refined query looks at these rows alone.
+    """
+
+    def __init__(
+        self, parts: Sequence[pl.Series | range], *, aligned: bool = False, ordered: bool = True
+    ) -> None:
+        self.parts = tuple(parts)
+        self.aligned = aligned
+        self.ordered = ordered
+        """Whether they ascend."""
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    @classmethod
+    def all(cls, count: int) -> Matches:
+        """Return all rows of a dataset in order."""
+        return cls([range(count)])
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[int]: ...
+
+    def __getitem__(self, place: int | slice) -> int | list[int]:
+        """Return the row number at a place; a slice of consecutive places costs no more than what it returns."""
+        if isinstance(place, slice):
+            return self._slice(place)
+        wanted = place + len(self) if place < 0 else place
+        if not 0 <= wanted < len(self):
+            raise IndexError(place)
+        number = bisect_right(self._ends, wanted)
+        part = self.parts[number]
+        index: int = part[wanted - self._ends[number] + len(part)]
+        return index
+
+    def _slice(self, place: slice) -> list[int]:
+        start, stop, step = place.indices(len(self))
+        if step != 1:
+            return [self[wanted] for wanted in range(start, stop, step)]
+        found: list[int] = []
+        number = bisect_right(self._ends, start)
+        while start < stop and number < len(self.parts):
+            part = self.parts[number]
+            begin = start - self._ends[number] + len(part)
+            taken = part[begin : begin + stop - start]
+            found += taken.to_list() if isinstance(taken, pl.Series) else taken
+            start, number = self._ends[number], number + 1
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        for part in self.parts:
+            yield from part.to_list() if isinstance(part, pl.Series) else part
+
+    def position(self, index: int) -> int | None:
+        """Return the place of a row number, None when it is not among them."""
+        passed = 0
+        for part in self.parts:
+            if isinstance(part, range):
+                if index in part:
+                    return passed + part.index(index)
+            elif not self.ordered or (len(part) and part[0] <= index <= part[-1]):
+                found = (part == index).arg_true()
+                if len(found):
+                    return passed + int(found[0])
+            passed += len(part)
+        return None
+
+    def series(self) -> pl.Series:
+        """Return all row numbers as one column, for core alone."""
+        parts = [pl.Series(part, dtype=pl.UInt32) if isinstance(part, range) else part for part in self.parts]
+        return pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt32)
