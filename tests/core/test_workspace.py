@@ -1,0 +1,287 @@
+"""The workspace: edits laid over a dataset, undone, redone, replayed and exported."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunedesk.core import edits
+from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.dataset import Dataset, write_dataset
+from tunedesk.core.history import MemoryJournal
+from tunedesk.core.piece import Known
+from tunedesk.core.query import QueryError
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError, StoreError, UsageError
+
+
+def chat(user: str, system: str = "Be kind.", **metadata: object) -> Row:
+    return {
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": "Yes."},
+        ],
+        "metadata": metadata,
+    }
+
+
+ROWS = [
+    chat("My card is lost", intent="card_lost", tags=["gold"], id=1),
+    chat("A longer question about a refund", intent="refund", id=2),
+    chat("refund please", system="Be brief.", intent="Refund", id=3),
+    chat("Thanks", id=4),
+]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    source = (SourceRow(10 * line, row) for line, row in enumerate(ROWS, 1))
+    return write_dataset(source, tmp_path / "datasets", name="n", source="s")
+
+
+@pytest.fixture
+def workspace(dataset: Dataset) -> Workspace:
+    return Workspace.open(dataset)
+
+
+def prompts(workspace: Workspace) -> list[str]:
+    return [row["messages"][0]["content"] for _, row in workspace.included()]
+
+
+def shown(workspace: Workspace) -> list[int]:
+    return list(workspace.matches)
+
+
+def test_a_workspace_starts_with_every_row(workspace: Workspace) -> None:
+    assert (workspace.total, workspace.matched, shown(workspace)) == (4, 4, [0, 1, 2, 3])
+    assert [row for _, row in workspace.included()] == ROWS
+    assert workspace.line(2) == 30
+
+
+def test_an_edit_makes_a_new_workspace_and_leaves_the_old_one(workspace: Workspace) -> None:
+    changed = workspace.apply(edits.replace_message([1], 1, "Where is it?"))
+    assert changed.row(1)["messages"][1]["content"] == "Where is it?"
+    assert workspace.row(1) == ROWS[1]
+    assert shown(changed.with_query("where")) == [1]
+    assert shown(workspace.with_query("where")) == []
+    assert shown(changed.with_query("longer")) == []
+
+
+def test_the_list_keeps_its_rows_after_an_edit_until_it_is_refreshed(workspace: Workspace) -> None:
+    found = workspace.with_query("refund")
+    changed = found.apply(edits.replace_message([1], 1, "no more"))
+    assert (shown(changed), changed.stale) == ([1, 2], True)
+    assert (shown(changed.refreshed()), changed.refreshed().stale) == ([2], False)
+
+
+def test_undo_and_redo_walk_the_edits_and_a_new_edit_ends_the_redo(workspace: Workspace) -> None:
+    one = workspace.apply(edits.set_system_prompt(None, "One"))
+    two = one.apply(edits.set_system_prompt([0, 1], "Two"))
+    assert prompts(two) == ["Two", "Two", "One", "One"]
+    assert prompts(two.undo()) == ["One"] * 4
+    assert prompts(two.undo().undo()) == prompts(workspace)
+    assert prompts(two.undo().undo().redo().redo()) == prompts(two)
+    other = two.undo().apply(edits.set_system_prompt([3], "Other"))
+    assert other.redoable is None
+    assert prompts(other.redo()) == ["One", "One", "One", "Other"]
+    assert prompts(other.undo().redo()) == prompts(other)
+    assert prompts(other.undo().undo().redo()) == ["One"] * 4
+    assert workspace.undo() is workspace.redo() is workspace
+
+
+def test_edits_come_back_from_the_journal_as_they_were(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    before = (
+        Workspace.open(dataset, journal)
+        .apply(edits.set_system_prompt(None, "New"))
+        .apply(edits.delete_message([2], 1))
+        .apply(edits.exclude([0]))
+        .apply(edits.tag([3], "keep"))
+        .apply(edits.tag([1], "drop"))
+        .undo()
+    )
+    after = Workspace.open(dataset, journal)
+    assert list(after.included()) == list(before.included())
+    assert shown(after.with_query("is:excluded OR tag:keep")) == [0, 3]
+    assert after.redoable is not None
+    assert after.redoable.edit.label == "tag drop"
+    assert shown(after.redo().with_query("tag:drop")) == [1]
+
+
+def test_another_instance_sees_an_edit_after_reloading(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)
+    mine = mine.apply(edits.exclude([1]))
+    assert theirs.reloaded().included_count == 3
+    assert mine.reloaded() is mine
+
+
+def test_an_edit_that_cannot_be_kept_is_not_shown(dataset: Dataset) -> None:
+    class FullJournal(MemoryJournal):
+        def append_edit(self, dataset_id: str, edit: bytes, label: str) -> int:
+            raise StoreError("the disk is full")
+
+    workspace = Workspace.open(dataset, FullJournal())
+    with pytest.raises(StoreError):
+        workspace.apply(edits.exclude([0]))
+    assert workspace.included_count == 4
+
+
+@pytest.mark.parametrize(
+    "edit", [edits.exclude([4]), edits.exclude([]), edits.delete_message([0], 9), edits.set_weight([0], 0, 0)]
+)
+def test_an_edit_that_cannot_be_done_is_not_journalled(dataset: Dataset, edit: edits.Edit) -> None:
+    journal = MemoryJournal()
+    with pytest.raises(DataError):
+        Workspace.open(dataset, journal).apply(edit)
+    assert not journal.edits(dataset.id)
+
+
+def test_a_bulk_edit_passes_over_rows_that_it_does_not_fit(workspace: Workspace) -> None:
+    changed = workspace.apply(edits.delete_message([0], 2)).apply(edits.delete_message([0, 1], 2))
+    assert [len(changed.row(index)["messages"]) for index in (0, 1)] == [2, 2]
+
+
+def test_a_system_prompt_for_all_rows_is_one_small_entry_and_is_searched(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    workspace = Workspace.open(dataset, journal).apply(edits.set_system_prompt(None, "Tu sei la Banca"))
+    assert len(journal.edits(dataset.id)) == 1
+    assert len(journal.edits(dataset.id)[0].edit) < 200
+    assert len(workspace.overlay.rewritten()) == 0
+    assert workspace.system_prompt == "Tu sei la Banca"
+    assert shown(workspace.with_query("system:banca")) == [0, 1, 2, 3]
+    assert shown(workspace.with_query("brief")) == []
+    assert shown(workspace.apply(edits.set_system_prompt(None, "")).with_query("turns:2 -has:system")) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert workspace.view(2).turns == 3
+
+
+def test_an_export_holds_the_keys_of_the_api_alone_and_leaves_out_what_is_excluded(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.jsonl"
+    changed = workspace.apply(edits.exclude([1])).apply(edits.replace_message([0], 1, "Lost?"))
+    assert changed.export(path) == changed.included_count == 3
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [set(line) for line in lines] == [{"messages"}] * 3
+    assert lines[0]["messages"][1]["content"] == "Lost?"
+    changed.export(path, keep_metadata=True)
+    assert json.loads(path.read_text().splitlines()[1])["metadata"] == {"intent": "Refund", "id": 3}
+
+
+def test_a_preference_row_is_exported_with_its_three_keys(tmp_path: Path) -> None:
+    row: Row = {
+        "input": {"messages": [{"role": "user", "content": "q"}]},
+        "preferred_output": [{"role": "assistant", "content": "good"}],
+        "non_preferred_output": [{"role": "assistant", "content": "bad"}],
+    }
+    source = iter([SourceRow(1, {**row, "metadata": {"a": 1}})])
+    workspace = Workspace.open(write_dataset(source, tmp_path / "d", name="n", source="s"))
+    workspace.export(tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == row
+    assert workspace.with_query("assistant:bad user:q").matched == 1
+
+
+def test_an_export_that_fails_leaves_the_old_file(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("old")
+
+    def rows(self: Workspace) -> Iterator[tuple[int, Row]]:
+        yield 0, ROWS[0]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Workspace, "included", rows)
+    with pytest.raises(StoreError):
+        workspace.export(path)
+    assert path.read_text() == "old"
+
+
+def test_rows_are_shown_with_what_is_known_of_them(workspace: Workspace) -> None:
+    known = Known(
+        tokens=array("I", [9, 8, 7, 6]),
+        loss=array("d", [1.5, float("nan"), 0, 0]),
+        findings={"E7": array("I", [0])},
+    )
+    first, second = workspace.with_known(known).meta_rows(slice(0, 2))
+    assert (first.line, first.turns, first.tokens, first.loss) == (10, 3, 9, 1.5)
+    assert (first.intent, first.tags, first.preview) == ("card_lost", ("gold",), "My card is lost")
+    assert (first.findings, second.findings, second.loss) == (("E7",), (), None)
+    assert workspace.view(0).tokens is None
+    changed = (
+        workspace.apply(edits.tag([0], "keep")).apply(edits.untag([0], "gold")).apply(edits.exclude([0]))
+    )
+    view = changed.view(0)
+    assert (view.tags, view.excluded, view.edited) == (("keep",), True, False)
+    reworded = changed.apply(edits.replace_message([0], 1, "New")).view(0)
+    assert (reworded.preview, reworded.edited) == ("New", True)
+
+
+@pytest.mark.parametrize(
+    ("column", "descending", "order"),
+    [
+        ("chars", False, [3, 2, 0, 1]),
+        ("chars", True, [1, 0, 2, 3]),
+        ("turns", True, [0, 1, 2, 3]),
+        ("intent", False, [3, 0, 2, 1]),
+        ("tokens", True, [2, 0, 3, 1]),
+        ("loss", False, [3, 0, 2, 1]),
+        ("loss", True, [2, 0, 3, 1]),
+        ("preview", False, [1, 0, 3, 2]),
+        ("line", True, [3, 2, 1, 0]),
+        ("id", True, [3, 2, 1, 0]),
+    ],
+)
+def test_the_list_is_sorted_by_any_column(
+    workspace: Workspace, column: str, descending: bool, order: list[int]
+) -> None:
+    known = Known(tokens=array("I", [5, 1, 9, 4]), loss=array("d", [2, float("nan"), 3, 1]))
+    sorted_ = workspace.with_known(known).with_sort(column, descending)
+    assert shown(sorted_) == order
+    assert [sorted_.matches.position(index) for index in order] == [0, 1, 2, 3]
+    assert shown(sorted_.with_query("refund")) == [index for index in order if index in (1, 2)]
+    assert shown(sorted_.with_sort(None)) == [0, 1, 2, 3]
+
+
+def test_a_sort_follows_edits(workspace: Workspace) -> None:
+    changed = workspace.apply(edits.replace_message([3], 1, "x" * 100)).with_sort("chars", descending=True)
+    assert shown(changed)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "notice"), [("tokens", "being counted"), ("loss", "no loss"), ("x", "no column x")]
+)
+def test_a_column_that_is_not_there_is_said(workspace: Workspace, column: str, notice: str) -> None:
+    with pytest.raises(UsageError, match=notice):
+        workspace.with_sort(column)
+
+
+def test_facets_count_the_matches_by_value(workspace: Workspace) -> None:
+    assert workspace.facets("intent") == [("Refund", 1), ("card_lost", 1), ("refund", 1)]
+    assert workspace.with_query("refund").facets("intent") == [("Refund", 1), ("refund", 1)]
+    assert workspace.facets("turns") == [("3", 4)]
+    assert workspace.facets("roles") == [("sua", 4)]
+    assert workspace.facets("tag") == [("gold", 1)]
+    tagged = workspace.apply(edits.tag([1, 2], "keep")).apply(edits.untag(None, "gold"))
+    assert tagged.facets("tag") == [("keep", 2)]
+    shorter = workspace.apply(edits.delete_message([1], 0))
+    assert shorter.facets("turns") == [("3", 3), ("2", 1)]
+    with pytest.raises(UsageError):
+        workspace.facets("nothing")
+
+
+def test_a_wrong_query_leaves_the_workspace_as_it_was(workspace: Workspace) -> None:
+    with pytest.raises(QueryError):
+        workspace.with_query("a OR")
+    with pytest.raises(DataError):
+        workspace.row(4)
