@@ -39,7 +39,11 @@ class EngineStatus:
 
 
 def start_engine(
-    paths: Paths, *, models_dir: Path | None = None, command: Sequence[str] = SERVE, patience: float = 60.0
+    paths: Paths,
+    *,
+    models_dir: Path | None = None,
+    command: Sequence[str] | None = None,
+    patience: float = 60.0,
 ) -> tuple[str, str]:
     """Return (base URL, key) of the engine on this machine, started if it does not run; it outlives this process.
 
@@ -53,7 +57,7 @@ def start_engine(
             running = engine_status(paths)
             if running is None:
                 extra = ["--models", str(models_dir)] if models_dir is not None else []
-                running = _start(paths, [*command, *extra], patience)
+                running = _start(paths, [*(command or SERVE), *extra], patience)
     try:
         return running.base_url, (folder / "key").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
