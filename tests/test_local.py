@@ -21,7 +21,9 @@ from tunedesk.providers import connect, local
 from tunedesk.providers.local import clean_environment, engine_status, start_engine, stop_engine
 
 ENGINE = """
-import http.server, json, os, signal, sys, time
+import fcntl, http.server, json, os, signal, sys, time
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 folder = os.getcwd()
 open("environment.json", "w").write(json.dumps(dict(os.environ)))
 open("arguments.json", "w").write(json.dumps(sys.argv[1:]))
@@ -29,7 +31,7 @@ open("starts", "a").write("x")
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         models = {"object": "list", "data": [{"id": "SmolLM2", "object": "model"}]}
-        body = json.dumps({"status": "ok", "pid": os.getpid()} if self.path == "/healthz" else models).encode()
+        body = json.dumps({"status": "ok", "version": "0.1"} if self.path == "/healthz" else models).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -127,15 +129,17 @@ def test_an_engine_that_dies_at_once_is_told_with_its_last_words(paths: Paths) -
         start_engine(paths, command=[sys.executable, "-c", "import time; time.sleep(2)"], patience=0.3)
 
 
-def test_a_stranger_under_the_same_process_id_is_never_signalled(paths: Paths, command: list[str]) -> None:
+def test_a_stranger_is_never_signalled(paths: Paths, command: list[str]) -> None:
     start_engine(paths, command=command)
-    endpoint = paths.engine / "endpoint.json"
-    told = json.loads(endpoint.read_text())
-    endpoint.write_text(json.dumps({**told, "pid": os.getpid()}))
-    assert engine_status(paths) is None
+    status = engine_status(paths)
+    assert status is not None
+    (paths.engine / "lock").rename(paths.engine / "held")
+    (paths.engine / "lock").touch()
+    assert engine_status(paths) is None, "it answers, but nobody holds this folder"
     assert not stop_engine(paths)
-    endpoint.write_text(json.dumps(told))
-    assert engine_status(paths) is not None
+    os.kill(status.pid, 0)
+    (paths.engine / "held").rename(paths.engine / "lock")
+    assert engine_status(paths) == status
 
 
 BROKEN = ["", "{", "[]", '{"base_url": 1, "pid": 5}', '{"base_url": "http://127.0.0.1:1/v1", "pid": 1}']

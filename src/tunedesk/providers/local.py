@@ -68,12 +68,18 @@ def start_engine(
 
 
 def engine_status(paths: Paths) -> EngineStatus | None:
-    """Return the engine that answers now with the process id it wrote down, or None when none does."""
+    """Return the engine of this folder when it answers now, or None.
+
+    It is ours when something healthy answers at the address it wrote down while the folder's lock is held, which
+    an engine does for its whole life. The lock is tried last: taken earlier, it could be in a starting engine's way.
+    """
     told = _endpoint(paths.engine)
     if told is None:
         return None
     health = _health(str(told["base_url"]))
-    if health is None or health.get("pid") != told["pid"]:
+    if health is None or health.get("status") != "ok" or health.get("pid", told["pid"]) != told["pid"]:
+        return None
+    if not _alive(told["pid"]) or not _locked(paths.engine / "lock"):
         return None
     return EngineStatus(
         str(told["base_url"]), told["pid"], str(told.get("version", "")), _seconds(told.get("started_at"))
@@ -83,7 +89,8 @@ def engine_status(paths: Paths) -> EngineStatus | None:
 def stop_engine(paths: Paths, *, patience: float = 30.0) -> bool:
     """Stop the engine, which saves its work first; return whether one was running.
 
-    Only a process that answers as the engine of this folder is signalled. Raises EngineError when it does not end.
+    Only a process that is surely this folder's engine (see `engine_status`) is signalled. Raises EngineError when
+    it does not end.
     """
     running = engine_status(paths)
     if running is None:
@@ -189,6 +196,20 @@ def _health(base_url: str) -> dict[str, Any] | None:
     finally:
         connection.close()
     return health if isinstance(health, dict) else None
+
+
+def _locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _alive(pid: int) -> bool:
