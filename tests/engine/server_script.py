@@ -23,7 +23,7 @@ if __name__ == "__main__":
             models_dirs=[Path(sys.argv[2])],
             trainer_command=trainer(*sys.argv[3:]),
             generator=ScriptedWriter(["word "] * 40, pause=0.02),
-            on_listening=lambda base_url: click.echo(base_url),
+            on_listening=click.echo,
         )
     except EngineError as error:
         sys.exit(f"{error.message}; {error.hint}")

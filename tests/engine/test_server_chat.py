@@ -11,6 +11,8 @@ import pytest
 from tests.engine.rig import KEY, Rig, engine, eventually
 from tests.engine.test_server_jobs import launch
 from tunedesk import __version__
+from tunedesk.engine.chat_wire import parse_chat_request
+from tunedesk.engine.routes.chat import _chunks, _order
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
@@ -116,7 +118,7 @@ async def test_content_parts_become_text_and_unknown_ones_are_refused(tmp_path: 
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"temperature": 3}, "temperature"),
         ({"top_p": -1}, "top_p"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"max_completion_tokens": "9"}, "max_completion_tokens"),
         ({"n": 2}, "n"),
         ({"stop": ["a"] * 5}, "stop"),
@@ -271,8 +273,6 @@ async def test_a_long_reply_is_ended_when_its_reader_leaves(tmp_path: Path) -> N
     with engine(tmp_path, started=False) as rig:
         rig.writer.words = ["word "] * 100_000
         rig.writer.pause = 0.001
-        from tunedesk.engine.chat_wire import parse_chat_request
-        from tunedesk.engine.routes.chat import _chunks, _order
 
         order = _order(parse_chat_request({"model": "tiny", "messages": HELLO}), rig.context)
         chunks = _chunks(order, rig.context)

@@ -27,6 +27,7 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     max_tokens: int
+    """At least 1: a 0 in the request counts as no limit given."""
     temperature: float
     top_p: float
     seed: int | None
@@ -50,7 +51,7 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
     if not all(isinstance(tool, dict) for tool in tools):
         raise ApiError(400, "Invalid 'tools': expected objects.", param="tools", code="invalid_type")
     temperature, top_p = fields.number("temperature", 0, 2), fields.number("top_p", 0, 1)
-    most = fields.integer("max_completion_tokens", 1, MAX_TOKENS) or fields.integer(
+    most = fields.integer("max_completion_tokens", 0, MAX_TOKENS) or fields.integer(
         "max_tokens", 1, MAX_TOKENS
     )
     return ChatRequest(
