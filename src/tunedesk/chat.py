@@ -39,7 +39,8 @@ class ChatSession:
     async def say(self, text: str) -> AsyncGenerator[ChatDelta, None]:
         """Say something and stream the answer; both are kept, also when the stream is cut or abandoned.
 
-        Raises ProviderError when no answer came; what was said is then taken back, to be said again.
+        Without any answer (an error, or stopped before the first word) what was said is taken back, to be said
+        again. Raises ProviderError.
         """
         self._keep_user(text)
         async with contextlib.aclosing(self.answer()) as deltas:
@@ -55,11 +56,10 @@ class ChatSession:
             async with contextlib.aclosing(stream) as deltas:
                 async for delta in deltas:
                     yield delta
-        except ProviderError:
-            self.messages.pop()
-            raise
         finally:
-            if reply.text:
+            if not reply.text:
+                self.messages.pop()
+            else:
                 if not reply.error and reply.finish_reason is None:
                     reply.error = "the answer was stopped"
                 self.messages.append({"role": "assistant", "content": reply.text})
