@@ -1,0 +1,168 @@
+"""Faults inside a text: characters, leftovers of templates and models, personal data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
+_SEPARATOR = re.compile("[\u2028\u2029]")
+_LONE = re.compile("[\ud800-\udfff]")
+_SPECIAL = re.compile(
+    r"<\|(?:im_start|im_end|im_sep|endoftext|endofprompt|eot_id|end_of_text|begin_of_text|start_header_id|end_header_id|"
+    r"system|user|assistant|end|start|message|channel|fim_\w+|pad)\|>"
+    r"|\[/?INST\]|<</?SYS>>|</s>|<(?:start|end)_of_turn>|<bos>|<eos>"
+)
+_PLACEHOLDER = re.compile(
+    r"\{\{\s*[^\W\d][^{}\n]{0,60}\}\}|\[(?:insert|your|enter|customer'?s?|agent'?s?|company)[ _][^\]\n]{1,50}\]"
+    r"|\[(?:NAME|DATE|COMPANY|ADDRESS|COMPANY NAME|PHONE NUMBER|ORDER NUMBER)\]"
+    r"|<(?:insert|your)[ _][^>\n]{1,50}>|\blorem ipsum\b",
+    re.I,
+)
+_MARKS = ("{{", "[", "<", "orem ipsum")
+"""One of them stands in every placeholder."""
+_FILLED = re.compile(r"\[[A-Z]+(?:_[A-Z]+)*_\d+\]")
+_LABEL = {
+    "assistant": re.compile(r"\s*(?:user|human|customer)\s*:\s", re.I),
+    "user": re.compile(r"\s*(?:assistant|agent|ai|bot|gpt|system)\s*:\s", re.I),
+}
+_BOILERPLATE = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|large)(?: language)?(?: (?:model|assistant))\b|\bmy knowledge cutoff\b",
+    re.I,
+)
+
+_CP1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+_TAIL = f"[\x80-\xbf{_CP1252}]"
+_MOJIBAKE = re.compile(
+    f"Ã[\x80-\xbf{_CP1252}]|Â[\xa0-\xbf]|â(?:€|\x80|„|\x84|‚|\x82|†|\x86|ˆ|\x88)(?:{_TAIL})|ðŸ{_TAIL}{{2}}|ð\x9f{_TAIL}{{2}}"
+    f"|(?:[ÐÑ]{_TAIL}){{3,}}|(?:à[¤¥¦§¸¹¨©]{_TAIL}){{2,}}|(?:[ã-é]{_TAIL}{{2}}){{3,}}|ï»¿|ï¿½"
+)
+
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
+_DIGITS = re.compile(r"\d[\d\s().A-Z-]{5,}[\dA-Z]")
+"""What every number that is personal data looks like: cheap to look for first."""
+_PHONE = re.compile(
+    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(0\))?[ .-]?(?:\(?\d{1,5}\)?[ .-]?){2,5}\d{2,4}"
+    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}-\d{3}-\d{4}"
+    r"|0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4})(?![\w-]|\.\d)"
+)
+_CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
+
+
+def text_faults(text: str, role: str) -> Iterator[tuple[str, str]]:
+    """Yield (code, detail) for each kind of fault in `text`, spoken by `role`; each code at most once."""
+    yield from _characters(text)
+    yield from _leftovers(text, role)
+    kinds = [] if role in ("system", "developer") else personal_data(text)
+    if role != "user" and "phone" in kinds:
+        kinds.remove("phone")  # the house's own lines stand in many answers
+    if kinds:
+        yield "pii", ", ".join(kinds)
+
+
+def _characters(text: str) -> Iterator[tuple[str, str]]:
+    if text.isascii() and text.isprintable():
+        return
+    if "\0" in text:
+        yield "nul", ""
+    found = _CONTROL.search(text)
+    if found:
+        yield "control_characters", f"U+{ord(found[0]):04X} at character {found.start() + 1}"
+    if text.isascii():
+        return
+    if _SEPARATOR.search(text):
+        yield "line_separator", ""
+    if _LONE.search(text):
+        yield "lone_surrogate", ""
+    if "\ufffd" in text:
+        yield "replacement_character", f"at character {text.index(chr(0xFFFD)) + 1}"
+    repaired = repair(text)
+    if repaired != text:
+        place = next(i for i, (a, b) in enumerate(zip(text, repaired + " ", strict=False)) if a != b)
+        yield "mojibake", f"{text[place : place + 12]!r} for {repaired[place : place + 12]!r}"
+
+
+def _leftovers(text: str, role: str) -> Iterator[tuple[str, str]]:
+    if ("<" in text or "[" in text) and (special := _SPECIAL.search(text)):
+        yield "special_token_text", special[0]
+    if any(mark in text for mark in _MARKS):
+        placeholder = next((m for m in _PLACEHOLDER.finditer(text) if not _FILLED.fullmatch(m[0])), None)
+        if placeholder:
+            yield "placeholder_left", placeholder[0]
+    label = _LABEL.get(role)
+    if label and (found := label.match(text)):
+        yield "role_label_in_text", found[0].strip()
+    if role == "assistant" and (spoken := _BOILERPLATE.search(text)):
+        yield "boilerplate", spoken[0]
+
+
+def strip_nul(text: str) -> str:
+    """Return `text` without NUL characters."""
+    return text.replace("\0", "")
+
+
+def strip_control(text: str) -> str:
+    """Return `text` without control characters; tabs and line ends stay."""
+    return _CONTROL.sub("", text)
+
+
+def strip_lone(text: str) -> str:
+    """Return `text` without halves of surrogate pairs."""
+    return _LONE.sub("", text)
+
+
+def newline_separators(text: str) -> str:
+    """Return `text` with U+2028 and U+2029 as newlines."""
+    return _SEPARATOR.sub("\n", text)
+
+
+def repair(text: str) -> str:
+    """Return `text` with wrongly decoded runs decoded again, where the way there and back is exact."""
+    return _MOJIBAKE.sub(_decoded, text) if _MOJIBAKE.search(text) else text
+
+
+def _decoded(found: re.Match[str]) -> str:
+    run = found[0]
+    if (
+        run[0] == "Ã"
+        and run[1] in "‘’“”"
+        and found.string[max(0, found.start() - 1) : found.start()].isupper()
+    ):
+        return run
+    try:
+        raw = b"".join(char.encode("cp1252") if char in _CP1252 else char.encode("latin-1") for char in run)
+        return raw.decode("utf-8")
+    except UnicodeError:
+        return run
+
+
+def personal_data(text: str) -> list[str]:
+    """Return the kinds of personal data in `text`: e-mail, phone, card (Luhn holds), IBAN (checksum holds)."""
+    kinds = []
+    if "@" in text and _EMAIL.search(text):
+        kinds.append("e-mail")
+    if not _DIGITS.search(text):
+        return kinds
+    if any(_luhn(found[0]) for found in _CARD.finditer(text)):
+        kinds.append("card")
+    if any(_iban(found[0]) for found in _IBAN.finditer(text)):
+        kinds.append("IBAN")
+    if _PHONE.search(text):
+        kinds.append("phone")
+    return kinds
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(char) for char in number if char.isdigit()]
+    if len(set(digits)) == 1 or digits[0] not in (2, 3, 4, 5, 6):
+        return False
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _iban(number: str) -> bool:
+    packed = number.replace(" ", "")
+    if not 15 <= len(packed) <= 34:
+        return False
+    return int("".join(str(int(char, 36)) for char in packed[4:] + packed[:4])) % 97 == 1
