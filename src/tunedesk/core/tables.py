@@ -7,7 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -241,8 +241,14 @@ def _order(value: object) -> object:
 
 
 def _ordered(turns: list[tuple[Any, Turn]]) -> list[Turn]:
-    """Sort by the order column where all its cells compare (numbers, or dates that begin with the year)."""
+    """Return the turns sorted by the order column where all its cells compare (numbers, or dates from the year down).
+
+    Where an agent speaks, what the "system" says is an automatic event of the ticket, not a system prompt.
+    """
     keys = [key for key, _ in turns]
     numbers = all(isinstance(key, float) for key in keys)
     dates = all(isinstance(key, str) and re.match(r"\d{4}-\d\d", key) for key in keys)
-    return [turn for _, turn in (sorted(turns, key=lambda pair: pair[0]) if numbers or dates else turns)]
+    ordered = [turn for _, turn in (sorted(turns, key=lambda pair: pair[0]) if numbers or dates else turns)]
+    if all(role_of(turn.speaker) != "assistant" for turn in ordered):
+        return ordered
+    return [replace(turn, speaker="event") if role_of(turn.speaker) == "system" else turn for turn in ordered]
