@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -345,6 +345,3 @@ def sse(*chunks: object, done: bool = True) -> bytes:
     """Return chunks as a stream of server-sent events."""
     lines = [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
     return b"".join(lines) + (b"data: [DONE]\n\n" if done else b"")
-
-
-Pause = Callable[[float], Awaitable[object]]
