@@ -122,6 +122,34 @@ def test_a_kill_at_any_durable_step_leaves_a_whole_dataset_or_none(tmp_path: Pat
     assert {(False, 0), (True, 1)} <= seen
 
 
+def test_rows_are_let_go_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    alive: list[int] = []
+
+    class Tracked(dict[str, object]):
+        def __del__(self) -> None:
+            alive.pop()
+
+    def rows() -> Iterator[SourceRow]:
+        for line in range(1, 2001):
+            alive.append(line)
+            yield SourceRow(line, Tracked(chat(f"row {line}")))
+            assert len(alive) <= 2
+
+    assert len(write_dataset(rows(), tmp_path, name="n", source="s")) == 2000
+
+
+def test_the_same_content_imported_twice_at_once_is_one_dataset(tmp_path: Path) -> None:
+    def rows() -> Iterator[SourceRow]:
+        yield SourceRow(1, chat("a"))
+
+    def meanwhile() -> Provenance:
+        write_dataset(rows(), tmp_path, name="second", source="s")
+        return Provenance()
+
+    assert write_dataset(rows(), tmp_path, name="first", source="s", provenance=meanwhile).row(0) == chat("a")
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.id for manifest in list_datasets(tmp_path)]
+
+
 def test_an_import_in_progress_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
     def rows() -> Iterator[SourceRow]:
         yield SourceRow(1, chat("outer"))

@@ -273,6 +273,20 @@ def test_facts_worked_out_later_are_searched(tmp_path: Path) -> None:
         assert list(workspace.with_query(query).matches) == indexes
 
 
+def test_facts_worked_out_later_are_searched_on_edited_rows_too(tmp_path: Path) -> None:
+    known = Known(
+        tokens=array("I", [5, 50]),
+        pii=array("I", [1]),
+        duplicates=array("I"),
+        findings={"E": array("I", [1])},
+    )
+    workspace = Workspace.open(imported(tmp_path, [user("a"), user("b")]), known=known)
+    workspace = workspace.apply(edits.replace_message([1], 0, "new words"))
+    for query in ("tokens>9", "has:pii", "check:E", "new tokens:50", "-tokens<9"):
+        assert list(workspace.with_query(query).matches) == [1]
+    assert workspace.with_query("dup:no").matched == 2
+
+
 def test_a_refined_query_is_told_from_another(tmp_path: Path) -> None:
     def narrower(new: str, old: str) -> bool:
         return refines(parse(new).root, parse(old).root)

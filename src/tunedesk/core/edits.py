@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import msgspec
 
+from tunedesk.core import fixes
 from tunedesk.core.conversations import ROLES, Row, with_system_prompt
 from tunedesk.errors import DataError, StoreError
 
@@ -29,6 +30,7 @@ Kind = Literal[
     "merge_messages",
     "set_system_prompt",
     "replace_row",
+    "fix",
     "exclude",
     "include",
     "tag",
@@ -71,9 +73,7 @@ def unpack(packed: bytes) -> array[int]:
     numbers.frombytes(zlib.decompress(packed))
     if sys.byteorder == "big":
         numbers.byteswap()
-    for place in range(1, len(numbers)):
-        numbers[place] += numbers[place - 1]
-    return numbers
+    return array("I", accumulate(numbers))
 
 
 def encode(edit: Edit) -> bytes:
@@ -97,6 +97,8 @@ def apply(edit: Edit, row: Row) -> Row:
         return row
     if edit.kind == "set_system_prompt":
         return _system_prompt(row, edit.arguments["prompt"])
+    if edit.kind == "fix":
+        return fixes.fix(row, edit.arguments["codes"])[0]
     if edit.kind == "replace_row":
         replacement: Row = edit.arguments["row"]
         return replacement
@@ -158,6 +160,11 @@ def set_system_prompt(rows: Iterable[int] | None, prompt: str) -> Edit:
 def replace_row(row_index: int, row: Row, label: str = "edit as JSON") -> Edit:
     """Put another row in place of one (a fix, or an edit of its JSON)."""
     return _edit("replace_row", (row_index,), label, row=row)
+
+
+def fix(rows: Iterable[int], codes: Sequence[str]) -> Edit:
+    """Apply the safe fixes of `codes` (fixes.FIXABLE)."""
+    return _edit("fix", rows, f"fix {', '.join(codes)}", codes=list(codes))
 
 
 def exclude(rows: Iterable[int] | None) -> Edit:

@@ -29,6 +29,8 @@ MAX_FIELDS = 128
 HAS_TOOLS, USER_WIDE, ASSISTANT_WIDE, TOOL_WIDE = 1, 2, 4, 8
 """Bits of the `flags` column; wide text holds characters beyond ASCII."""
 TEXT_ROLES = {"user": USER_WIDE, "assistant": ASSISTANT_WIDE, "tool": TOOL_WIDE}
+_TEXT_OF = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+"""Which text a role's messages go to; all other roles' go to that of tools."""
 FIELD_PREFIX = "m:"
 """Columns of metadata keys are named by this and the key."""
 
@@ -96,9 +98,19 @@ def row_facts(row: Row) -> RowFacts:
     facts = RowFacts()
     texts: dict[str, list[str]] = {"system": [], "user": [], "assistant": [], "tool": []}
     initials = []
+    chars = 0
     for message in messages_of(row):
-        if isinstance(message, dict):
-            initials.append(_add_message(message, texts, facts))
+        if not isinstance(message, dict):
+            continue
+        role, content = message.get("role"), message.get("content")
+        text = content if isinstance(content, str) else content_text(content)
+        name = _TEXT_OF.get(role, "tool") if isinstance(role, str) else "tool"
+        chars += len(text)
+        texts[name].append(text)
+        initials.append(role[0] if isinstance(role, str) and role else "?")
+        if "tool_calls" in message or "function_call" in message:
+            texts["tool"] += _calls(message)
+    facts.chars = chars
     facts.turns = len(initials)
     facts.roles = "".join(initials)
     facts.systems = len(texts["system"])
@@ -110,27 +122,10 @@ def row_facts(row: Row) -> RowFacts:
         setattr(facts, role, text)
         if not text.isascii():
             facts.flags |= wide
-    if row.get("tools") or row.get("functions"):
+    if texts["tool"] or row.get("tools") or row.get("functions"):
         facts.flags |= HAS_TOOLS
     _add_metadata(row, facts)
     return facts
-
-
-def _add_message(message: dict[str, Any], texts: dict[str, list[str]], facts: RowFacts) -> str:
-    """Add one message to the texts and counts, and return its role's initial."""
-    role = message.get("role")
-    content = message.get("content")
-    text = content if isinstance(content, str) else content_text(content)
-    facts.chars += len(text)
-    name = role if role in ("user", "assistant") else "system" if role in ("system", "developer") else "tool"
-    texts[name].append(text)
-    if name == "tool":
-        facts.flags |= HAS_TOOLS
-    if "tool_calls" in message or "function_call" in message:
-        calls = [*_calls(message)]
-        texts["tool"] += calls
-        facts.flags |= HAS_TOOLS if calls else 0
-    return role[0] if isinstance(role, str) and role else "?"
 
 
 def _calls(message: dict[str, Any]) -> Iterator[str]:
@@ -165,6 +160,8 @@ def _flatten(values: Mapping[str, Any], prefix: str, into: dict[str, str]) -> No
 def _value(value: object) -> str:
     if isinstance(value, str):
         return value.replace(ITEM_BREAK, " ")
+    if type(value) is int:
+        return str(value)
     if isinstance(value, list):
         return ITEM_BREAK.join(dict.fromkeys(_value(item) for item in value if item is not None))
     return json.dumps(value, ensure_ascii=False)
