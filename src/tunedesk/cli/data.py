@@ -1,0 +1,327 @@
+"""Commands on conversations: import, export, convert, list, check, fix, tokens, split, duplicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show, table
+
+if TYPE_CHECKING:
+    from tunedesk.core.importers import Report
+    from tunedesk.workbench import Workbench
+
+FORMATS = click.Choice(["openai", "sharegpt", "alpaca", "parquet"])
+format_option = click.option(
+    "--format", "format_name", help="Read the file as this format instead of detecting it."
+)
+map_option = click.option("--map", "mapping", help="Which columns hold what: user=COL,assistant=COL,…")
+system_option = click.option("--system", help="System prompt for conversations without one: TEXT, or @FILE.")
+model_option = click.option("--model", default="", help="Model whose rules, encoding and prices count.")
+
+
+def workbench() -> Workbench:
+    """Build the services that a command calls."""
+    from tunedesk.paths import state_paths
+    from tunedesk.workbench import Workbench
+
+    return Workbench(state_paths())
+
+
+def system_text(system: str | None) -> str | None:
+    """Return the text of `--system`, read from the file when it begins with @."""
+    from tunedesk.errors import UsageError
+
+    if system is None or not system.startswith("@"):
+        return system
+    try:
+        return Path(system[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the system prompt from {system[1:]}: {error}", "check the path"
+        ) from error
+
+
+def columns(mapping: str | None) -> dict[str, str] | None:
+    """Return `--map` as a dictionary of role → column."""
+    from tunedesk.errors import UsageError
+
+    if not mapping:
+        return None
+    pairs = [pair.partition("=") for pair in mapping.split(",")]
+    if any(not key or not value for key, _, value in pairs):
+        raise UsageError(
+            f"--map {mapping!r} is not of the form user=COL,assistant=COL", "name each column once"
+        )
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def report_skipped(report: Report) -> list[dict[str, Any]]:
+    """Return the skipped rows as the command contract names them, and tell their number on standard error."""
+    for note in report.notes:
+        say(f"note: {note}")
+    if report.skipped:
+        first = report.skipped[0]
+        say(f"{len(report.skipped):,} rows were skipped; the first: line {first.line}: {first.reason}")
+    return [{"line": row.line, "reason": row.reason} for row in report.skipped]
+
+
+@click.command("import")
+@click.argument("file")
+@format_option
+@map_option
+@system_option
+@click.option("--name", help="Name of the dataset; the file's name by default.")
+@json_option
+def import_(
+    file: str,
+    format_name: str | None,
+    mapping: str | None,
+    system: str | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Import conversations from FILE into the store."""
+    with Progress("importing") as progress:
+        imported = workbench().import_file(
+            file, format_name=format_name, mapping=columns(mapping), system=system_text(system), name=name,
+            on_progress=progress.update,
+        )  # fmt: skip
+    dataset = imported.workspace.dataset
+    skipped = report_skipped(imported.report)
+    if as_json:
+        emit({"dataset": dataset.name, "conversations": len(dataset), "skipped": skipped})
+    else:
+        show(f"{len(dataset):,} conversations in {dataset.name} (read as {imported.report.format})")
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--format", "format_name", type=FORMATS, default="openai", show_default=True)
+@click.option("--keep-metadata", is_flag=True, help="Keep metadata, which the API does not take.")
+@json_option
+def export(dataset: str, output: Path, format_name: str, keep_metadata: bool, as_json: bool) -> None:
+    """Write the conversations of DATASET (a name or a file) as a training file."""
+    written = workbench().export(dataset, output, format_name=format_name, keep_metadata=keep_metadata)
+    if as_json:
+        emit({"path": str(written.path), "conversations": written.conversations, "bytes": written.bytes})
+    else:
+        show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
+
+
+@click.command()
+@click.argument("file")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--to", "target", type=FORMATS, default="openai", show_default=True)
+@format_option
+@map_option
+@system_option
+@click.option("--keep-metadata", is_flag=True, help="Keep metadata, which the API does not take.")
+@json_option
+def convert(
+    file: str, output: Path, target: str, format_name: str | None, mapping: str | None, system: str | None,
+    keep_metadata: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Import FILE and write it as a training file, without the store."""
+    bench = workbench()
+    with Progress("reading") as progress:
+        imported = bench.load(
+            file, format_name=format_name, mapping=columns(mapping), system=system_text(system),
+            on_progress=progress.update,
+        )  # fmt: skip
+    written = bench.export_workspace(
+        imported.workspace, output, format_name=target, keep_metadata=keep_metadata
+    )
+    skipped = report_skipped(imported.report)
+    if as_json:
+        emit(
+            {
+                "dataset": None, "conversations": written.conversations, "skipped": skipped,
+                "path": str(written.path), "bytes": written.bytes,
+            }
+        )  # fmt: skip
+    else:
+        show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
+
+
+@click.command("list")
+@click.argument("file")
+@click.option(
+    "--where", "query", default="", help="Query, as in the filter bar: user:refund -tag:done turns>4 …"
+)
+@click.option("--sort", "column", help="Column to sort by; -COLUMN for the other way round.")
+@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True)
+@json_option
+def list_(file: str, query: str, column: str | None, limit: int, as_json: bool) -> None:
+    """List conversations of FILE (or a dataset) that match a query."""
+    bench = workbench()
+    workspace = bench.open_source(file).with_query(query)
+    if column:
+        workspace = workspace.with_sort(column.lstrip("-"), column.startswith("-"))
+    rows = bench.listed(workspace, limit)
+    if as_json:
+        emit({"matched": workspace.matched, "total": workspace.total, "rows": rows})
+        return
+    heading = ("line", "turns", "intent", "preview")
+    table([heading, *([str(row[key] or "")[:80] for key in heading] for row in rows)], right=(0, 1))
+    say(f"{workspace.matched:,} of {workspace.total:,} conversations")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@model_option
+@click.option("--provider", help="Provider whose rules count.")
+@json_option
+@click.pass_context
+def check(
+    context: click.Context, files: tuple[str, ...], model: str, provider: str | None, as_json: bool
+) -> None:
+    """Find everything that is wrong with FILE…, in one pass; exit 1 on errors."""
+    bench = workbench()
+    checked = {file: bench.check_source(file, model=model, provider=provider) for file in files}
+    findings = [(file, finding) for file, one in checked.items() for finding in one.findings]
+    errors = sum(finding.severity == "error" for _, finding in findings)
+    if as_json:
+        emit(
+            {
+                "conversations": sum(one.conversations for one in checked.values()),
+                "errors": errors,
+                "warnings": len(findings) - errors,
+                "findings": [
+                    {
+                        **({"file": source} if len(files) > 1 else {}),
+                        "line": found.line, "message": found.message, "severity": found.severity, "code": found.code,
+                        "text": found.text, "fix": found.fix,
+                    }
+                    for source, found in findings
+                ],
+            }
+        )  # fmt: skip
+    else:
+        for source, found in findings:
+            where = f"{source}:{found.line}" + ("" if found.message is None else f" message {found.message}")
+            show(
+                f"{where}: {found.severity} {found.code}: {found.text}"
+                + (f" [fix: {found.fix}]" if found.fix else "")
+            )
+        conversations = sum(one.conversations for one in checked.values())
+        say(f"{conversations:,} conversations: {errors:,} errors, {len(findings) - errors:,} warnings")
+    context.exit(1 if errors else 0)
+
+
+@click.command()
+@click.argument("file")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--codes", help="Fix only these codes (comma-separated).")
+@json_option
+def fix(file: str, output: Path, codes: str | None, as_json: bool) -> None:
+    """Apply the safe fixes to FILE and write the result."""
+    fixed = workbench().fix_file(file, output, codes=tuple(codes.split(",")) if codes else None)
+    if as_json:
+        emit({"fixed": [{"line": line, "code": code} for line, code in fixed]})
+    else:
+        for line, code in fixed:
+            show(f"line {line}: {code}")
+        say(f"{len(fixed):,} fixes: {output}")
+
+
+@click.command()
+@click.argument("file")
+@model_option
+@click.option("--provider", help="Provider that would train.")
+@click.option("--epochs", type=click.IntRange(1, 50), help="Epochs; the published rule by default.")
+@json_option
+def tokens(file: str, model: str, provider: str | None, epochs: int | None, as_json: bool) -> None:
+    """Count the tokens of FILE and what training on them costs."""
+    from dataclasses import asdict
+
+    bench = workbench()
+    workspace = bench.open_source(file)
+    with Progress("counting") as progress:
+        counted = bench.count(workspace, bench.model_for(model, provider), on_progress=progress.update)
+    estimate = bench.estimate(counted, workspace, counted.model, bench.profile(provider), epochs or "auto")
+    stats, price = counted.stats, estimate.price
+    if counted.encoding.note:
+        say(f"note: {counted.encoding.note}")
+    if as_json:
+        cost = {
+            "usd": estimate.usd, "low": estimate.low, "high": estimate.high,
+            "price_per_million": price.training if price else None, "as_of": price.as_of if price else None,
+        }  # fmt: skip
+        emit(
+            {
+                "conversations": stats.conversations,
+                "encoding": counted.encoding.name,
+                "tokens": {
+                    "total": stats.total, "min": stats.minimum, "median": stats.median, "p95": stats.p95,
+                    "max": stats.maximum,
+                },
+                "trained_tokens_per_epoch": stats.trained_per_epoch,
+                "over_limit": stats.over_limit,
+                "epochs": asdict(estimate.epochs),
+                "billed_tokens": estimate.billed_tokens,
+                "cost": cost,
+            }
+        )  # fmt: skip
+        return
+    show(f"model          {counted.model} ({counted.encoding.name})")
+    show(
+        f"conversations  {stats.conversations:,}, {stats.over_limit:,} over the limit of {stats.limit:,} tokens"
+    )
+    spread = f"min {stats.minimum:,}, median {stats.median:,.0f}, p95 {stats.p95:,}, max {stats.maximum:,}"
+    show(f"tokens         {stats.total:,} ({spread})")
+    show(f"trained        {stats.trained_per_epoch:,} an epoch")
+    show(f"billed         {estimate.billed_tokens:,} in {estimate.epochs.n} epochs ({estimate.epochs.rule})")
+    dated = f", price of {price.as_of}" if price else ""
+    show(
+        f"cost           {dollars(estimate.usd)} ({dollars(estimate.low)} to {dollars(estimate.high)}{dated})"
+    )
+
+
+@click.command()
+@click.argument("file")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into.")
+@click.option(
+    "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--by", help="Metadata key whose values both sides shall have in the same shares.")
+@click.option("--group", help="Metadata key whose equal values stay on one side (customer, ticket …).")
+@json_option
+def split(
+    file: str, output: Path, validation: float, seed: int, by: str | None, group: str | None, as_json: bool
+) -> None:
+    """Split FILE into training and validation without leaks: near-duplicates stay on one side."""
+    bench = workbench()
+    done = bench.split(bench.open_source(file), output, validation=validation, seed=seed, by=by, group=group)
+    for warning in done.warnings:
+        say(f"warning: {warning}")
+    if as_json:
+        emit(
+            {
+                "train": done.train_count, "validation": done.validation_count, "groups": done.groups,
+                "leaks": done.leaks, "seed": done.seed, "sha256": done.sha256,
+            }
+        )  # fmt: skip
+    else:
+        show(f"{done.train_count:,} train, {done.validation_count:,} validation; {done.proof}")
+
+
+@click.command()
+@click.argument("file")
+@json_option
+def duplicates(file: str, as_json: bool) -> None:
+    """Find exact and near duplicates in FILE."""
+    groups = workbench().duplicates(file)
+    if as_json:
+        emit({"groups": [{"lines": list(group.lines), "similarity": group.similarity} for group in groups]})
+        return
+    for group in groups:
+        show(f"{group.similarity:.2f}  lines {', '.join(map(str, group.lines))}")
+    say(f"{len(groups):,} groups")
+
+
+COMMANDS = (import_, export, convert, list_, check, fix, tokens, split, duplicates)

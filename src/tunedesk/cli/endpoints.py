@@ -1,0 +1,246 @@
+"""Commands on endpoints and their models: models, providers, doctor, chat, compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunedesk.cli.data import workbench
+from tunedesk.cli.jobs import _run, provider_option
+from tunedesk.cli.output import Progress, emit, json_option, say, show, table
+from tunedesk.terminal import visible
+
+if TYPE_CHECKING:
+    from tunedesk.config import Profile
+    from tunedesk.workbench import Workbench
+
+
+@click.command()
+@provider_option
+@json_option
+def models(provider: str | None, as_json: bool) -> None:
+    """List the models of a provider: what can be tuned, what can be chatted with, and until when."""
+    bench = workbench()
+
+    async def work() -> None:
+        from tunedesk.core.pricing import price_for
+
+        profile = bench.profile(provider)
+        client = await bench.connect(profile)
+        rows = []
+        for model in await client.models():
+            price = price_for(model.id, bench.prices)
+            rows.append(
+                {
+                    "id": model.id, "owned_by": model.owned_by, "created": model.created,
+                    "tunable": model.id in profile.tunable or (profile.is_local and not model.id.startswith("ft:")),
+                    "shutdown_date": model.shutdown_date or (price.shutdown if price else None),
+                }
+            )  # fmt: skip
+        if as_json:
+            emit(rows)
+        else:
+            heading = ("model", "tunable", "shuts down")
+            table(
+                [heading, *((r["id"], "yes" if r["tunable"] else "", r["shutdown_date"] or "") for r in rows)]
+            )
+
+    _run(bench, work)
+
+
+@click.command()
+@json_option
+def providers(as_json: bool) -> None:
+    """List the providers that are known here, and whether there is a key for each."""
+    bench = workbench()
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name, "label": profile.label, "base_url": profile.base_url,
+            "key": "none needed" if profile.is_local else _key_state(profile),
+                        "default_model": profile.default_model, "closes": profile.closes or None,
+        }
+        for name, profile in bench.profiles().items()
+    ]  # fmt: skip
+    if as_json:
+        emit(rows)
+    else:
+        heading = ("name", "label", "key", "default_model", "closes")
+        table([heading, *([row[key] or "" for key in heading] for row in rows)])
+
+
+def _key_state(profile: Profile) -> str:
+    from tunedesk.config import find_key
+
+    return "found" if find_key(profile) else f"set {profile.key_variable}"
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Look at this installation: versions, folders, engine, what each provider answers."""
+    import asyncio
+    from importlib import metadata, util
+
+    import tunedesk
+    from tunedesk.errors import TunedeskError
+    from tunedesk.providers.local import engine_status
+
+    bench = workbench()
+    engine = engine_status(bench.paths)
+    found: dict[str, Any] = {
+        "version": tunedesk.__version__,
+        "python": sys.version.split()[0],
+        "packages": {name: metadata.version(name) for name in ("textual", "openai", "polars", "tiktoken")},
+        "engine_installed": util.find_spec("torch") is not None,
+        "engine": engine.base_url if engine else None,
+        "paths": {name: str(getattr(bench.paths, name)) for name in ("data", "config", "cache", "logs")},
+        "providers": {},
+    }
+
+    async def reach() -> None:
+        for name, profile in bench.profiles().items():
+            if profile.is_local:
+                continue
+            try:
+                client = await bench.connect(profile)
+                async with asyncio.timeout(10):
+                    found["providers"][name] = f"answers, {len(await client.models())} models"
+            except TimeoutError:
+                found["providers"][name] = "no answer within 10 s"
+            except TunedeskError as error:
+                found["providers"][name] = error.message
+
+    _run(bench, reach)
+    if as_json:
+        emit(found)
+        return
+    for key, value in found.items():
+        if isinstance(value, dict):
+            for name, one in value.items():
+                show(f"{key}.{name}: {one}")
+        else:
+            show(f"{key}: {value}")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("-p", "--prompt", help="What to ask; standard input unless given.")
+@click.option("--system", help="System prompt: TEXT, or @FILE.")
+@click.option("--temperature", type=click.FloatRange(0, 2))
+@click.option("--max-tokens", type=click.IntRange(min=1))
+@click.option("--seed", type=int)
+@provider_option
+@json_option
+def chat(
+    models: tuple[str, ...], prompt: str | None, system: str | None, temperature: float | None,
+    max_tokens: int | None, seed: int | None, provider: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Ask one or more MODELS the same; answers are streamed."""
+    from tunedesk.cli.data import system_text
+    from tunedesk.providers.replies import Sampling
+
+    bench = workbench()
+    text = prompt if prompt is not None else sys.stdin.read().strip()
+    sampling = Sampling(temperature, max_tokens, seed)
+
+    async def work() -> None:
+        await _ask(bench, models, text, system_text(system) or "", sampling, provider, as_json)
+
+    _run(bench, work)
+
+
+async def _ask(
+    bench: Workbench,
+    models: Sequence[str],
+    text: str,
+    system: str,
+    sampling: Any,
+    provider: str | None,
+    as_json: bool,
+) -> None:
+    from tunedesk.chat import ChatSession, Comparison
+    from tunedesk.core.fine_tuning import Usage
+
+    client = await bench.connect(bench.profile(provider))
+    sessions = [ChatSession(client, model, system, sampling) for model in models]
+    comparison = Comparison(sessions)
+    async for _, delta in comparison.say(text):
+        if len(models) == 1 and not as_json:
+            click.echo(visible(delta.text), nl=False)
+    replies = [session.reply for session in sessions if session.reply is not None]
+    if as_json:
+        answers = []
+        for reply in replies:
+            usage = reply.usage or Usage()
+            answers.append(
+                {
+                    "model": reply.model, "text": reply.text,
+                    "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+                    "first_token_s": reply.first_token_s, "total_s": reply.total_s,
+                    "system_fingerprint": reply.system_fingerprint, "error": reply.error or None,
+                }
+            )  # fmt: skip
+        emit({"answers": answers})
+    elif len(models) == 1:
+        click.echo()
+    else:
+        for reply in replies:
+            show(f"── {reply.model}\n{reply.text}\n")
+    for model, error in comparison.errors.items():
+        say(f"error: {model}: {error.message}")
+        raise error
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--on", "source", required=True, help="Held-out conversations: a file or a dataset.")
+@click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True
+)
+@provider_option
+@json_option
+def compare(
+    models: tuple[str, ...], source: str, limit: int, output: Path, provider: str | None, as_json: bool
+) -> None:
+    """Put the same held-out questions to MODELS, score the answers, and write a report."""
+    from itertools import islice
+
+    import msgspec
+
+    from tunedesk import evaluate
+    from tunedesk.core.conversations import from_row
+
+    bench = workbench()
+    rows = [row for _, row in islice(bench.open_source(source).included(), limit)]
+
+    async def work() -> None:
+        client = await bench.connect(bench.profile(provider))
+        done = 0
+        with Progress("asking") as progress:
+
+            def count(_: object) -> None:
+                nonlocal done
+                done += 1
+                progress.update(done, len(rows) * len(models))
+
+            named = [(client, model) for model in models]
+            result = await evaluate.compare(named, [from_row(row) for row in rows], on_answer=count)
+        evaluate.write_report(result, output)
+        if as_json:
+            win = {d.model: msgspec.to_builtins(d) for d in result.differences}
+            scores = [msgspec.to_builtins(score) for score in result.scores]
+            emit({"models": list(models), "metrics": scores, "differences": win, "report": str(output)})
+        else:
+            for line in evaluate.summary(result):
+                show(line)
+            show(f"report: {output}")
+
+    _run(bench, work)
+
+
+COMMANDS = (models, providers, doctor, chat, compare)

@@ -1,0 +1,106 @@
+"""Commands that start things: the workbench itself, the engine, and a look at what this machine has."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tunedesk.cli.data import workbench
+from tunedesk.cli.output import emit, json_option, say, show
+
+
+@click.command("open", hidden=True)
+@click.argument("files", nargs=-1)
+def open_workbench(files: tuple[str, ...]) -> int:
+    """Open the workbench, on FILE… where given."""
+    from tunedesk.errors import UsageError
+
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise UsageError("the workbench needs a terminal", "for scripts there is: tunedesk run FILE --yes")
+    from tunedesk.tui.app import TunedeskApp
+
+    app = TunedeskApp(workbench, files)
+    app.run()
+    return app.return_code or 0
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.option("--key-file", type=click.Path(path_type=Path), help="File with the key that clients must send.")
+@click.option(
+    "--models", "models", type=click.Path(path_type=Path), multiple=True, help="More folders of base models."
+)
+@click.option("--status", is_flag=True, help="Tell whether the engine of this machine runs.")
+@click.option("--stop", is_flag=True, help="Stop it; a running job goes on at the next start.")
+@json_option
+@click.pass_context
+def serve(
+    context: click.Context, host: str, port: int, key_file: Path | None, models: tuple[Path, ...], status: bool,
+    stop: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Serve OpenAI's fine-tuning API on this machine: one line, the base URL, then until stopped."""
+    from tunedesk.paths import state_paths
+
+    paths = state_paths()
+    if status or stop:
+        _status(context, as_json, stop)
+        return
+    from tunedesk.errors import EngineError
+
+    try:
+        from tunedesk.engine.generate import ModelGenerator
+        from tunedesk.engine.server import serve as serve_engine
+    except ImportError as error:
+        raise EngineError(
+            f"the engine is not installed ({error.name} is missing)",
+            "pip install 'tunedesk[engine]' torch==2.13.0",
+        ) from error
+    serve_engine(
+        paths.engine, host, port,
+        models_dirs=models,
+        trainer_command=(sys.executable, "-m", "tunedesk.engine.trainer"),
+        generator=ModelGenerator(),
+        key=_key_of(key_file),
+        on_listening=lambda base_url: emit({"base_url": base_url}) if as_json else show(base_url),
+    )  # fmt: skip
+
+
+def _key_of(key_file: Path | None) -> str | None:
+    from tunedesk.errors import UsageError
+
+    if key_file is None:
+        return None
+    try:
+        if key_file.stat().st_mode & 0o077:
+            raise UsageError(f"the key file {key_file} can be read by others", f"chmod 600 {key_file}")
+        return key_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the key file {key_file} cannot be read: {error}", "write one key into it"
+        ) from error
+
+
+def _status(context: click.Context, as_json: bool, stop: bool) -> None:
+    from dataclasses import asdict
+
+    from tunedesk.paths import state_paths
+    from tunedesk.providers.local import engine_status, stop_engine
+
+    running = engine_status(state_paths())
+    if stop:
+        stopped = stop_engine(state_paths())
+        emit({"stopped": stopped}) if as_json else say("stopped" if stopped else "the engine was not running")
+        return
+    if as_json:
+        emit(asdict(running) if running else None)
+    elif running:
+        show(running.base_url)
+    else:
+        say("the engine is not running; tunedesk serve starts it, and so does every command that needs it")
+    context.exit(0 if running else 1)
+
+
+COMMANDS = (open_workbench, serve)

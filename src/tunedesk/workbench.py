@@ -1,0 +1,452 @@
+"""The steps of the journey as both front ends call them: the app by keys, the command line by commands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import tunedesk
+from tunedesk.config import Profile, find_key, find_profile, profiles
+from tunedesk.core import duplicates, edits, importers, pricing
+from tunedesk.core.checks import Checked, Finding, Rules, check_file, check_rows
+from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.dataset import Dataset, Provenance, write_dataset
+from tunedesk.core.duplicates import THRESHOLD
+from tunedesk.core.exporters import Written, write_rows
+from tunedesk.core.fixes import FIXABLE, fix, fix_rows
+from tunedesk.core.pricing import Estimate, Price
+from tunedesk.core.split import split, write_split
+from tunedesk.core.tokens import Encoding, TokenCounter, TokenStats, encoding_for, stats_of
+from tunedesk.core.workspace import RowView, Workspace
+from tunedesk.errors import DataError, UsageError
+from tunedesk.jobs import JobService
+from tunedesk.paths import Paths, private_folder
+from tunedesk.providers import connect
+from tunedesk.providers.base import Provider
+from tunedesk.store import DatasetEntry, Store
+
+OnProgress = Callable[[int, int], None]
+"""Called with units done and units in all (0 when unknown); what it raises stops the work."""
+SAMPLE = "banking"
+"""Name of the shipped sample dataset."""
+_STEP = 500
+"""Rows between two calls of a progress function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of reading a file."""
+
+    workspace: Workspace
+    report: importers.Report
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a file would be imported as."""
+
+    format: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    """What is unusual about it, as far as it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens of a workspace for one model."""
+
+    model: str
+    per_row: array[int]
+    """Tokens of every row, the excluded ones too (typecode I)."""
+    stats: TokenStats
+    """Over the included rows."""
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateLines:
+    """Conversations of a file that say the same, or nearly."""
+
+    lines: tuple[int, ...]
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """A split as it lies on disk."""
+
+    train: Path
+    validation: Path
+    train_count: int
+    validation_count: int
+    groups: int
+    """Groups of twins that were kept on one side."""
+    leaks: int
+    """Validation rows with a twin in training, counted on the written files: 0."""
+    seed: int
+    sha256: dict[str, str]
+    """File name → hash of its bytes."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> str:
+        """The line that says that nothing leaks."""
+        return f"{self.leaks} leaks at similarity ≥ {THRESHOLD}, {self.groups:,} groups kept together"
+
+
+class Workbench:
+    """All services of one user's state folders; safe to call from several threads, one call at a time each."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self._providers: dict[str, Provider] = {}
+        self._counters: dict[str, TokenCounter] = {}
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened at first use."""
+        return Store(self.paths.store)
+
+    @cached_property
+    def prices(self) -> dict[str, Price]:
+        """Prices by model, the user's own over the shipped ones."""
+        return pricing.load_prices(self.paths.config / "prices.toml")
+
+    # --- providers
+
+    def profiles(self) -> dict[str, Profile]:
+        """Return all profiles by name."""
+        return profiles(self.paths)
+
+    def profile(self, wanted: str | None) -> Profile:
+        """Return the profile of this name or base URL, the local engine's for None; raises UsageError."""
+        return find_profile(self.paths, wanted)
+
+    def model_for(self, model: str, provider: str | None) -> str:
+        """Return `model`, or the provider's default one when it is empty."""
+        return model or self.profile(provider).default_model
+
+    async def connect(self, profile: Profile) -> Provider:
+        """Return the client of `profile`, made once; the local engine starts at its first request.
+
+        Raises ProviderError when there is no address or no key.
+        """
+        if profile.name not in self._providers:
+            key = find_key(profile)
+            self._providers[profile.name] = await asyncio.to_thread(connect, profile, key, self.paths)
+        return self._providers[profile.name]
+
+    async def jobs(self, profile: Profile) -> JobService:
+        """Return the service that launches and follows jobs at `profile`."""
+        return JobService(self.store, await self.connect(profile))
+
+    async def close(self) -> None:
+        """Close all connections and the store."""
+        for provider in self._providers.values():
+            await provider.close()
+        self._providers.clear()
+        if "store" in self.__dict__:
+            self.store.close()
+            del self.store
+
+    # --- datasets
+
+    def datasets(self) -> list[DatasetEntry]:
+        """Return the imported datasets, the newest first."""
+        return self.store.datasets()
+
+    def import_file(
+        self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
+        system: str | None = None, name: str | None = None, on_progress: OnProgress | None = None,
+    ) -> Imported:  # fmt: skip
+        """Import a file into the store and open it; the same content again finds the dataset that is there.
+
+        Raises DataError when it cannot be read or holds no conversation.
+        """
+        name = name or _plain_name(path)
+        imported = self._read(path, self.paths.datasets, name, format_name, mapping, system, on_progress)
+        dataset = imported.workspace.dataset
+        self.store.save_dataset(DatasetEntry(dataset.id, name, str(path), len(dataset), time.time()))
+        return Imported(Workspace.open(dataset, self.store), imported.report)
+
+    def load(
+        self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
+        system: str | None = None, on_progress: OnProgress | None = None,
+    ) -> Imported:  # fmt: skip
+        """Read a file for one command: nothing is added to the user's datasets, edits end with the process."""
+        return self._read(
+            path, self.paths.cache / "imports", _plain_name(path), format_name, mapping, system, on_progress
+        )
+
+    def preview(self, path: Path | str, limit: int = 3) -> Preview:
+        """Return the format of a file and the first rows it would become; raises DataError when none fits."""
+        found = importers.read(path)
+        rows = tuple(one.row for one in islice(found, limit))
+        return Preview(found.report.format, rows, tuple(found.report.notes))
+
+    def _read(
+        self, path: Path | str, folder: Path, name: str, format_name: str | None,
+        mapping: Mapping[str, str] | None, system: str | None, on_progress: OnProgress | None,
+    ) -> Imported:  # fmt: skip
+        rows = importers.read(
+            path, format=format_name, mapping=mapping, system=system, on_progress=on_progress
+        )
+        report = rows.report
+        dataset = write_dataset(
+            rows, private_folder(folder), name=name, source=str(path),
+            provenance=lambda: Provenance(format=report.format, skipped=len(report.skipped)),
+        )  # fmt: skip
+        return Imported(Workspace.open(dataset), report)
+
+    def open(self, name: str) -> Workspace:
+        """Open the dataset of this name or id with all its edits; raises DataError when there is none."""
+        entry = self.store.dataset(name)
+        if entry is None:
+            known = ", ".join(sorted({one.name for one in self.datasets()})) or "none yet"
+            raise DataError(
+                f"no file and no dataset named {name!r}", f"datasets: {known}; tunedesk import FILE adds one"
+            )
+        return Workspace.open(Dataset.open(self.paths.datasets / entry.id), self.store)
+
+    def require_source(self, source: str) -> None:
+        """Raise DataError unless `source` is a file, a dataset's name or `-`."""
+        if source != "-" and not Path(source).exists() and self.store.dataset(source) is None:
+            self.open(source)
+
+    def open_source(self, source: str, on_progress: OnProgress | None = None) -> Workspace:
+        """Open a file (or `-`) for one command, or a dataset by its name; raises DataError."""
+        if source == "-" or Path(source).exists():
+            return self.load(source, on_progress=on_progress).workspace
+        return self.open(source)
+
+    def open_sample(self, on_progress: OnProgress | None = None) -> Workspace:
+        """Open the shipped sample conversations, imported at first use."""
+        if self.store.dataset(SAMPLE) is None:
+            self.import_file(sample_file("banking.jsonl"), name=SAMPLE, on_progress=on_progress)
+        return self.open(SAMPLE)
+
+    def listed(self, workspace: Workspace, limit: int) -> list[dict[str, Any]]:
+        """Return the first `limit` matches as the `list` command prints them."""
+        return [_listed(view) for view in workspace.meta_rows(slice(0, limit))]
+
+    # --- checks, fixes, edits
+
+    def rules(self, model: str, profile: Profile) -> Rules:
+        """Return what conversations are held against for `model` at `profile`."""
+        counter = self._counter(model or profile.default_model)
+        return Rules(provider=profile.name, count_tokens=counter.row, limit=counter.limit)
+
+    def check(
+        self,
+        workspace: Workspace,
+        model: str = "",
+        on_progress: OnProgress | None = None,
+        provider: str | None = None,
+    ) -> list[Finding]:
+        """Return all findings on the included rows, by line."""
+        total = workspace.total
+
+        def rows() -> Any:
+            for index, row in workspace.included():
+                if on_progress and index % _STEP == 0:
+                    on_progress(index, total)
+                yield SourceRow(workspace.line(index), row)
+
+        return check_rows(rows(), self.rules(model, self.profile(provider))).findings
+
+    def check_source(
+        self,
+        source: str,
+        *,
+        model: str = "",
+        provider: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Checked:
+        """Check a file as it lies on disk, a file of another format as it would be imported, or a dataset."""
+        rules = self.rules(model, self.profile(provider))
+        if source != "-" and not Path(source).exists():
+            workspace = self.open(source)
+            return check_rows((SourceRow(workspace.line(i), row) for i, row in workspace.included()), rules)
+        if source == "-" or _is_jsonl(source):
+            return check_file(source, rules, on_progress)
+        rows = importers.read(source, on_progress=on_progress)
+        checked = check_rows(rows, rules)
+        skipped = [
+            Finding(one.line, None, "error", "not_imported", one.reason) for one in rows.report.skipped
+        ]
+        return Checked(checked.conversations, sorted([*checked.findings, *skipped], key=lambda one: one.line))
+
+    def fix(self, workspace: Workspace, findings: Sequence[Finding]) -> Workspace:
+        """Apply the safe fixes of `findings`: mend rows, exclude further copies of a duplicate; both undoable."""
+        by_line = {workspace.line(index): index for index, _ in workspace.included()}
+        mend: dict[int, set[str]] = {}
+        for one in findings:
+            if one.fix and one.line in by_line:
+                mend.setdefault(by_line[one.line], set()).add(one.code)
+        copies = [index for index, codes in mend.items() if "exact_duplicate" in codes]
+        codes = {code for found in mend.values() for code in found} - {"exact_duplicate"}
+        rows = [
+            index for index, found in mend.items() if found & codes and fix(workspace.row(index), codes)[1]
+        ]
+        if rows:
+            workspace = workspace.apply(edits.fix(rows, sorted(codes)))
+        return workspace.apply(edits.exclude(copies)) if copies else workspace
+
+    def fix_file(
+        self, source: str, output: Path, codes: Sequence[str] | None = None
+    ) -> list[tuple[int, str]]:
+        """Write `source` with its safe fixes applied; return (line, code) of each. Raises DataError, UsageError."""
+        unknown = set(codes or ()) - FIXABLE
+        if unknown:
+            raise UsageError(
+                f"no safe fix for {', '.join(sorted(unknown))}", f"there is for: {', '.join(sorted(FIXABLE))}"
+            )
+        done: list[tuple[int, str]] = []
+        rows = fix_rows(
+            self._source_rows(source), set(codes) if codes else FIXABLE, lambda *one: done.append(one)
+        )
+        write_rows((row.row for row in rows), output, keep_metadata=True)
+        return done
+
+    def _source_rows(self, source: str) -> Any:
+        if source == "-" or Path(source).exists():
+            return importers.read(source)
+        workspace = self.open(source)
+        return (SourceRow(workspace.line(index), row) for index, row in workspace.included())
+
+    def exclude(self, workspace: Workspace, indexes: Iterable[int]) -> Workspace:
+        """Leave rows out of every export, as one undoable edit."""
+        return workspace.apply(edits.exclude(indexes))
+
+    def edit(self, workspace: Workspace, edit: edits.Edit) -> Workspace:
+        """Apply one edit: it is in the journal before the workspace that shows it exists."""
+        return workspace.apply(edit)
+
+    def undo(self, workspace: Workspace) -> Workspace:
+        """Take the latest edit back."""
+        return workspace.undo()
+
+    def redo(self, workspace: Workspace) -> Workspace:
+        """Put the latest edit taken back in force again."""
+        return workspace.redo()
+
+    def duplicates(self, source: str) -> list[DuplicateLines]:
+        """Return groups of conversations that say the same, or nearly, by their lines."""
+        workspace = self.open_source(source)
+        lines = [workspace.line(index) for index, _ in workspace.included()]
+        groups = duplicates.find(row for _, row in workspace.included())
+        return [
+            DuplicateLines(tuple(lines[place] for place in group.members), group.similarity)
+            for group in groups
+        ]
+
+    # --- tokens and money
+
+    def _counter(self, model: str) -> TokenCounter:
+        encoding = encoding_for(model).name + model
+        if encoding not in self._counters:
+            self._counters[encoding] = TokenCounter(model, self.paths.cache)
+        return self._counters[encoding]
+
+    def count(self, workspace: Workspace, model: str, on_progress: OnProgress | None = None) -> Counts:
+        """Count all rows of a workspace for `model`; the statistics are over the included ones."""
+        counter = self._counter(model)
+        excluded = set(range(workspace.total)) - {index for index, _ in workspace.included()}
+        counts, trained, included = array("I"), 0, []
+        for index in range(workspace.total):
+            row = workspace.row(index)
+            counts.append(counter.row(row))
+            if index not in excluded:
+                included.append(counts[-1])
+                trained += counter.trained(row)
+            if on_progress and index % _STEP == 0:
+                on_progress(index, workspace.total)
+        return Counts(model, counts, stats_of(included, trained, counter.limit), counter.encoding)
+
+    def with_counts(self, workspace: Workspace, counts: Counts) -> Workspace:
+        """Return the workspace that knows its tokens, for the list and for `tokens>500`."""
+        return workspace.with_known(replace(workspace.known, tokens=counts.per_row))
+
+    def estimate(
+        self, counts: Counts, workspace: Workspace, model: str, profile: Profile, n_epochs: int | str = "auto"
+    ) -> Estimate:
+        """Return what training on the included conversations would bill and cost.
+
+        A model that has a price is another endpoint's, also while the engine on this machine is chosen.
+        """
+        local = profile.is_local and pricing.price_for(model, self.prices) is None
+        stats = counts.stats
+        return pricing.estimate(
+            stats.billed_per_epoch, stats.conversations, model, self.prices, n_epochs=n_epochs, local=local
+        )
+
+    # --- files for training
+
+    def split(
+        self, workspace: Workspace, folder: Path | None = None, *, validation: float = 0.2, seed: int = 0,
+        by: str | None = None, group: str | None = None,
+    ) -> SplitFiles:  # fmt: skip
+        """Write train.jsonl, validation.jsonl and split.json, near-duplicates on one side, and prove it on the files.
+
+        `folder` is one of the workbench's own unless given. Raises DataError when nothing can be held back.
+        """
+        folder = folder or self.paths.data / "splits" / f"{workspace.dataset.id}-{seed}"
+        rows = [row for _, row in workspace.included()]
+        made = split(rows, validation=validation, seed=seed, by=by, group=group)
+        written = write_split(rows, made, private_folder(folder))
+        return SplitFiles(
+            train=written.train, validation=written.validation, train_count=len(made.train),
+            validation_count=len(made.validation), groups=made.groups, leaks=written.leaks, seed=seed,
+            sha256=written.sha256, warnings=made.warnings,
+        )  # fmt: skip
+
+    def export(self, source: str, output: Path, *, format_name: str, keep_metadata: bool) -> Written:
+        """Write a dataset's (or a file's) included rows as a training file."""
+        return self.export_workspace(
+            self.open_source(source), output, format_name=format_name, keep_metadata=keep_metadata
+        )
+
+    def export_workspace(
+        self, workspace: Workspace, output: Path, *, format_name: str = "openai", keep_metadata: bool = False
+    ) -> Written:
+        """Write the included rows of a workspace, whole or not at all."""
+        rows: Any = (row for _, row in workspace.included())
+        return write_rows(rows, output, format_name=format_name, keep_metadata=keep_metadata)
+
+
+def sample_file(name: str) -> Path:
+    """Return where a file of the shipped sample data lies: in the package, or in the checkout it is installed from."""
+    package = Path(tunedesk.__file__).parent
+    for folder in (package / "sample_data", package.parents[1] / "sample_data"):
+        if (folder / name).exists():
+            return folder / name
+    raise DataError(f"the sample data {name} is not installed", "install tunedesk again")
+
+
+def _plain_name(path: Path | str) -> str:
+    name = Path(path).name if str(path) != "-" else "stdin"
+    for suffix in (".gz", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip"):
+        name = name.removesuffix(suffix)
+    return name or "dataset"
+
+
+def _is_jsonl(source: str) -> bool:
+    """Whether a file is meant to be JSON lines: by its name, as its content may be too broken to tell."""
+    return Path(source).name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
+def _listed(view: RowView) -> dict[str, Any]:
+    return {
+        "line": view.line, "turns": view.turns, "chars": view.chars, "tokens": view.tokens, "intent": view.intent,
+        "tags": list(view.tags), "edited": view.edited, "excluded": view.excluded, "preview": view.preview,
+    }  # fmt: skip
+
+
+__all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]
