@@ -1,0 +1,200 @@
+"""A Llama-type model as plain tensors: a packed forward for training, a cached one for generating.
+
+Exact for what transformers calls LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM (without sliding
+windows). Linears that read the same input are one product: q, k, v together, gate and up together; so are their
+low-rank additions (A stacked, B block-diagonal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from tunedesk.engine.adapters import Adapter
+from tunedesk.engine.batches import Packed
+from tunedesk.engine.layers import lora_linear, packed_attention, rms_norm, rotate, swiglu
+from tunedesk.errors import EngineError
+
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+GROUPS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "out": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""The linears of a layer that are computed as one, by what they read."""
+
+Stacked = Mapping[tuple[int, str], tuple[Tensor, Tensor]]
+"""(layer, group) → (A of the whole group, B of the whole group times the scale), in the model's type."""
+
+
+def fits(model: PreTrainedModel) -> bool:
+    """Say whether `model` is one whose arithmetic this module has exactly."""
+    config = model.config
+    windowed = any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+    return (
+        type(model).__name__ in ARCHITECTURES
+        and config.hidden_act == "silu"
+        and not windowed
+        and not (type(model).__name__ == "MistralForCausalLM" and config.sliding_window)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    weights: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor | None]
+    norm_in: Tensor
+    norm_mid: Tensor
+
+
+def _bias(linear: nn.Linear) -> Tensor:
+    """Return a linear's bias, zeros when it has none."""
+    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
+
+
+@dataclass(slots=True)
+class Cache:
+    """Keys and values of what a model has read, for one conversation."""
+
+    keys: Tensor
+    """layers x K x capacity x D."""
+    values: Tensor
+    """layers x K x capacity x D."""
+    length: int = 0
+    """Tokens read."""
+
+
+class FastLlama:
+    """Frozen weights of a model that `fits`; takes them out of `model`, which is unusable afterwards."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        self.heads: int = config.num_attention_heads
+        self.key_heads: int = config.num_key_value_heads
+        self.eps: float = config.rms_norm_eps
+        self.rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = model.model.rotary_emb
+        self.embedding: Tensor = model.model.embed_tokens.weight.detach()
+        self.norm: Tensor = model.model.norm.weight.detach()
+        self.head: Tensor = model.lm_head.weight.detach()
+        self.layers: list[_Layer] = []
+        self.widths: dict[str, tuple[int, int]] = {}
+        for number in range(config.num_hidden_layers):
+            self.layers.append(self._take(model.model.layers[number], f"model.layers.{number}"))
+            model.model.layers[number] = nn.Identity()
+
+    def _take(self, layer: nn.Module, name: str) -> _Layer:
+        weights: dict[str, Tensor] = {}
+        biases: dict[str, Tensor | None] = {}
+        for group, members in GROUPS.items():
+            linears = [cast(nn.Linear, layer.get_submodule(member)) for member in members]
+            for member, linear in zip(members, linears, strict=True):
+                self.widths[f"{name}.{member}"] = (linear.out_features, linear.in_features)
+            weights[group] = torch.cat([linear.weight.detach() for linear in linears])
+            biases[group] = None
+            if any(linear.bias is not None for linear in linears):
+                rows = [_bias(linear) for linear in linears]
+                biases[group] = torch.cat(rows)
+        norms = [layer.get_parameter(f"{at}_layernorm.weight").detach() for at in ("input", "post_attention")]
+        return _Layer(weights, biases, norms[0], norms[1])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.embedding.dtype
+
+    def stack(self, adapter: Adapter) -> Stacked:
+        """Bring an adapter into the form of the grouped products; gradients flow back to its matrices.
+
+        Raises EngineError when it belongs to another model.
+        """
+        unknown = [name for name in adapter.pairs if name not in self.widths]
+        wrong = [
+            name for name, (a, b) in adapter.pairs.items()
+            if not unknown and (b.shape[0], a.shape[1]) != self.widths[name]
+        ]  # fmt: skip
+        if unknown or wrong:
+            raise EngineError(f"the adapter does not fit this base model: {(unknown or wrong)[0]}")
+        stacked: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        for number in range(len(self.layers)):
+            for group, members in GROUPS.items():
+                names = [f"model.layers.{number}.{member}" for member in members]
+                here = [adapter.pairs.get(name) for name in names]
+                if any(here):
+                    a = torch.cat([pair[0] for pair in here if pair])
+                    blocks = [
+                        pair[1] if pair else torch.zeros(self.widths[name][0], 0)
+                        for name, pair in zip(names, here, strict=True)
+                    ]
+                    b = torch.block_diag(*blocks) * adapter.scale  # type: ignore[no-untyped-call]
+                    stacked[number, group] = (a.to(self.dtype), b.to(self.dtype))
+        return stacked
+
+    def hidden(self, packed: Packed, lora: Stacked, *, recompute: bool = False) -> Tensor:
+        """Return the last hidden states (T x d) of a packed batch.
+
+        `recompute` keeps only each layer's input for the way back and makes the rest again.
+        """
+        x = F.embedding(packed.ids, self.embedding)
+        cos, sin = (part[0, :, None] for part in self.rotary(x, packed.positions[None]))
+
+        def attend(qkv: Tensor) -> Tensor:
+            return packed_attention(qkv, cos, sin, packed.layout, self.heads, self.key_heads)
+
+        for number in range(len(self.layers)):
+            if recompute:
+                x = checkpoint(self._layer, number, x, attend, lora, use_reentrant=False)
+            else:
+                x = self._layer(number, x, attend, lora)
+        return rms_norm(x, self.norm, self.eps)
+
+    def _layer(self, number: int, x: Tensor, attend: Callable[[Tensor], Tensor], lora: Stacked) -> Tensor:
+        layer = self.layers[number]
+
+        def linear(group: str, value: Tensor) -> Tensor:
+            return lora_linear(value, layer.weights[group], layer.biases[group], lora.get((number, group)))
+
+        x = x + linear("out", attend(linear("qkv", rms_norm(x, layer.norm_in, self.eps))))
+        return x + linear("down", swiglu(linear("gate_up", rms_norm(x, layer.norm_mid, self.eps))))
+
+    def new_cache(self, capacity: int) -> Cache:
+        """Return an empty cache for up to `capacity` tokens."""
+        width = self.widths["model.layers.0.self_attn.k_proj"][0] // self.key_heads
+        shape = (len(self.layers), self.key_heads, capacity, width)
+        return Cache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
+
+    @torch.inference_mode()
+    def read(self, ids: Tensor, cache: Cache, lora: Stacked) -> Tensor:
+        """Read more tokens (t ids) into `cache` and return the next token's logits (V, f32)."""
+        low, high = cache.length, cache.length + len(ids)
+        x = F.embedding(ids, self.embedding)
+        cos, sin = (part[0, :, None] for part in self.rotary(x, torch.arange(low, high)[None]))
+        mask = torch.ones(len(ids), high, dtype=torch.bool).tril_(low) if len(ids) > 1 else None
+        both = self.heads + self.key_heads
+        for number in range(len(self.layers)):
+            keys, values = cache.keys[number, :, :high], cache.values[number, :, :high]
+
+            def attend(qkv: Tensor, keys: Tensor = keys, values: Tensor = values) -> Tensor:
+                split = qkv.view(len(ids), both + self.key_heads, -1).transpose(0, 1)
+                turned = rotate(split[:both].transpose(0, 1), cos, sin).transpose(0, 1)
+                keys[:, low:] = turned[self.heads :]
+                values[:, low:] = split[both:]
+                mixed = F.scaled_dot_product_attention(
+                    turned[None, : self.heads],
+                    keys[None],
+                    values[None],
+                    mask,
+                    enable_gqa=self.heads != self.key_heads,
+                )
+                return mixed[0].transpose(0, 1).reshape(len(ids), -1)
+
+            x = self._layer(number, x, attend, lora)
+        cache.length = high
+        return (rms_norm(x[-1:], self.norm, self.eps) @ self.head.t())[0].float()

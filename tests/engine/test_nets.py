@@ -1,0 +1,184 @@
+"""The fast forward gives what plain transformers and PEFT give."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tests import tiny_model
+from tunedesk.engine import layers
+from tunedesk.engine.adapters import Adapter, load_adapter, save_adapter
+from tunedesk.engine.batches import Example
+from tunedesk.engine.fast_llama import FastLlama, fits
+from tunedesk.engine.models import load_model, load_net
+from tunedesk.engine.nets import FastNet, Net, PeftNet
+from tunedesk.engine.training_state import named_parameters
+from tunedesk.errors import EngineError
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # by PEFT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.build(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Example]:
+    """Five rows with eleven tokens in common, of uneven lengths, about half of each trained."""
+    draw = random.Random(3)
+    made = []
+    for line in range(1, 6):
+        ids = [*range(20, 31), *(draw.randrange(3, 300) for _ in range(draw.randrange(5, 60)))]
+        made.append(
+            Example(line, tuple(ids), (*(n > 12 and draw.random() < 0.6 for n in range(len(ids) - 1)), True))
+        )
+    return made
+
+
+def perturbed(net: Net) -> Net:
+    """Give B values, so that every gradient counts."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for tensor in named_parameters(net.adapter).values():
+            tensor.copy_(torch.randn(tensor.shape) * 0.05)
+    return net
+
+
+def outcome(net: Net, rows: list[Example]) -> tuple[Tensor, dict[str, Tensor]]:
+    summed, losses, _ = net.losses(rows)
+    summed.backward()  # type: ignore[no-untyped-call]
+    return losses, {
+        name: tensor.grad.clone()
+        for name, tensor in named_parameters(net.adapter).items()
+        if tensor.grad is not None
+    }
+
+
+def assert_same(left: tuple[Tensor, dict[str, Tensor]], right: tuple[Tensor, dict[str, Tensor]]) -> None:
+    torch.testing.assert_close(left[0], right[0], rtol=2e-4, atol=2e-5)
+    assert left[1].keys() == right[1].keys()
+    for name, grad in left[1].items():
+        torch.testing.assert_close(grad, right[1][name], rtol=1e-3, atol=2e-4)
+
+
+def reference(folder: Path, rows: list[Example]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses and gradients by the library alone: one row at a time, nothing packed, nothing padded."""
+    net = perturbed(PeftNet(load_model(folder, torch.float32), 5, None))
+    parts = [net.losses([row]) for row in rows]
+    torch.stack([summed for summed, _, _ in parts]).sum().backward()  # type: ignore[no-untyped-call]
+    grads = {
+        name: tensor.grad.clone()
+        for name, tensor in named_parameters(net.adapter).items()
+        if tensor.grad is not None
+    }
+    return torch.cat([losses for _, losses, _ in parts]), grads
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_packed_and_prefix_shared_rows_train_as_the_library_does(
+    folder: Path, rows: list[Example], share: bool
+) -> None:
+    net = perturbed(FastNet(FastLlama(load_model(folder, torch.float32)), 5, None, share_prefix=share))
+    assert_same(outcome(net, rows), reference(folder, rows))
+
+
+def test_padded_rows_train_as_single_ones(folder: Path, rows: list[Example]) -> None:
+    net = perturbed(PeftNet(load_model(folder, torch.float32), 5, None))
+    assert_same(outcome(net, rows), reference(folder, rows))
+
+
+def test_rows_longer_than_a_block_train_the_same(
+    folder: Path, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(layers, "HEAD_BLOCK", 5)
+    monkeypatch.setattr("tunedesk.engine.nets.CHUNK_TOKENS", 10)
+    net, _ = load_net(folder, torch.float32, "cpu", 5, None)
+    assert_same(outcome(perturbed(net), rows), reference(folder, rows))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "mistral"])
+def test_relatives_of_llama_are_exact_too(tmp_path: Path, rows: list[Example], family: str) -> None:
+    shape = {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    model: Any
+    if family == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(**shape))
+        for layer in model.model.layers:
+            torch.nn.init.normal_(layer.self_attn.k_proj.bias)
+            torch.nn.init.normal_(layer.self_attn.v_proj.bias)
+    else:
+        model = MistralForCausalLM(MistralConfig(**shape, sliding_window=None, head_dim=24))
+    model.save_pretrained(tmp_path / family)
+    net, _ = load_net(tmp_path / family, torch.float32, "cpu", 5, None)
+    assert isinstance(net, FastNet)
+    assert_same(outcome(perturbed(net), rows), reference(tmp_path / family, rows))
+
+
+def test_a_sliding_window_is_left_to_the_library(tmp_path: Path) -> None:
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    assert not fits(MistralForCausalLM(MistralConfig(**shape, sliding_window=8)))
+
+
+def test_a_saved_adapter_loads_with_peft_and_gives_the_same_logits(
+    folder: Path, rows: list[Example], tmp_path: Path
+) -> None:
+    net = perturbed(FastNet(FastLlama(load_model(folder, torch.float32)), 5, None))
+    save_adapter(tmp_path / "adapter", net.adapter, "tiny")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
+    row = rows[0]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([row.ids])).logits[0].log_softmax(-1)
+        _, losses, _ = net.losses([row])
+    wanted = [-logits[n - 1, row.ids[n]] for n in range(len(row.ids)) if row.trained[n]]
+    torch.testing.assert_close(losses, torch.stack(wanted), rtol=2e-4, atol=2e-5)
+    again = load_adapter(tmp_path / "adapter")
+    assert again.pairs.keys() == net.adapter.pairs.keys()
+    assert again.scale == 2.0
+
+
+def test_an_adapter_of_another_model_is_refused(folder: Path) -> None:
+    llama = FastLlama(load_model(folder, torch.float32))
+    with pytest.raises(EngineError, match="does not fit"):
+        llama.stack(Adapter({"model.layers.9.self_attn.q_proj": (torch.zeros(4, 64), torch.zeros(64, 4))}))
+
+
+def test_the_cached_forward_continues_as_the_whole_text_read_at_once(folder: Path) -> None:
+    llama = FastLlama(load_model(folder, torch.float32))
+    ids = torch.arange(30, 60)
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(input_ids=ids[None]).logits[0]
+    cache = llama.new_cache(40)
+    first = llama.read(ids[:20], cache, {})
+    second = llama.read(ids[20:21], cache, {})
+    third = llama.read(ids[21:], cache, {})
+    for got, place in ((first, 19), (second, 20), (third, 29)):
+        torch.testing.assert_close(got.clone(), plain[place].detach(), rtol=1e-3, atol=1e-4)
