@@ -1,0 +1,412 @@
+"""The training recipe, in a process of its own: `python -m tunedesk.engine.trainer JOB_FOLDER`.
+
+Reads job.json, writes one JSON object a line to standard output, the adapter to `adapter/`, one checkpoint an
+epoch to `checkpoints/step-N/`, each row's loss to `row_losses.jsonl`, and its state so that the same command goes
+on where a stopped or killed one was.
+
+The recipe: LoRA of rank 16 on all linears, AdamW, a learning rate that warms up over 5 % of the steps and falls
+linearly to zero, gradients clipped to norm 1, the loss being the mean over a batch's trained tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from tunedesk.engine.adapters import load_adapter, save_adapter
+from tunedesk.engine.batches import CHUNK_TOKENS, Example, Renderer, chunks, read_examples
+from tunedesk.engine.channel import Channel
+from tunedesk.engine.fetch import Progress, Report
+from tunedesk.engine.models import (
+    best_device,
+    context_length,
+    fastest_dtype,
+    load_net,
+    load_tokenizer,
+    ready_model,
+    silence,
+)
+from tunedesk.engine.nets import Net
+from tunedesk.engine.training_state import Position, named_parameters, restore, save_state, saved_position
+from tunedesk.errors import DataError, EngineError, TunedeskError
+
+LEARNING_RATE = 1e-3
+"""For a model of the default's size; see learning_rate."""
+_SMALL = 135e6
+WARM_UP = 0.05
+CLIP = 1.0
+VALIDATE_EVERY = 10
+"""Steps between losses of the small validation batch; fewer in runs of under a hundred steps."""
+SAVE_SECONDS = 60.0
+
+
+class _Stopped(Exception):
+    """The server asked to stop."""
+
+
+class _BadFile(Exception):
+    """A file of the job cannot be trained on; `param` is its name in the request."""
+
+    def __init__(self, error: DataError, param: str) -> None:
+        super().__init__(error.message)
+        self.error, self.param = error, param
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """job.json, as the worker writes it."""
+
+    folder: Path
+    model: str
+    models: list[Path]
+    parent: Path | None
+    training_file: Path
+    validation_file: Path | None
+    epochs: int
+    batch_size: int
+    multiplier: float
+    seed: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Read the job in `folder`. Raises EngineError when it is not one that this recipe can do."""
+        try:
+            raw = json.loads((folder / "job.json").read_bytes())
+            if raw.get("method", "supervised") != "supervised":
+                raise EngineError(f"the method {raw['method']!r} cannot be trained here", "use supervised")
+            tuning = raw["hyperparameters"]
+            return cls(
+                folder, raw["model"], [Path(name) for name in raw["models"]],
+                Path(raw["parent_adapter"]) if raw.get("parent_adapter") else None, Path(raw["training_file"]),
+                Path(raw["validation_file"]) if raw.get("validation_file") else None, int(tuning["n_epochs"]),
+                int(tuning["batch_size"]), float(tuning["learning_rate_multiplier"]), int(raw["seed"]),
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EngineError(f"job.json cannot be used: {error!r}") from error
+
+
+def learning_rate(parameters: int, multiplier: float) -> float:
+    """Return the peak rate: 1e-3 up to 135 M parameters, falling to about 2e-4 at 7 B, times the multiplier."""
+    return LEARNING_RATE * max(0.1, min(1.0, math.pow(_SMALL / parameters, 0.4))) * multiplier
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the share of the peak rate at step `step` (from 0) of `steps`."""
+    warm = max(1, round(WARM_UP * steps))
+    return min(1.0, (step + 1) / warm) * (1 - step / steps)
+
+
+def order(seed: int, epoch: int, count: int) -> list[int]:
+    """Return the order of `count` examples in an epoch; it follows from the seed alone, so resuming keeps it."""
+    return random.Random(f"{seed}:{epoch}").sample(range(count), count)
+
+
+@dataclass(slots=True)
+class Run:
+    """A job being trained."""
+
+    job: Job
+    base: str
+    net: Net
+    optimizer: torch.optim.Optimizer
+    dtype: str
+    training: list[Example]
+    validation: list[Example]
+    probe: list[Example]
+    """The small validation batch."""
+    peak: float
+    """The highest learning rate."""
+    rows: RowLosses
+    step: int = 0
+    """Steps done."""
+    unmeasured: dict[str, float] = field(default_factory=dict)
+    """Training loss and accuracy of the last step while its metrics are not yet written."""
+    began: float = field(default_factory=time.monotonic)
+    tokens_done: int = 0
+    """Tokens trained since `began`."""
+    steps_done: int = 0
+    """Steps since `began`."""
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; the last may be of fewer rows."""
+        return math.ceil(len(self.training) / self.job.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole job."""
+        return self.steps_per_epoch * self.job.epochs
+
+    @property
+    def epoch_ends(self) -> bool:
+        """Whether the last step was the last of an epoch."""
+        return self.step % self.steps_per_epoch == 0
+
+    def save(self) -> None:
+        """Write the training state. Raises StoreError."""
+        position = Position(self.step, self.dtype, self.rows.sync(), self.unmeasured)
+        save_state(self.job.folder, position, self.net.adapter, self.optimizer)
+        self.saved_at = time.monotonic()
+
+
+def train(job: Job, channel: Channel) -> None:
+    """Run the recipe from where the job stands to its end, or to the next request to stop."""
+    run = None
+    try:
+        run = load(job, channel)
+        announce(run, channel)
+        if run.validation and run.step == 0:
+            loss, accuracy = evaluate(run.net, run.validation, channel)
+            channel.message(f"Before training: validation loss {loss:.4f}, token accuracy {accuracy:.4f}")
+        while run.step < run.steps or run.unmeasured:
+            if not run.unmeasured:
+                if channel.stopping:
+                    raise _Stopped
+                advance(run)
+            measure(run, channel)
+            if run.epoch_ends or time.monotonic() - run.saved_at > SAVE_SECONDS:
+                run.save()
+    except _Stopped:
+        if run and (run.step or run.unmeasured):
+            run.save()
+        channel.emit("stopped", step=run.step if run else 0)
+        return
+    save_adapter(job.folder / "adapter", run.net.adapter, run.base)
+    billed = sum(len(example.ids) for example in run.training) * job.epochs
+    channel.emit("done", trained_tokens=billed, path="adapter")
+
+
+def load(job: Job, channel: Channel) -> Run:
+    """Load the base model (fetched if need be), the rows, the adapter, and the saved state if there is one."""
+    base = ready_model(job.model, job.models, _fetch_reporter(channel))
+    renderer = Renderer(load_tokenizer(base), context_length(base))
+    training = _examples(job.training_file, "training_file", renderer, channel)
+    validation = (
+        _examples(job.validation_file, "validation_file", renderer, channel) if job.validation_file else []
+    )
+    known = saved_position(job.folder)
+    device = best_device()
+    dtype = getattr(torch, known.dtype) if known else fastest_dtype(device)
+    net, size = load_net(base, dtype, device, job.seed, load_adapter(job.parent) if job.parent else None)
+    parameters = list(named_parameters(net.adapter).values())
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    rows = RowLosses(job.folder / "row_losses.jsonl", known.row_losses_bytes if known else 0)
+    run = Run(
+        job, base.name, net, optimizer, str(dtype).removeprefix("torch."), training, validation,
+        _small_batch(validation, job.seed), learning_rate(size, job.multiplier), rows,
+    )  # fmt: skip
+    if known:
+        restore(job.folder, net.adapter, optimizer)
+        run.step, run.unmeasured = known.step, known.unmeasured
+    return run
+
+
+def announce(run: Run, channel: Channel) -> None:
+    """Say what will be done; tokens are counted as OpenAI bills them: whole rows, not the trained tokens alone."""
+    channel.emit(
+        "started",
+        total_steps=run.steps,
+        tokens_per_epoch=sum(len(example.ids) for example in run.training),
+        trained_tokens_per_epoch=sum(example.targets for example in run.training),
+        examples=len(run.training),
+    )
+    if run.step:
+        channel.message(f"Resumed after step {run.step} of {run.steps}")
+    else:
+        channel.message(f"Training {run.base} in {run.dtype}, peak learning rate {run.peak:.2g}")
+
+
+def advance(run: Run) -> None:
+    """Do one step: gradients of the batch's mean loss, clipped, applied at the schedule's rate.
+
+    Raises EngineError when the loss is no longer a number.
+    """
+    size = run.job.batch_size
+    epoch, place = divmod(run.step, run.steps_per_epoch)
+    chosen = order(run.job.seed, epoch, len(run.training))[place * size : (place + 1) * size]
+    batch = [run.training[number] for number in chosen]
+    loss, accuracy, by_row = _gradients(run.net, batch)
+    if not math.isfinite(loss):
+        raise EngineError(
+            f"the loss is no longer a number at step {run.step + 1}", "lower the learning rate multiplier"
+        )
+    torch.nn.utils.clip_grad_norm_(named_parameters(run.net.adapter).values(), CLIP)
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.peak * schedule(run.step, run.steps)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.step += 1
+    run.steps_done += 1
+    run.tokens_done += sum(len(example.ids) for example in batch)
+    run.unmeasured = {"train_loss": loss, "train_mean_token_accuracy": accuracy}
+    run.rows.write(run.step, epoch + 1, by_row)
+
+
+def _gradients(net: Net, batch: Sequence[Example]) -> tuple[float, float, list[tuple[int, float, int]]]:
+    """Add the gradients of the batch's mean loss; return it, the accuracy, and each row's (line, loss, tokens)."""
+    trained = sum(example.targets for example in batch)
+    total, hits = 0.0, 0
+    by_row = []
+    for chunk in chunks(batch):
+        summed, losses, hit = net.losses(chunk)
+        (summed / trained).backward()  # type: ignore[no-untyped-call]
+        total, hits = total + float(summed.detach()), hits + int(hit.sum())
+        parts = torch.split(losses, [example.targets for example in chunk])
+        by_row += [
+            (one.line, float(part.mean()), one.targets) for one, part in zip(chunk, parts, strict=True)
+        ]
+    return total / trained, hits / trained, by_row
+
+
+def measure(run: Run, channel: Channel) -> None:
+    """Write the last step's metrics, with the small validation batch now and then and all of it at an epoch's end.
+
+    At an epoch's end the adapter is saved as a checkpoint. Raises _Stopped while validating.
+    """
+    metrics: dict[str, float | None] = {
+        **run.unmeasured,
+        "valid_loss": None,
+        "valid_mean_token_accuracy": None,
+    }
+    every = max(1, min(VALIDATE_EVERY, run.steps // 10))
+    if run.probe and (run.step % every == 0 or run.epoch_ends):
+        metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = evaluate(run.net, run.probe, channel)
+    if run.validation and run.epoch_ends:
+        full = evaluate(run.net, run.validation, channel)
+        metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full
+    channel.emit("metrics", step=run.step, total_steps=run.steps, **metrics)
+    if run.steps_done:
+        seconds = time.monotonic() - run.began
+        left = seconds / run.steps_done * (run.steps - run.step)
+        speed = run.tokens_done / seconds
+        channel.emit(
+            "progress", step=run.step, tokens_per_second=round(speed, 1), seconds_left=round(left, 1)
+        )
+    if run.epoch_ends:
+        path = f"checkpoints/step-{run.step}"
+        save_adapter(run.job.folder / path, run.net.adapter, run.base)
+        channel.emit(
+            "checkpoint", step=run.step, epoch=run.step // run.steps_per_epoch, path=path, metrics=metrics
+        )
+    run.unmeasured = {}
+
+
+@torch.no_grad()
+def evaluate(net: Net, examples: Sequence[Example], channel: Channel) -> tuple[float, float]:
+    """Return the mean loss and accuracy over the trained tokens of `examples`. Raises _Stopped."""
+    total, hits = 0.0, 0
+    for chunk in chunks(examples):
+        if channel.stopping:
+            raise _Stopped
+        summed, _, hit = net.losses(chunk)
+        total, hits = total + float(summed), hits + int(hit.sum())
+    trained = sum(example.targets for example in examples)
+    return total / trained, hits / trained
+
+
+def _small_batch(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Choose up to eight examples of at most one chunk together, the same for the whole job."""
+    chosen = random.Random(seed).sample(list(examples), min(8, len(examples)))
+    while len(chosen) > 1 and sum(len(example.ids) for example in chosen) > CHUNK_TOKENS:
+        chosen.pop()
+    return chosen
+
+
+def _examples(path: Path, param: str, renderer: Renderer, channel: Channel) -> list[Example]:
+    """Read a file of the job; rows cut at the context limit are told. Raises _BadFile."""
+    try:
+        examples = read_examples(path, renderer)
+    except DataError as error:
+        raise _BadFile(error, param) from error
+    cut = [example.line for example in examples if example.cut]
+    if cut:
+        named = ", ".join(map(str, cut[:10])) + (", …" if len(cut) > 10 else "")
+        channel.message(
+            f"{param}: {len(cut)} rows are longer than {renderer.context} tokens, cut at their end (rows {named})",
+            "warn",
+        )
+    return examples
+
+
+def _fetch_reporter(channel: Channel) -> Report:
+    """Return what tells of the base model's fetching: each new stage, then every 2 s or tenth. It raises _Stopped."""
+    told = ("", -1, 0.0)
+
+    def report(progress: Progress) -> None:
+        nonlocal told
+        if channel.stopping:
+            raise _Stopped
+        tenth = progress.done * 10 // progress.total if progress.total else 0
+        stage, last_tenth, at = told
+        if progress.stage != stage or tenth != last_tenth or time.monotonic() - at > 2:
+            told = (progress.stage, tenth, time.monotonic())
+            size = f" {progress.done / 1e6:.0f} of {progress.total / 1e6:.0f} MB" if progress.total else ""
+            source = f" from {progress.source}" if progress.source else ""
+            channel.message(f"Base model {progress.name}: {progress.stage}{source}{size}")
+
+    return report
+
+
+class RowLosses:
+    """row_losses.jsonl: for each step, each of its rows with its mean loss."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Open `path`, dropping what lies behind its first `keep` bytes: steps that will be done again."""
+        self._file = path.open("a+b")
+        self._file.truncate(keep)
+
+    def write(self, step: int, epoch: int, by_row: Sequence[tuple[int, float, int]]) -> None:
+        """Append the rows of a step: (physical line, mean loss, trained tokens)."""
+        for line, loss, tokens in by_row:
+            record = {"step": step, "epoch": epoch, "row": line, "loss": round(loss, 6), "tokens": tokens}
+            self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Make all written rows durable and return the file's length."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train the job in the folder named by the only argument; a crash too ends in a line that says why."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: fewer faults on the big temporaries
+    channel = Channel()
+    silence()
+    try:
+        train(Job.read(Path(arguments[0])), channel)
+    except _BadFile as bad:
+        channel.emit("failed", code=f"invalid_{bad.param}", message=_told(bad.error), param=bad.param)
+    except TunedeskError as error:
+        channel.emit("failed", code="training_failed", message=_told(error), param=None)
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        channel.emit(
+            "failed",
+            code="internal_error",
+            message=f"training crashed: {type(error).__name__}: {error}",
+            param=None,
+        )
+    else:
+        return 0
+    return 1
+
+
+def _told(error: TunedeskError) -> str:
+    """Return the message with its hint as one text."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
