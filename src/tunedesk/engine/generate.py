@@ -1,0 +1,206 @@
+"""Writing replies: base models stay in memory and adapters are applied unmerged, so switching them costs nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from tunedesk.engine.adapters import load_adapter
+from tunedesk.engine.batches import Renderer
+from tunedesk.engine.fast_llama import FastLlama, Stacked, fits
+from tunedesk.engine.fetch import Progress
+from tunedesk.engine.models import (
+    best_device,
+    context_length,
+    fastest_dtype,
+    load_model,
+    load_tokenizer,
+    ready_model,
+    silence,
+    stop_ids,
+)
+from tunedesk.engine.wire import GenerationChunk, GenerationRequest
+from tunedesk.errors import DataError, EngineError, TunedeskError
+
+THREADS = 2
+"""Few, so that a training job on the same machine goes on."""
+_BASES_KEPT = 2
+_ADAPTERS_KEPT = 8
+_UNFINISHED = "\ufffd"
+"""What a decoder gives for a character whose bytes are not all there yet."""
+
+Read = Callable[[Tensor], Tensor]
+"""Reads more ids of one conversation and returns the next token's logits (V)."""
+
+
+@dataclass(slots=True)
+class _Base:
+    """A loaded base model with the adapters last used on it."""
+
+    renderer: Renderer
+    stops: frozenset[int]
+    model: FastLlama | PreTrainedModel | PeftModel
+    """The fast form where the model has one, else the library's."""
+    stacked: OrderedDict[Path, Stacked] = field(default_factory=OrderedDict)
+    """Adapters in the fast form, the last used at the end."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reader(self, adapter: Path | None, capacity: int) -> Read:
+        """Return a fresh conversation with the base (and `adapter`) of up to `capacity` tokens. Raises EngineError."""
+        if isinstance(self.model, FastLlama):
+            llama, lora, cache = self.model, self._stacked(adapter), self.model.new_cache(capacity)
+            return lambda ids: llama.read(ids, cache, lora)
+        past = DynamicCache()
+        return lambda ids: self._library_read(ids, past, adapter)
+
+    @torch.no_grad()
+    def _stacked(self, adapter: Path | None) -> Stacked:
+        if adapter is None:
+            return {}
+        with self.lock:
+            if adapter not in self.stacked:
+                assert isinstance(self.model, FastLlama)
+                self.stacked[adapter] = self.model.stack(load_adapter(adapter))
+            self.stacked.move_to_end(adapter)
+            if len(self.stacked) > _ADAPTERS_KEPT:
+                self.stacked.popitem(last=False)
+            return self.stacked[adapter]
+
+    @torch.inference_mode()
+    def _library_read(self, ids: Tensor, past: DynamicCache, adapter: Path | None) -> Tensor:
+        """Read by the library's forward; PEFT knows one active adapter a model, so reads take turns."""
+        with self.lock:
+            model = self._with_adapter(adapter)
+            output = model(input_ids=ids[None].to(model.device), past_key_values=past, use_cache=True)
+        logits: Tensor = output.logits[0, -1].float().cpu()
+        return logits
+
+    def _with_adapter(self, adapter: Path | None) -> PreTrainedModel | PeftModel:
+        """Return the library's model with `adapter` switched on, or with none."""
+        assert not isinstance(self.model, FastLlama)
+        if adapter is None:
+            if isinstance(self.model, PeftModel):
+                self.model.base_model.disable_adapter_layers()
+            return self.model
+        name = str(adapter).replace(".", "_")  # PEFT names modules by it
+        if not isinstance(self.model, PeftModel):
+            self.model = PeftModel.from_pretrained(self.model, str(adapter), adapter_name=name)
+        elif name not in self.model.peft_config:
+            self.model.load_adapter(str(adapter), adapter_name=name)
+        self.model.base_model.enable_adapter_layers()
+        self.model.set_adapter(name)
+        return self.model
+
+
+class ModelGenerator:
+    """Writes replies with the models of this machine; a base is loaded when the first reply is asked of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bases: OrderedDict[Path, _Base] = OrderedDict()
+
+    def stream(self, request: GenerationRequest) -> Iterator[GenerationChunk]:
+        """Yield the reply as it is written; close() ends it before the next token.
+
+        Raises ValueError when the messages do not fit the model, EngineError when it cannot be loaded.
+        """
+        try:
+            base = self._loaded(request.base)
+            prompt = base.renderer.prompt(request.messages, request.tools)
+            context = base.renderer.context
+            if len(prompt) >= context:
+                raise DataError(f"the messages are {len(prompt)} tokens long and this model reads {context}")
+            room = min(request.max_tokens, context - len(prompt))
+            read = base.reader(request.adapter, len(prompt) + room)
+        except DataError as error:
+            raise ValueError(error.message) from error
+        except EngineError:
+            raise
+        except TunedeskError as error:
+            raise EngineError(error.message, error.hint) from error
+        yield from _reply(base, request, prompt, room, read)
+
+    def _loaded(self, folder: Path) -> _Base:
+        with self._lock:
+            if folder not in self._bases:
+                self._bases[folder] = _load(folder)
+            self._bases.move_to_end(folder)
+            if len(self._bases) > _BASES_KEPT:
+                self._bases.popitem(last=False)
+            return self._bases[folder]
+
+
+def _load(folder: Path) -> _Base:
+    """Load a base model (the default one is fetched first if need be). Raises EngineError."""
+    silence()
+    torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
+
+    def unheard(_: Progress) -> None: ...
+
+    folder = ready_model(folder.name, [folder.parent], unheard)
+    tokenizer = load_tokenizer(folder)
+    device = best_device()
+    dtype = fastest_dtype(device, rows=1)
+    model = load_model(folder, dtype, device)
+    fast = FastLlama(model) if device == "cpu" and fits(model) else model
+    return _Base(Renderer(tokenizer, context_length(folder)), stop_ids(folder, tokenizer), fast)
+
+
+def _reply(
+    base: _Base, request: GenerationRequest, prompt: list[int], room: int, read: Read
+) -> Iterator[GenerationChunk]:
+    """Yield the pieces of a reply; a piece never ends within a character or within what may become a stop text."""
+    random = torch.Generator()
+    if request.seed is None:
+        random.seed()
+    else:
+        random.manual_seed(request.seed % 2**63)
+    ids: list[int] = []
+    sent, text, reason = 0, "", "length"
+    logits = read(torch.tensor(prompt))
+    while len(ids) < room:
+        token = _choose(logits, request.temperature, request.top_p, random)
+        if token in base.stops:
+            reason = "stop"
+            break
+        ids.append(token)
+        text = base.renderer.decode(ids)
+        ends = [place for stop in request.stop if stop and (place := text.find(stop)) >= 0]
+        if ends:
+            text, reason = text[: min(ends)], "stop"
+            break
+        ready = len(text) - _held_back(text, request.stop)
+        if ready > sent:
+            yield GenerationChunk(text[sent:ready], None, len(prompt), len(ids))
+            sent = ready
+        if len(ids) < room:
+            logits = read(torch.tensor([token]))
+    yield GenerationChunk(text[sent:], reason, len(prompt), len(ids))
+
+
+def _held_back(text: str, stops: list[str]) -> int:
+    """Count the characters at the end that may not be sent yet."""
+    if text.endswith(_UNFINISHED):
+        return len(text) - len(text.rstrip(_UNFINISHED))
+    longest = max((len(stop) for stop in stops), default=0)
+    tails = (size for size in range(min(longest - 1, len(text)), 0, -1))
+    return next((size for size in tails if any(stop.startswith(text[-size:]) for stop in stops)), 0)
+
+
+def _choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
+    """Return the likeliest token at temperature 0, else one drawn from the smallest set that holds `top_p`."""
+    if temperature == 0:
+        return int(logits.argmax())
+    chances, tokens = torch.softmax(logits / temperature, -1).sort(descending=True)
+    chances[chances.cumsum(-1) - chances >= top_p] = 0
+    chances[0] = chances[0].clamp_min(torch.finfo(chances.dtype).tiny)  # top_p 0 still leaves the likeliest
+    return int(tokens[torch.multinomial(chances, 1, generator=random)])
