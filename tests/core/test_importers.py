@@ -258,6 +258,47 @@ def test_pairs_with_any_delimiter_and_line_breaks_in_cells(delimiter: str, write
     assert [(s.line, s.reason) for s in report.skipped] == [(4, "it has 2 cells where the header has 4")]
 
 
+def test_a_quote_left_open_does_not_swallow_the_rows_after_it(write: Write) -> None:
+    found = importers.read(write('question,answer\n"open, a\nb,c\n"d\nd","e"\n"open again, f\ng,h\n'))
+    assert [(source.line, says(source.row)) for source in found] == [
+        (3, [("user", "b"), ("assistant", "c")]),
+        (4, [("user", "d\nd"), ("assistant", "e")]),
+        (7, [("user", "g"), ("assistant", "h")]),
+    ]
+    assert [skipped.line for skipped in found.report.skipped] == [2, 6]
+
+
+def test_a_file_of_open_quotes_ends(write: Write) -> None:
+    _, report = load(write("question,answer\n" + '"a\n' * 20_000))
+    assert report.imported == 0
+
+
+def test_a_column_of_whole_transcripts_is_read(write: Write) -> None:
+    text = 'issue,conversation\ncards,"Agent: Hello\nCustomer: Where is my card?\nAgent: On its way."\n'
+    rows, report = load(write(text))
+    assert report.format == "transcript"
+    assert says(rows[0]) == [("assistant", "Hello"), *PAIR]
+
+
+def test_events_of_a_ticket_are_no_system_prompts(write: Write) -> None:
+    text = "ticket_id,author,body\n1,Customer,Where is my card?\n1,System,Status: open\n1,Agent,On its way.\n"
+    row = load(write(text))[0][0]
+    assert says(row) == PAIR
+    assert row["metadata"]["asides"] == ["Status: open"]
+
+
+def test_nulls_that_parquet_adds_are_no_keys(write: Write) -> None:
+    buffer = io.BytesIO()
+    messages = [{**CHAT[0], "name": "ann"}, CHAT[1]]
+    pl.DataFrame({"messages": [messages], "tools": [None]}).write_parquet(buffer)
+    assert load(write(buffer.getvalue()))[0] == [{"messages": messages}]
+
+
+@pytest.mark.parametrize("turns", [CHAT, [["customer", PAIR[0][1]], ["agent", PAIR[1][1]]]])
+def test_an_array_that_is_one_dialogue_is_one_row(turns: list[Any], write: Write) -> None:
+    assert [says(row) for row in load(write(json.dumps(turns)))[0]] == [PAIR]
+
+
 def test_parquet_is_read_by_content(write: Write) -> None:
     buffer = io.BytesIO()
     pl.DataFrame(

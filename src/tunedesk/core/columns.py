@@ -22,9 +22,10 @@ MEANINGS = {
         chat thread session case conversation_no conv ticket_no group_id""",
     "speaker": """speaker role author sender from author_role author_type sender_type sender_role user_type participant
         participant_role party agent_or_customer speaker_role from_role actor who channel_role author_name sender_name
-        message_from direction inbound incoming is_customer is_agent name persona""",
+        message_from direction inbound incoming is_customer is_agent name persona
+        sprecher rolle autor hablante locuteur absender""",
     "text": """text message utterance body content comment plain_body msg transcript_text value body_text message_text
-        message_body reply html_body line turn_text sentence""",
+        message_body reply html_body line turn_text sentence nachricht mensaje texto texte""",
     "order": """turn turn_number turnnumber turn_id turn_no turn_index turnid seq sequence position message_index index
         message_number message_no utterance_number timestamp created_at created sent_at time date datetime unixtime
         event_time""",

@@ -21,6 +21,10 @@ _MOST_MEMBER = 1 << 29
 """Bytes one file of a zip may unpack to."""
 _ABOUT = ("version", "info", "meta", "metadata", "name", "description", "license", "source", "count", "total")
 """Keys beside the lists of a JSON file that tell about the file."""
+_TURN_KEYS = frozenset(
+    ("role", "content", "from", "value", "speaker", "text", "name", "weight", "tool_calls")
+)
+"""An object with no other keys is a turn, not a record."""
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -227,11 +231,15 @@ def _single(text: str) -> Iterator[Item]:
 
 
 def _array_of_records(text: str, place: int) -> bool:
-    """Return False for an array that is itself one dialogue: [["agent", "Hi"], …]."""
+    """Return False for an array that is itself one dialogue: [["agent", "Hi"], …], [{"role": …, "content": …}, …]."""
     second = _space(text, place + 1)
-    if text[second : second + 1] != "[":
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text, second)
+    except (ValueError, RecursionError):
         return True
-    return text[_space(text, second + 1)] != '"'
+    if isinstance(first, list):
+        return not (first and isinstance(first[0], str))
+    return not (isinstance(first, dict) and first.keys() <= _TURN_KEYS and len(first) > 1)
 
 
 def _unwrapped(line: int, value: Any) -> Iterator[Item]:
@@ -263,6 +271,7 @@ def _is_prose(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip()][:60]
     named = sum(transcripts.spoken(line) is not None for line in lines)
     header = any(first.count(delimiter) for delimiter in ",;\t|") and transcripts.spoken(first) is None
+    header = header or any(line.startswith('"') and transcripts.spoken(line[1:]) for line in lines)
     return transcripts.is_transcript(text) and named * 3 >= len(lines) and not header
 
 

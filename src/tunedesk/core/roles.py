@@ -12,7 +12,8 @@ _NAMES = {
     "user": """user usr u human customer cust client caller visitor guest enduser requester contact buyer patient member
         consumer question asker prompter inbound incoming subscriber passenger student seeker lead cliente kunde kundin
         clientin utilisateur usuario usuário utente klant kund клиент пользователь 客户 用户 顧客 お客様 고객""",
-    "assistant": """assistant asst agent agt gpt bot chatbot chatgpt model ai wizard operator rep representative csr support
+    "assistant": """assistant asst agent agt gpt bot chatbot chatgpt model ai wizard operator rep representative csr
+        support
         staff advisor adviser helpdesk teller employee associate seller merchant expert answer outbound outgoing bard
         claude bing gemini llm customerservice customersupport supportagent virtualassistant specialist technician
         admin teammate

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ from tunedesk.errors import DataError
 _DELIMITERS = ",;\t|"
 _MOST_CELL = 1 << 28
 """Characters a cell may have: the csv module's own limit of 128 KiB refuses long transcripts."""
+_MOST_RETRIES = 200
+"""Rows with a quote left open that are read anew; a file of nothing but quotes would take forever."""
 _TRUE = ("true", "1", "yes", "y", "t")
 _FALSE = ("false", "0", "no", "n", "f")
 
@@ -52,17 +55,50 @@ def delimiter_of(head: str) -> str:
 
 
 def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(min(_MOST_CELL, sys.maxsize))
-    reader = csv.reader(lines, delimiter=delimiter)
-    while True:
-        start = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            row = []
-        yield start, row
+    """Yield the line number and cells of each row, as far as quotes let them be told apart."""
+    return ((line, row) for line, row, _ in _Reader(enumerate(lines, 1), delimiter).rows())
+
+
+class _Reader:
+    """A CSV reader that can take a row's lines back: one quote left open must not swallow the rows after it."""
+
+    def __init__(self, lines: Iterable[tuple[int, str]], delimiter: str) -> None:
+        self._lines = iter(lines)
+        self._delimiter = delimiter
+        self._again: deque[tuple[int, str]] = deque()
+        self._taken: list[tuple[int, str]] = []
+        self._retries = _MOST_RETRIES
+
+    def rows(self) -> Iterator[tuple[int, list[str], int]]:
+        """Yield the first line, the cells and the number of lines of each row."""
+        csv.field_size_limit(min(_MOST_CELL, sys.maxsize))
+        reader = csv.reader(self, delimiter=self._delimiter)
+        while True:
+            self._taken.clear()
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                row = []
+            yield (self._taken[0][0] if self._taken else 0), row, len(self._taken)
+
+    def take_back(self) -> bool:
+        """Give all lines of the last row but its first to be read anew; False when that was done too often."""
+        if len(self._taken) < 2 or not self._retries:
+            return False
+        self._retries -= 1
+        self._again.extendleft(reversed(self._taken[1:]))
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """Return the next line; may go on after it ended, when lines were given back."""
+        pair = self._again.popleft() if self._again else next(self._lines)
+        self._taken.append(pair)
+        return pair[1]
 
 
 def read_csv(lines: Iterable[tuple[int, str]], head: str) -> Iterator[Cells]:
@@ -71,9 +107,9 @@ def read_csv(lines: Iterable[tuple[int, str]], head: str) -> Iterator[Cells]:
     Raises DataError when there is no header with at least one name.
     """
     delimiter = delimiter_of(head)
-    rows = _rows((f"{line}\n" for _, line in lines), delimiter)
+    reader = _Reader(((number, f"{line}\n") for number, line in lines), delimiter)
     header: list[str] = []
-    for line, row in rows:
+    for line, row, height in reader.rows():
         if not any(cell.strip() for cell in row) or (len(row) <= 2 and row[0].startswith("sep=")):
             continue
         if not header:
@@ -83,6 +119,8 @@ def read_csv(lines: Iterable[tuple[int, str]], head: str) -> Iterator[Cells]:
         extra = [cell for cell in row[len(header) :] if cell.strip()]
         uneven = len(row) < len(header) or bool(extra)
         fault = f"it has {len(row)} cells where the header has {len(header)}" if uneven else ""
+        if uneven and height > 1 and reader.take_back():
+            fault = "a quote in it is not closed, or it is cut"
         yield Cells(line, record, fault)
 
 
@@ -104,7 +142,19 @@ def read_parquet(data: bytes, name: str) -> Iterator[Cells]:
     for part in frame.iter_slices(4_096):
         for record in part.to_dicts():
             number += 1
-            yield Cells(number, record)
+            for key in ("tools", "functions", "parallel_tool_calls"):
+                if record.get(key, ...) is None:
+                    del record[key]
+            yield Cells(number, {key: _filled(value) for key, value in record.items()})
+
+
+def _filled(value: Any) -> Any:
+    """Return `value` without the null fields that Parquet gives every object of a list that has them in one."""
+    if isinstance(value, list):
+        return [_filled(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _filled(item) for key, item in value.items() if item is not None}
+    return value
 
 
 @dataclass(frozen=True, slots=True)
