@@ -53,12 +53,12 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """Run the block in one write transaction: committed at its end, rolled back on any error."""
     try:
         connection.execute("BEGIN IMMEDIATE")
+        whole = False
         try:
             yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            whole = True
+        finally:
+            connection.execute("COMMIT" if whole else "ROLLBACK")
     except sqlite3.Error as error:
         raise StoreError(
             f"the store could not be written: {error}", "free some space; nothing shown as saved was lost"

@@ -101,13 +101,12 @@ class SplitFiles:
         return f"{self.leaks} leaks at similarity ≥ {THRESHOLD}, {self.groups:,} groups kept together"
 
 
-class Workbench:
-    """All services of one user's state folders; safe to call from several threads, one call at a time each."""
+class Endpoints:
+    """The store, the prices, and the providers that profiles name."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self._providers: dict[str, Provider] = {}
-        self._counters: dict[str, TokenCounter] = {}
 
     @cached_property
     def store(self) -> Store:
@@ -118,8 +117,6 @@ class Workbench:
     def prices(self) -> dict[str, Price]:
         """Prices by model, the user's own over the shipped ones."""
         return pricing.load_prices(self.paths.config / "prices.toml")
-
-    # --- providers
 
     def profiles(self) -> dict[str, Profile]:
         """Return all profiles by name."""
@@ -155,6 +152,14 @@ class Workbench:
         if "store" in self.__dict__:
             self.store.close()
             del self.store
+
+
+class Workbench(Endpoints):
+    """All services of one user's state folders; safe to call from several threads, one call at a time each."""
+
+    def __init__(self, paths: Paths) -> None:
+        super().__init__(paths)
+        self._counters: dict[str, TokenCounter] = {}
 
     # --- datasets
 
