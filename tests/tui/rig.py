@@ -141,13 +141,16 @@ class Bench:
     def profiles(self) -> dict[str, Profile]:
         return {"local": LOCAL_PROFILE, "openai": Profile("openai", "https://api.example/v1", label="OpenAI")}
 
+    def profile(self, wanted: str | None) -> Profile:
+        return self.profiles()[wanted or "local"]
+
     async def connect(self, profile: Profile) -> Provider:
         return cast(Provider, self.endpoint)
 
     async def jobs(self, profile: Profile) -> JobService:
         return JobService(self.store, await self.connect(profile), pause=lambda _: asyncio.sleep(0.02))
 
-    def open_sample(self) -> Any:
+    def open_sample(self, on_progress: Any = None) -> Any:
         return None
 
 

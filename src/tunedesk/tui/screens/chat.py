@@ -137,7 +137,7 @@ class ChatScreen(DeskScreen):
                 models = (known.job.model, known.job.fine_tuned_model)
                 self.post_message(self.DefaultFound(Choice(profile, models)))
                 return
-        base = workbench.profiles()[profile].default_model
+        base = workbench.profile(profile).default_model
         self.post_message(self.DefaultFound(Choice(profile, (base,) if base else ())))
 
     @on(DefaultFound)
@@ -214,7 +214,7 @@ class ChatScreen(DeskScreen):
     async def _sessions(self, workbench: Workbench) -> Comparison:
         """Return the sessions of this chat, begun at its first message."""
         if self._comparison is None:
-            profile = workbench.profiles()[self.choice.profile]
+            profile = workbench.profile(self.choice.profile)
             provider = await workbench.connect(profile)
             self._comparison = Comparison(
                 [
@@ -291,7 +291,7 @@ class ChatScreen(DeskScreen):
             )
 
     async def _list_models(self, workbench: Workbench, profile: str) -> None:
-        found = workbench.profiles()[profile]
+        found = workbench.profile(profile)
         provider = await workbench.connect(found)
         listed = {model.id: "" for model in await provider.models()}
         listed |= {

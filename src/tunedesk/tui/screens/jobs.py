@@ -14,13 +14,11 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import FineTuningJob
-from tunedesk.errors import JobError
 from tunedesk.jobs import JobService, Update
 from tunedesk.store import KnownJob
 from tunedesk.tui.coalescing import coalesced
-from tunedesk.tui.messages import ChatWanted, WorkbenchLoaded
+from tunedesk.tui.messages import ChatWanted, JobLaunched, WorkbenchLoaded
 from tunedesk.tui.panes.job_events import JobEvents
 from tunedesk.tui.panes.job_list import JobList, JobRows
 from tunedesk.tui.panes.job_view import JobView, model_name
@@ -154,6 +152,10 @@ class JobsScreen(DeskScreen):
         if known:
             self._choose(known)
 
+    @on(JobLaunched)
+    def _launched(self, event: JobLaunched) -> None:
+        self.follow_job(event.job)
+
     @on(VirtualList.Opened)
     def _opened(self, event: VirtualList.Opened) -> None:
         self._choose(self.rows.jobs[event.index])
@@ -171,7 +173,7 @@ class JobsScreen(DeskScreen):
         self.post_message(self.JobOpened(view))
         if view.is_complete:
             return
-        service = await workbench.jobs(_profile(workbench, known.profile))
+        service = await workbench.jobs(workbench.profile(known.profile))
         async for updates in coalesced(service.tail(known.job.id), _REDRAW):
             self.post_message(self.JobAdvanced(known.profile, known.job.id, updates))
 
@@ -251,7 +253,7 @@ class JobsScreen(DeskScreen):
             self.desk.work(task, name=f"{what} {view.job.id}", group="job-action")
 
     async def _acted(self, workbench: Workbench, what: str, profile: str, job_id: str) -> None:
-        service = await workbench.jobs(_profile(workbench, profile))
+        service = await workbench.jobs(workbench.profile(profile))
         act = {"cancel": JobService.cancel, "pause": JobService.pause, "resume": JobService.resume}[what]
         self.post_message(self.JobActed(profile, await act(service, job_id)))
 
@@ -299,7 +301,7 @@ class JobsScreen(DeskScreen):
             )
 
     async def _refresh(self, workbench: Workbench, name: str) -> None:
-        service = await workbench.jobs(_profile(workbench, name))
+        service = await workbench.jobs(workbench.profile(name))
         await service.reconcile()
         found = await service.refresh()
         rows = JobRows(tuple(await asyncio.to_thread(workbench.store.jobs)), workbench.prices)
@@ -316,13 +318,3 @@ def _held(workbench: Workbench, known: KnownJob) -> JobView:
         events={event.id: event for event in store.events(known.profile, job.id)},
         points={point.step: point for point in store.points(known.profile, job.id)},
     )
-
-
-def _profile(workbench: Workbench, name: str) -> Profile:
-    """Return a profile by name; raises JobError when it is gone from the configuration."""
-    try:
-        return workbench.profiles()[name]
-    except KeyError as error:
-        raise JobError(
-            f"the provider {name!r} of this job is not configured any more", "add it to profiles.toml"
-        ) from error

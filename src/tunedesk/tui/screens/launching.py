@@ -1,0 +1,107 @@
+"""From the Launch key to a followed job: gather the facts, ask once, upload, create exactly one job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from tunedesk.jobs import LaunchRequest
+from tunedesk.tui.messages import JobLaunched, ProgressMade
+from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts
+
+if TYPE_CHECKING:
+    from tunedesk.config import Profile
+    from tunedesk.core.checks import Finding
+    from tunedesk.core.workspace import Workspace
+    from tunedesk.tui.desk import Desk, OnProgress
+    from tunedesk.workbench import SplitFiles, Workbench
+
+_PROGRESS_EVERY = 0.1
+"""Seconds between two messages about an upload."""
+
+
+async def ask_and_launch(
+    desk: Desk,
+    workbench: Workbench,
+    workspace: Workspace,
+    *,
+    split: SplitFiles | None = None,
+    findings: Sequence[Finding] | None = None,
+) -> None:
+    """Launch a job on the included conversations, once confirmed; run it as work of the desk.
+
+    Without `split` one is made (a fifth held back); without `findings` the conversations are checked.
+    The job is told to the Jobs screen as `JobLaunched`. Raises TunedeskError.
+    """
+    profile = workbench.profile(desk.profile)
+    model = desk.model or profile.default_model
+
+    def gather(on_progress: OnProgress) -> LaunchFacts:
+        return gather_facts(workbench, workspace, profile, model, split, findings, on_progress)
+
+    facts = await desk.in_thread(gather, name="preparing the launch")
+    request = await desk.push_screen_wait(LaunchDialog(facts))
+    if request is None:
+        desk.say("nothing was sent")
+        return
+    await launch(desk, workbench, profile, request)
+
+
+def gather_facts(
+    workbench: Workbench,
+    workspace: Workspace,
+    profile: Profile,
+    model: str,
+    split: SplitFiles | None,
+    findings: Sequence[Finding] | None,
+    on_progress: OnProgress,
+) -> LaunchFacts:
+    """Return what the dialog shows: files as they lie on disk, cost of the training file alone, findings left."""
+    if findings is None:
+        findings = workbench.check(workspace, model, on_progress, profile.name)
+    files = split or workbench.split(workspace)
+    training = workbench.load(files.train, on_progress=on_progress).workspace
+    counts = workbench.count(training, model, on_progress)
+    errors = sum(one.severity == "error" for one in findings)
+    return LaunchFacts(
+        profile=profile,
+        model=model,
+        models=profile.tunable,
+        training=_file(files.train, files.train_count, files),
+        validation=_file(files.validation, files.validation_count, files) if files.validation_count else None,
+        estimate=lambda name, epochs: workbench.estimate(counts, training, name, profile, epochs),
+        shutdowns={name: price.shutdown for name, price in workbench.prices.items() if price.shutdown},
+        errors=errors,
+        warnings=len(findings) - errors,
+        seed=files.seed,
+        today=datetime.now(tz=UTC).date(),
+    )
+
+
+def _file(path: Path, conversations: int, files: SplitFiles) -> FileFacts:
+    return FileFacts(path, conversations, path.stat().st_size, files.sha256[path.name])
+
+
+async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: LaunchRequest) -> None:
+    """Upload the files with progress, create the job, and tell the Jobs screen; raises JobError, ProviderError."""
+
+    told = 0.0
+
+    def on_upload(name: str, sent: int, size: int) -> None:
+        nonlocal told
+        if monotonic() - told > _PROGRESS_EVERY:
+            told = monotonic()
+            desk.post_message(ProgressMade(f"uploading {name}", sent, size))
+
+    desk.say(f"launching on {profile.label or profile.name} …")
+    service = await workbench.jobs(profile)
+    try:
+        launched = await service.launch(request, on_upload=on_upload)
+    finally:
+        desk.post_message(ProgressMade("", 0, 0))
+    desk.say(f"launched: job {launched.job}")
+    await desk.switch_mode("jobs")
+    desk.screen.post_message(JobLaunched(launched.job or ""))
