@@ -299,6 +299,23 @@ def test_an_array_that_is_one_dialogue_is_one_row(turns: list[Any], write: Write
     assert [says(row) for row in load(write(json.dumps(turns)))[0]] == [PAIR]
 
 
+def test_replies_that_name_their_parent_are_threaded(write: Write) -> None:
+    text = (
+        "tweet_id,author_id,inbound,text,in_response_to_tweet_id\n"
+        "1,bank,False,Blocked.,3\n2,115,True,thanks,1\n3,115,True,Card lost,4\n4,bank,False,Hello?,5\n"
+        "5,115,True,Hi,\n6,bank,False,Free.,7\n7,9,True,Fee?,8\n8,9,True,loop,7\n"
+    )
+    rows, report = load(write(text))
+    assert says(rows[0]) == [
+        ("user", "Hi"),
+        ("assistant", "Hello?"),
+        ("user", "Card lost"),
+        ("assistant", "Blocked."),
+    ]
+    assert rows[0]["metadata"]["dropped_tail"] == 1
+    assert report.rows == 8
+
+
 def test_parquet_is_read_by_content(write: Write) -> None:
     buffer = io.BytesIO()
     pl.DataFrame(
@@ -401,6 +418,23 @@ def test_hostile_files_end_in_rows_or_a_data_error(content: bytes, write: Write)
     except DataError:
         refused = True
     assert refused or rows == []
+
+
+def test_records_that_lack_the_formats_keys_are_skipped_with_the_reason(write: Write) -> None:
+    wrong = [{"output": "A"}, {"instruction": "", "output": "A"}, {"instruction": "Q"}, {"other": 1}, 3, None]
+    rows, report = load(write(json.dumps([{"instruction": "Q", "output": "A"}, *wrong])))
+    assert len(rows) == 1
+    assert [skipped.reason for skipped in report.skipped][:2] == [
+        "it has no instruction",
+        "the customer's side is empty",
+    ]
+    assert (report.rows, len(report.skipped)) == (7, 6)
+
+
+def test_a_file_whose_first_records_are_all_broken_is_still_read(write: Write) -> None:
+    rows, report = load(write("{broken\n" * 300 + json.dumps({"messages": CHAT})))
+    assert len(rows) == 1
+    assert len(report.skipped) == 300
 
 
 def test_progress_reaches_the_size_of_the_file(write: Write) -> None:

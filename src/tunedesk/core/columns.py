@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 MEANINGS = {
@@ -29,6 +30,9 @@ MEANINGS = {
     "order": """turn turn_number turnnumber turn_id turn_no turn_index turnid seq sequence position message_index index
         message_number message_no utterance_number timestamp created_at created sent_at time date datetime unixtime
         event_time""",
+    "own": "tweet_id message_id comment_id post_id email_id id",
+    "parent": """in_response_to_tweet_id in_response_to in_reply_to in_reply_to_id reply_to reply_to_id parent_id
+        parent parent_message_id parent_comment_id""",
     "aside": "note is_note private is_private internal is_internal public is_public message_type event_type visibility",
     "transcript": "conversation transcript chat dialogue dialog chat_history chat_log chatlog history log",
 }
@@ -52,6 +56,7 @@ _NAMES = {meaning: names.split() for meaning, names in MEANINGS.items()}
 _MOST_TEXT = 2_000
 
 
+@lru_cache(4_096)
 def plain(name: str) -> str:
     """Return a column's name as it is compared: lower case, words joined by underscores, camel case split."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
@@ -60,7 +65,12 @@ def plain(name: str) -> str:
 
 def find(meaning: str, names: Iterable[str]) -> str | None:
     """Return the column among `names` that has `meaning` by its name, the most trusted one; None when there is none."""
-    known = {plain(name): name for name in reversed(list(names))}
+    return _find(meaning, tuple(names))
+
+
+@lru_cache(1_024)
+def _find(meaning: str, names: tuple[str, ...]) -> str | None:
+    known = {plain(name): name for name in reversed(names)}
     for wanted in _NAMES[meaning]:
         if wanted in known:
             return known[wanted]

@@ -173,7 +173,10 @@ def _is_jsonl(text: str) -> bool:
     alone = [line for line in lines if line[0] in "{[" and _is_json(line)]
     if len(lines) == 1:
         return lines[0][0] == "{"
-    return len(alone) >= 1 and (lines[0] in alone or len(alone) * 2 >= len(lines))
+    begun = [line for line in lines if line[0] == "{" and len(line) > 1 and line[-1] not in ",["]
+    return (
+        bool(alone and lines[0] in alone) or len(alone) * 2 >= len(lines) or len(begun) * 5 >= len(lines) * 4
+    )
 
 
 def _is_json(line: str) -> bool:

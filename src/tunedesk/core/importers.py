@@ -151,9 +151,11 @@ class Import:
             return
         record = _as_record(item.record)
         name = forced or self.report.format
-        if not forced and not FORMATS[name].knows(record) and not self._options.mapping:
+        if not name or (not forced and not FORMATS[name].knows(record) and not self._options.mapping):
             name = records.format_of(record) or name
         try:
+            if not name:
+                raise NotARow("no known format fits it")
             if not isinstance(item.record, Mapping | list | str):
                 raise NotARow("it is not an object")
             row = FORMATS[name].convert(record, self._options)

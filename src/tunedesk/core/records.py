@@ -195,6 +195,8 @@ def _is_alpaca(record: Record) -> bool:
 def _alpaca(record: Record, options: Options) -> Row:
     keys = {columns.plain(key): key for key in record}
     answer = next((keys[name] for name in ("output", "response", "answer") if name in keys), "")
+    if "instruction" not in keys:
+        raise NotARow("it has no instruction")
     extra = "input" if "input" in keys else "context" if "role" not in keys and "context" in keys else ""
     used = ["instruction", extra, answer, "system", "history"]
     asked = said(record[keys["instruction"]])

@@ -22,6 +22,8 @@ from tunedesk.errors import DataError
 _DELIMITERS = ",;\t|"
 _MOST_CELL = 1 << 28
 """Characters a cell may have: the csv module's own limit of 128 KiB refuses long transcripts."""
+_THREAD, _DEPTH = "thread", "reply"
+"""Names of the columns that stand for a chain of replies."""
 _MOST_RETRIES = 200
 """Rows with a quote left open that are read anew; a file of nothing but quotes would take forever."""
 _TRUE = ("true", "1", "yes", "y", "t")
@@ -166,6 +168,8 @@ class TurnColumns:
     text: str
     order: str = ""
     aside: str = ""
+    own: str = ""
+    """The message's own id, where `conversation` names the message it answers instead of a conversation."""
 
 
 def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]) -> TurnColumns | None:
@@ -177,6 +181,10 @@ def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]
         return None
     names = [str(name) for name in sample[0]]
     conversation = mapping.get("conversation") or columns.find("conversation", names)
+    own = ""
+    if conversation is None:
+        conversation, own = columns.find("parent", names), columns.find("own", names) or ""
+        names = names if own else []
     if conversation is None or conversation not in names:
         return None
     rest = [name for name in names if name != conversation]
@@ -184,7 +192,7 @@ def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]
     text = mapping.get("text") or columns.find("text", [name for name in rest if name != speaker])
     ids = [said(record.get(conversation)) for record in sample]
     repeated = len(set(ids)) < len(ids) and all(len(one) < 200 for one in ids)
-    if text is None or not (repeated or {"conversation", "speaker"} <= set(mapping)):
+    if text is None or not (own or repeated or {"conversation", "speaker"} <= set(mapping)):
         return None
     if speaker is None:
         if columns.find("assistant", [name for name in rest if name != text]) is not None:
@@ -194,7 +202,7 @@ def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]
             f"Columns: {', '.join(names)}. Name it with --map speaker=COLUMN, or it has the customers' side only.",
         )
     order = mapping.get("order") or columns.find("order", rest) or ""
-    return TurnColumns(conversation, speaker, text, order, columns.find("aside", rest) or "")
+    return TurnColumns(conversation, speaker, text, order, columns.find("aside", rest) or "", own)
 
 
 def _speaker(sample: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
@@ -236,6 +244,8 @@ def conversations(
 
     `skip(line, reason)` is called for every row of the table that does not become part of a conversation.
     """
+    if names.own:
+        cells, names = _threads(cells, names), replace(names, conversation=_THREAD, order=_DEPTH)
     talks: dict[str, _Talk] = {}
     known = options.known_roles()
     for cell in cells:
@@ -259,6 +269,28 @@ def conversations(
                 skip(turn.line, str(error))
             continue
         yield SourceRow(talk.first, with_system(row, options.system))
+
+
+def _threads(cells: Iterable[Cells], names: TurnColumns) -> Iterator[Cells]:
+    """Yield the rows with the first message of their chain of replies, and how deep in it they stand."""
+    kept = list(cells)
+    parents = {
+        said(c.record.get(names.own)): said(c.record.get(names.conversation)) for c in kept if not c.fault
+    }
+    known: dict[str, tuple[str, int]] = {}
+    for own in parents:
+        path: dict[str, None] = {}
+        at = own
+        while at in parents and at not in known and parents[at] and at not in path:
+            path[at] = None
+            at = parents[at]
+        root, depth = known.get(at, (at, 0))
+        for back, one in enumerate(reversed(path), 1):
+            known[one] = (root, depth + back)
+    for cell in kept:
+        own = said(cell.record.get(names.own))
+        root, depth = known.get(own, (own, 0))
+        yield cell if cell.fault else replace(cell, record={**cell.record, _THREAD: root, _DEPTH: depth})
 
 
 def _unfit(record: Mapping[str, Any], names: TurnColumns) -> str:
