@@ -91,13 +91,16 @@ _STREET_WORDS = words_of(
     "bd chemin impasse allée quai route cours calle c avda avenida plaza paseo carrer camino ronda "
     "ul ulica box"
 )
-_HOUSE = re.compile(r"\d(?: bis| ter|[A-Za-z])?,? [^\W\d_]|[^\W\d_]\.?,? \d|º")
+_HOUSE = re.compile(r"\d(?: bis| ter|[A-Za-z])?,? [^\W\d_]")
+_HOUSE_AFTER = re.compile(r" \d|º")
 _STREET_ENDS = ("straße", "strasse", "str.", "weg ", "platz ", "gasse ", "allee ", "damm ", "ufer ")
 
 
 def addresses(text: str, low: str, words: frozenset[str]) -> Iterator[Found]:
     """Yield streets with a house number, with town and postcode where they follow; `words` are those of `low`."""
-    if not _HOUSE.search(text) or (_STREET_WORDS.isdisjoint(words) and not holds(low, _STREET_ENDS)):
+    if _STREET_WORDS.isdisjoint(words) and not holds(low, _STREET_ENDS):
+        return
+    if not (_HOUSE.search(text) or _HOUSE_AFTER.search(text)):
         return
     for pattern in _ADDRESSES:
         group = "at" if "at" in pattern.groupindex else 0
@@ -105,11 +108,16 @@ def addresses(text: str, low: str, words: frozenset[str]) -> Iterator[Found]:
             yield taken(match, "address", 0.85, group)
 
 
-def postcodes(text: str) -> Iterator[Found]:
+_CODE_START = re.compile(r"[A-Z]\d")
+_STATE_ZIP = re.compile(r"[A-Z] \d{5}")
+_CODE_WORDS = ("post", "zip", "plz", "kod p", "pin")
+
+
+def postcodes(text: str, low: str) -> Iterator[Found]:
     """Yield postcodes that stand alone: British ones by their shape, others after their state or a word."""
-    for match in _UK.finditer(text):
+    for match in _UK.finditer(text) if _CODE_START.search(text) else ():
         yield taken(match, "postcode", 0.8)
-    for match in _US.finditer(text):
+    for match in _US.finditer(text) if _STATE_ZIP.search(text) else ():
         yield taken(match, "postcode", 0.8)
-    for match in _NAMED.finditer(text):
+    for match in _NAMED.finditer(text) if holds(low, _CODE_WORDS) else ():
         yield taken(match, "postcode", 0.82, 1)

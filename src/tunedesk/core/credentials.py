@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tunedesk.core.spans import Found, taken
+from tunedesk.core.spans import Found, holds, taken
 
 _KEY = re.compile(
     r"(?<![\w-])(?:sk-[\w-]{16,}|[srp]k_(?:live|test)_\w{10,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|"
@@ -41,19 +41,24 @@ _CODE = re.compile(r"(?<![\w£$€.,/:#-])\d{4,8}(?![\w%]|[.,:/-]\d)")
 _WRITTEN_PASSWORD = re.compile(r"^\W{0,3}(?:it'?s |it is |sure,? )?((?=\S*\d)\S{6,40})\W{0,2}$", re.I)
 
 
-def secrets(text: str) -> Iterator[Found]:
+_GIVEN_AWAY = (
+    (("sk-", "k_live", "k_test", "xox", "glpat", "hf_", "sg.", "npm_", "pypi-", "gsk_"), _KEY, 0.99),
+    (("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "akia", "asia", "aiza", "eyj"), _KEY, 0.99),
+    (("-----",), _BLOCK, 0.99),
+    (("bearer",), _BEARER, 0.94),
+    (("key", "secret", "token"), _ASSIGNED, 0.94),
+    (("pass", "pwd", "kennwort", "contrase", "clave", "mdp", "hasł", "haslo", "senha"), _PASSWORD, 0.85),
+    (("pin", "cv", "otp", "tan", "code"), _PIN, 0.87),
+)
+"""Parts one of which must stand in a text (in small letters), the pattern that is then tried, how sure a hit is."""
+
+
+def secrets(text: str, low: str) -> Iterator[Found]:
     """Yield keys by their makers' prefixes, and passwords, PINs and codes that a word gives away."""
-    for match in _KEY.finditer(text):
-        yield taken(match, "secret", 0.99)
-    for match in _BLOCK.finditer(text):
-        yield taken(match, "secret", 0.99)
-    for pattern in (_BEARER, _ASSIGNED):
-        for match in pattern.finditer(text):
-            yield taken(match, "secret", 0.94, 1)
-    for match in _PASSWORD.finditer(text):
-        yield taken(match, "secret", 0.85, 1 if match.group(1) else 2)
-    for match in _PIN.finditer(text):
-        yield taken(match, "secret", 0.87, 1)
+    for parts, pattern, confidence in _GIVEN_AWAY:
+        if holds(low, parts):
+            for match in pattern.finditer(text):
+                yield taken(match, "secret", confidence, match.lastindex or 0)
 
 
 def answered_secrets(text: str) -> Iterator[Found]:

@@ -135,15 +135,15 @@ _BIRTH_WORDS = (
     "dob",
     "d.o.b",
     "born",
-    "gebur",
     "geb",
     "né",
-    "nee le",
+    "ne le",
     "naissance",
     "naci",
     "urodz",
     "nascita",
-    "nat",
+    "nato",
+    "nata",
     "जन्म",
 )
 _BIRTH_REACH = 80

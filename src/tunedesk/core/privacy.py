@@ -31,48 +31,6 @@ _DIGIT = re.compile(r"\d")
 _RUN = re.compile(r"\d(?:[ ./()-]{0,2}\d)*")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _MIXED = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
-_SECRET_WORDS = (
-    "sk-",
-    "k_live",
-    "k_test",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_",
-    "akia",
-    "asia",
-    "xox",
-    "aiza",
-    "glpat",
-    "hf_",
-    "sg.",
-    "npm_",
-    "pypi-",
-    "gsk_",
-    "eyj",
-    "bearer",
-    "key",
-    "token",
-    "secret",
-    "pass",
-    "pwd",
-    "pin",
-    "cvv",
-    "cvc",
-    "otp",
-    "tan ",
-    "code",
-    "contrase",
-    "clave",
-    "mdp",
-    "kennwort",
-    "hasł",
-    "haslo",
-    "senha",
-    "-----",
-)
 _QUESTIONS = (
     (
         "account_number",
@@ -184,8 +142,8 @@ def _finders(text: str, asked: frozenset[str]) -> Iterator[Found]:
     digit = _DIGIT.search(text)
     if digit:
         yield from _numbers(text, low, asked)
-    if (digit or "pass" in low or "-----" in low) and holds(low, _SECRET_WORDS):
-        yield from credentials.secrets(text)
+    if digit or "pass" in low or "-----" in low:
+        yield from credentials.secrets(text, low)
     yield from names.names(text, low)
     if "name" in asked:
         yield from names.answered_names(text)
@@ -198,7 +156,7 @@ def _numbers(text: str, low: str, asked: frozenset[str]) -> Iterator[Found]:
     mixed = bool(_MIXED.search(text))
     if longest >= 7:
         yield from _long_numbers(text, asked, longest, mixed)
-    if mixed or longest >= 6 or "ssn" in words or "social" in words:
+    if longest >= 6 or (mixed and longest >= 3) or "ssn" in words or "social" in words:
         yield from national_ids.national_ids(text, words, longest, mixed)
     if longest >= 4:
         yield from identifiers.accounts(text, low, "account_number" in asked)
@@ -207,7 +165,7 @@ def _numbers(text: str, low: str, asked: frozenset[str]) -> Iterator[Found]:
             yield from credentials.answered_secrets(text)
     yield from addresses.addresses(text, low, words)
     if mixed or longest >= 5:
-        yield from addresses.postcodes(text)
+        yield from addresses.postcodes(text, low)
     if text.count(".") > 2 or text.count(":") > 1:
         yield from identifiers.ip_addresses(text)
 
