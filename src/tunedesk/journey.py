@@ -10,7 +10,8 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import msgspec
 
 from tunedesk import evaluate
 from tunedesk.config import Profile
+from tunedesk.core.checks import FEWEST, Finding
 from tunedesk.core.conversations import Conversation
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, MetricPoint
 from tunedesk.core.metrics import steps_per_second
@@ -35,12 +37,17 @@ from tunedesk.jobs import (
     new_launch_id,
 )
 from tunedesk.paths import private_folder
+from tunedesk.store.jobs import CREATE_SENT
 from tunedesk.workbench import Workbench
 
 STEPS = ("import", "check", "fix", "split", "launch", "train", "compare")
 """Names of the steps in order; each is told once when it is done."""
 QUESTIONS = 5
 """Held-out questions that are put to the base and the tuned model at the end."""
+
+
+SETTLED = 60.0
+"""Seconds after which a job that was created stands in the provider's list; before, none is asked for anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,12 @@ class Journey:
     """One run of a plan, from where the last one stopped."""
 
     def __init__(
-        self, bench: Workbench, plan: Plan, *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        bench: Workbench,
+        plan: Plan,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Hash the source to find out whether this journey was begun before.
 
@@ -97,6 +109,7 @@ class Journey:
         self.key = _key(bench, plan)
         self.folder = private_folder(bench.paths.runs / self.key)
         self._on_progress = on_progress
+        self._pause = pause
 
     def done(self, step: str) -> dict[str, Any] | None:
         """Return what a step left in an earlier run, or None."""
@@ -137,9 +150,7 @@ class Journey:
         skipped = [asdict(row) for row in imported.report.skipped]
         yield self._keep("import", {"conversations": imported.workspace.total, "skipped": skipped})
         workspace = imported.workspace
-        findings = await asyncio.to_thread(
-            self.bench.check, workspace, self.plan.model, None, self.plan.profile.name
-        )
+        findings = await asyncio.to_thread(self._findings, workspace)
         codes: dict[str, int] = {}
         for one in findings:
             codes[one.code] = codes.get(one.code, 0) + 1
@@ -152,15 +163,26 @@ class Journey:
         )
         yield await asyncio.to_thread(self._split, workspace)
 
-    def _fixed(self, workspace: Workspace, findings: list[Any]) -> tuple[Workspace, list[dict[str, Any]]]:
-        """Apply the safe fixes, then leave out what would still be refused; say which and why."""
-        from_line = {workspace.line(index): index for index, _ in workspace.included()}
+    def _findings(self, workspace: Workspace) -> list[Finding]:
+        return self.bench.check(workspace, self.plan.model, None, self.plan.profile)
+
+    def _fixed(self, workspace: Workspace, findings: list[Finding]) -> tuple[Workspace, list[dict[str, Any]]]:
+        """Apply the safe fixes, then leave out what would still be refused; say which and why.
+
+        Raises DataError when the file as a whole would be refused even so.
+        """
+        by_line = {workspace.line(index): index for index, _ in workspace.included()}
         workspace = self.bench.fix(workspace, findings)
-        remaining = self.bench.check(workspace, self.plan.model, None, self.plan.profile.name)
-        refused = [one for one in remaining if one.severity == "error" and one.line in from_line]
-        if refused:
-            workspace = self.bench.exclude(workspace, {from_line[one.line] for one in refused})
-        return workspace, [{"line": one.line, "code": one.code, "reason": one.text} for one in refused]
+        left_out: list[Finding] = []
+        while errors := [one for one in self._findings(workspace) if one.severity == "error"]:
+            refused = [one for one in errors if one.line in by_line]
+            if not refused:
+                raise DataError(
+                    errors[0].text, f"tunedesk check {self.plan.source} tells everything that is wrong"
+                )
+            left_out += refused
+            workspace = self.bench.exclude(workspace, {by_line[one.line] for one in refused})
+        return workspace, [{"line": one.line, "code": one.code, "reason": one.text} for one in left_out]
 
     def _split(self, workspace: Workspace) -> StepDone:
         plan = self.plan
@@ -169,6 +191,11 @@ class Journey:
                 "no conversation is left to train on", f"tunedesk check {plan.source} says what is wrong"
             )
         files = self.bench.split(workspace, self.folder, validation=plan.validation, seed=plan.seed)
+        if files.train_count < FEWEST:
+            raise DataError(
+                f"only {files.train_count} conversations would train: {FEWEST} is the least",
+                "add conversations, or hold fewer back: --validation 0.1",
+            )
         counts = self.bench.count(workspace, plan.model)
         estimate = self.bench.estimate(
             counts, workspace, plan.model, plan.profile, plan.hyperparameters.n_epochs
@@ -198,7 +225,12 @@ class Journey:
         )  # fmt: skip
         if known is None or known.job is None:
             yield Told(f"uploading to {self.plan.profile.label or self.plan.profile.name}")
-        launch = await service.launch(request)
+        launch = await asyncio.to_thread(service.prepare, request)
+        in_doubt = launch.state == CREATE_SENT
+        if in_doubt:
+            yield Told("the request for a job got no answer before: looking for its job")
+            await self._pause(max(0.0, launch.sent_at + SETTLED - time.time()))
+        launch = await service.carry_out(launch.id, again=in_doubt)
         data = {
             "launch": launch.id, "job": launch.job, "training_file": launch.training.file,
             "validation_file": launch.validation.file if launch.validation else None,

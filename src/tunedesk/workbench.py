@@ -140,6 +140,10 @@ class Endpoints:
             self._providers[profile.name] = await asyncio.to_thread(connect, profile, key, self.paths)
         return self._providers[profile.name]
 
+    def use(self, provider: Provider) -> None:
+        """Take `provider` as the client of its profile from now on."""
+        self._providers[provider.profile.name] = provider
+
     async def jobs(self, profile: Profile) -> JobService:
         """Return the service that launches and follows jobs at `profile`."""
         return JobService(self.store, await self.connect(profile))
@@ -253,7 +257,7 @@ class Workbench(Endpoints):
         workspace: Workspace,
         model: str = "",
         on_progress: OnProgress | None = None,
-        provider: str | None = None,
+        profile: Profile | None = None,
     ) -> list[Finding]:
         """Return all findings on the included rows, by line."""
         total = workspace.total
@@ -264,7 +268,7 @@ class Workbench(Endpoints):
                     on_progress(index, total)
                 yield SourceRow(workspace.line(index), row)
 
-        return check_rows(rows(), self.rules(model, self.profile(provider))).findings
+        return check_rows(rows(), self.rules(model, profile or self.profile(None))).findings
 
     def check_source(
         self,

@@ -167,7 +167,7 @@ def _launch(data: dict[str, Any]) -> str:
 def _train(data: dict[str, Any]) -> str:
     losses = [
         f"{name} {data[key][0]:.3f} → {data[key][1]:.3f}"
-        for name, key in (("loss", "train_loss"), ("validation", "full_valid_loss"))
+        for name, key in (("loss", "train_loss"), ("validation", "valid_loss"))
         if data.get(key)
     ]
     return f"{data['model']}  {', '.join(losses)}"

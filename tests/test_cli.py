@@ -1,0 +1,264 @@
+"""The commands are a contract: their JSON keys, their exit statuses, what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunedesk.cli import main
+
+Captured = pytest.CaptureFixture[str]
+WORDS = ["card", "loan", "fee", "transfer", "mortgage", "cheque", "address", "limit", "fraud", "pin", "app", "bank", "note", "coin"]
+ROW = {
+    "messages": [
+        {"role": "user", "content": "Where is my card?"},
+        {"role": "assistant", "content": "On its way."},
+    ]
+}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = []
+    for number, word in enumerate(WORDS):
+        messages = [
+            {"role": "user", "content": f"What about the {word} I lost {number * 37} days ago?"},
+            {"role": "assistant", "content": f"Bring form {number * 911} for the {word} to a branch."},
+        ]
+        lines.append(json.dumps({"messages": messages, "metadata": {"intent": word}}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def output(capsys: Captured, *arguments: str, status: int = 0) -> dict[str, Any]:
+    """Run a command with --json and return its one document."""
+    assert main([*arguments, "--json"]) == status
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    document: dict[str, Any] = json.loads(captured.out)
+    return document
+
+
+def test_import_then_list_by_name(rows: Path, capsys: Captured) -> None:
+    imported = output(capsys, "import", str(rows), "--name", "cards")
+    assert imported == {"dataset": "cards", "conversations": 14, "skipped": []}
+    listed = output(capsys, "list", "cards", "--where", "user:card")
+    assert (listed["matched"], listed["total"]) == (1, 14)
+
+
+def test_import_tells_what_it_skipped(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(json.dumps(ROW) + "\nnot json\n" + json.dumps(ROW) + "\n")
+    imported = output(capsys, "import", str(path))
+    assert imported["conversations"] == 2
+    (skipped,) = imported["skipped"]
+    assert skipped["line"] == 2
+
+
+def test_list_sorts_and_limits(rows: Path, capsys: Captured) -> None:
+    listed = output(capsys, "list", str(rows), "--sort", "-intent", "--limit", "2")
+    assert [row["intent"] for row in listed["rows"]] == ["transfer", "pin"]
+
+
+def test_a_query_that_cannot_be_read_points_at_its_column(rows: Path, capsys: Captured) -> None:
+    assert main(["list", str(rows), "--where", "user:card AND ("]) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_export_leaves_metadata_behind_unless_kept(rows: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out.jsonl"
+    written = output(capsys, "export", str(rows), "-o", str(out))
+    assert written == {"path": str(out), "conversations": 14, "bytes": out.stat().st_size}
+    assert set(json.loads(out.read_text().splitlines()[0])) == {"messages"}
+    output(capsys, "export", str(rows), "-o", str(out), "--keep-metadata")
+    assert "metadata" in json.loads(out.read_text().splitlines()[0])
+
+
+@pytest.mark.parametrize("target", ["sharegpt", "alpaca", "parquet"])
+def test_other_formats_come_back_the_same(rows: Path, target: str, tmp_path: Path, capsys: Captured) -> None:
+    there = tmp_path / ("there.parquet" if target == "parquet" else "there.jsonl")
+    back = tmp_path / "back.jsonl"
+    output(capsys, "convert", str(rows), "-o", str(there), "--to", target)
+    output(capsys, "convert", str(there), "-o", str(back))
+    said = [json.loads(line)["messages"] for line in rows.read_text().splitlines()]
+    assert [json.loads(line)["messages"] for line in back.read_text().splitlines()] == said
+
+
+def test_convert_makes_pairs_from_mapped_columns(tmp_path: Path, capsys: Captured) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('frage,antwort\n"Wo ist\nmeine Karte?",Unterwegs.\n')
+    out = tmp_path / "o.jsonl"
+    done = output(
+        capsys,
+        "convert",
+        str(table),
+        "-o",
+        str(out),
+        "--map",
+        "user=frage,assistant=antwort",
+        "--system",
+        "Be kind.",
+    )
+    assert done["conversations"] == 1
+    messages = json.loads(out.read_text())["messages"]
+    assert [m["role"] for m in messages] == ["system", "user", "assistant"]
+    assert messages[1]["content"] == "Wo ist\nmeine Karte?"
+
+
+def test_check_finds_faults_with_lines_and_exits_with_1(rows: Path, capsys: Captured) -> None:
+    text = rows.read_text().splitlines()
+    row = json.loads(text[4])
+    row["messages"][1]["weight"] = 0.5
+    text[4] = json.dumps(row)
+    rows.write_text("\n".join(text) + "\n")
+    found = output(capsys, "check", str(rows), status=1)
+    assert found["conversations"] == 14
+    assert found["errors"] == 1
+    (finding,) = [one for one in found["findings"] if one["severity"] == "error"]
+    assert (finding["line"], finding["message"]) == (5, 1)
+    assert set(finding) == {"line", "message", "severity", "code", "text", "fix"}
+
+
+def test_check_of_good_data_exits_with_0(rows: Path, capsys: Captured) -> None:
+    assert output(capsys, "check", str(rows))["errors"] == 0
+
+
+def test_check_of_a_table_names_its_physical_lines(tmp_path: Path, capsys: Captured) -> None:
+    table = tmp_path / "t.csv"
+    body = "".join(f'"Question {n} about the card",Answer {n * 31}\n' for n in range(12))
+    table.write_text("question,answer\n" + body + "only a question,\n")
+    found = output(capsys, "check", str(table), status=1)
+    assert found["conversations"] == 12
+    assert [one["line"] for one in found["findings"] if one["severity"] == "error"] == [14]
+
+
+def test_fix_mends_and_reports(rows: Path, tmp_path: Path, capsys: Captured) -> None:
+    text = rows.read_text().splitlines()
+    row = json.loads(text[2])
+    row["messages"].append({"role": "user", "content": "bye"})
+    text[2] = json.dumps(row)
+    rows.write_text("\n".join([*text, text[0]]) + "\n")
+    out = tmp_path / "fixed.jsonl"
+    done = output(capsys, "fix", str(rows), "-o", str(out))
+    assert {"line": 3, "code": "last_not_assistant"} in done["fixed"]
+    assert {"line": 15, "code": "exact_duplicate"} in done["fixed"]
+    assert output(capsys, "check", str(out))["errors"] == 0
+
+
+def test_fix_refuses_a_code_without_a_safe_fix(rows: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["fix", str(rows), "-o", str(tmp_path / "x"), "--codes", "no_assistant"]) == 2
+    assert "no safe fix" in capsys.readouterr().err
+
+
+def test_tokens_and_cost(rows: Path, capsys: Captured) -> None:
+    told = output(capsys, "tokens", str(rows), "--model", "gpt-4.1-mini", "--epochs", "2")
+    assert told["encoding"] == "o200k_base"
+    assert set(told["tokens"]) == {"total", "min", "median", "p95", "max"}
+    assert told["billed_tokens"] == told["tokens"]["total"] * 2
+    cost = told["cost"]
+    assert cost["usd"] == pytest.approx(told["billed_tokens"] * 5 / 1e6)
+    assert cost["as_of"] == "2026-10-01"
+
+
+def test_tokens_on_this_machine_cost_nothing(rows: Path, capsys: Captured) -> None:
+    told = output(capsys, "tokens", str(rows))
+    assert told["cost"]["usd"] == 0
+
+
+def test_split_writes_files_without_leaks_and_the_same_ones_twice(
+    rows: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    first = output(capsys, "split", str(rows), "-o", str(tmp_path / "a"), "--seed", "4")
+    second = output(capsys, "split", str(rows), "-o", str(tmp_path / "b"), "--seed", "4")
+    assert first == second
+    assert (first["leaks"], first["train"], first["validation"]) == (0, 11, 3)
+    assert (tmp_path / "a/train.jsonl").read_bytes() == (tmp_path / "b/train.jsonl").read_bytes()
+    assert json.loads((tmp_path / "a/split.json").read_text())["seed"] == 4
+
+
+def test_duplicates_are_grouped_by_line(rows: Path, capsys: Captured) -> None:
+    text = rows.read_text()
+    rows.write_text(text + text.splitlines()[1] + "\n")
+    (group,) = output(capsys, "duplicates", str(rows))["groups"]
+    assert group == {"lines": [2, 15], "similarity": 1.0}
+
+
+def test_providers_tell_where_a_key_is_missing(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-1234567890")
+    assert main(["providers", "--json"]) == 0
+    text = capsys.readouterr().out
+    told = {row["name"]: row for row in json.loads(text)}
+    assert told["local"]["key"] == "none needed"
+    assert told["openai"]["key"] == "found"
+    assert told["nebius"]["key"] == "set NEBIUS_API_KEY"
+    assert "canary" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "no-such-file.jsonl"],
+        ["check", "no-such-file.jsonl"],
+        ["nonsense-command"],
+        ["tokens", "--epochs", "many", "x"],
+        ["run", "-", "--yes"],
+        ["models", "--provider", "nobody"],
+    ],
+)
+def test_what_cannot_be_read_exits_with_2_and_says_what_to_do(arguments: list[str], capsys: Captured) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip()
+    assert "Traceback" not in captured.err
+
+
+def test_a_launch_above_the_budget_is_refused_with_the_number(rows: Path, capsys: Captured) -> None:
+    arguments = [
+        "launch",
+        "--train",
+        str(rows),
+        "--model",
+        "gpt-4.1",
+        "--provider",
+        "openai",
+        "--budget",
+        "0.001",
+        "--yes",
+    ]
+    assert main(arguments) == 2
+    assert "above the budget of $0.001" in capsys.readouterr().err
+
+
+def test_data_never_acts_on_the_terminal(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "evil.jsonl"
+    row = {"messages": [{"role": "user", "content": "\x1b]52;c;aGk=\x07\u202ehi\x9b31m"}, ROW["messages"][1]]}
+    path.write_text(json.dumps(row) + "\n")
+    for arguments in (
+        ["list", str(path)],
+        ["list", str(path), "--json"],
+        ["check", str(path)],
+        ["check", str(path), "--json"],
+    ):
+        main(arguments)
+        captured = capsys.readouterr()
+        for character in ("\x1b", "\x07", "\x9b", "\u202e"):
+            assert character not in captured.out + captured.err
+
+
+def test_an_unforeseen_fault_is_told_without_a_traceback(
+    rows: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("wheels came off")
+
+    monkeypatch.setattr("tunedesk.workbench.Workbench.open_source", broken)
+    assert main(["list", str(rows)]) == 1
+    captured = capsys.readouterr()
+    assert "wheels came off" in captured.err
+    assert "Traceback" not in captured.err
+    assert "wheels came off" in (home / "logs/crash.txt").read_text()
