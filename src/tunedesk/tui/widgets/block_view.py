@@ -61,7 +61,7 @@ class BlockView(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     BlockView {
-        height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1;
+        height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
         & .block-view--head { text-style: bold; }
         & .block-view--first { text-style: bold; color: $text-primary; }
         & .block-view--second { text-style: bold; color: $text-accent; }
@@ -120,6 +120,11 @@ class BlockView(ScrollView, can_focus=True):
             self.scroll_to(0, 0, animate=False, force=True)
 
     @property
+    def _width(self) -> int:
+        """Cells between the borders, without the scrollbar."""
+        return self.scrollable_content_region.width
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """What is shown."""
         return self._blocks
@@ -132,7 +137,7 @@ class BlockView(ScrollView, can_focus=True):
 
     def _lay(self) -> None:
         laid = _Laid()
-        width = max(8, self.size.width - 3)
+        width = max(8, self._width - 3)
         for number, block in enumerate(self._blocks):
             laid.starts.append(len(laid.lines))
             laid.lines.append(_Line(number, block.head, "head"))
@@ -145,14 +150,14 @@ class BlockView(ScrollView, can_focus=True):
                 laid.lines.append(_Line(number, f"… {hidden:,} more characters: Enter unfolds", "fold"))
             laid.lines.append(_Line(number, "", "gap"))
         self._laid = laid
-        self.virtual_size = Size(self.size.width, len(laid.lines))
+        self.virtual_size = Size(self._width, len(laid.lines))
         self.refresh()
 
     # --- painting
 
     def render_line(self, y: int) -> Strip:
         """Paint one line."""
-        width, number = self.size.width, self.scroll_offset.y + y
+        width, number = self._width, self.scroll_offset.y + y
         if number >= len(self._laid.lines):
             text = self._empty if not self._blocks and y == 1 else ""
             return Strip([Segment(fit("  " + text, width), self._style("fold"))], width)

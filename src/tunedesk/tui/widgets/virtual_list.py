@@ -147,6 +147,11 @@ class VirtualList(ScrollView, can_focus=True):
         self._told: int | None = -1
 
     @property
+    def _width(self) -> int:
+        """Cells between the borders, without the scrollbar."""
+        return self.scrollable_content_region.width
+
+    @property
     def count(self) -> int:
         """How many rows are shown."""
         return len(self._indexes)
@@ -166,7 +171,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._indexes = indexes
         self._cache.clear()
         position = min(self.cursor, max(0, self.count - 1)) if keep_place else 0
-        self.virtual_size = Size(self.size.width, self.count + 1)
+        self.virtual_size = Size(self._width, self.count + 1)
         self.set_reactive(VirtualList.cursor, position)
         if not keep_place:
             self.scroll_to(0, 0, animate=False, force=True)
@@ -195,7 +200,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Paint one line: the header, then rows from the scroll position on."""
-        width = self.size.width
+        width = self._width
         if y == 0:
             return self._strip(self._header(width), "header")
         position = self.scroll_offset.y + y - 1
@@ -216,7 +221,7 @@ class VirtualList(ScrollView, can_focus=True):
         style = self.rich_style
         if kind:
             style += self.get_component_rich_style(f"virtual-list--{kind}", partial=True)
-        return Strip([Segment(text, style)], self.size.width)
+        return Strip([Segment(text, style)], self._width)
 
     def _row(self, position: int) -> ListRow:
         row = self._cache.get(position)
@@ -263,7 +268,7 @@ class VirtualList(ScrollView, can_focus=True):
         """Repaint the two rows concerned and tell who listens."""
         if not self._reveal():
             for position in (old, new):
-                self.refresh(Region(0, position - self.scroll_offset.y + 1, self.size.width, 1))
+                self.refresh(Region(0, position - self.scroll_offset.y + 1, self._width, 1))
         self._tell()
 
     def _tell(self) -> None:
@@ -283,7 +288,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         """Keep the cursor in sight in a smaller list."""
-        self.virtual_size = Size(event.size.width, self.count + 1)
+        self.virtual_size = Size(self._width, self.count + 1)
         self._reveal()
 
     def action_move(self, rows: int) -> None:
@@ -315,6 +320,10 @@ class VirtualList(ScrollView, can_focus=True):
         self.cursor += rows or 1
         self.refresh()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave Escape to the screen while nothing is selected."""
+        return bool(self.selected) if action == "select_none" else True
+
     def action_select_none(self) -> None:
         """Forget the selection."""
         self.selected = frozenset()
@@ -332,7 +341,7 @@ class VirtualList(ScrollView, can_focus=True):
                 self.action_open()
 
     def _click_header(self, x: int) -> None:
-        for column, width in zip(self.columns, self._widths(self.size.width - 2), strict=True):
+        for column, width in zip(self.columns, self._widths(self._width - 2), strict=True):
             if 0 <= x < width:
                 self.post_message(self.HeaderChosen(self, column.key))
             x -= width + 1

@@ -1,0 +1,307 @@
+"""The shell under all screens: services, work in the background, errors, signals and what may reach the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.text import Text
+from textual.actions import ActionParseResult, parse
+from textual.dom import DOMNode
+from textual.filter import LineFilter
+from textual.reactive import reactive
+from textual.worker import Worker
+
+from tunedesk.errors import TunedeskError, UsageError
+from tunedesk.terminal import visible
+from tunedesk.tui.cell_diff import DiffOutput
+from tunedesk.tui.last_view import LastView, keep_last_view, read_last_view
+from tunedesk.tui.messages import ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
+from tunedesk.tui.widgets.plain import VisibleFilter
+
+if TYPE_CHECKING:
+    from tunedesk.core.workspace import Workspace
+    from tunedesk.workbench import Workbench
+
+Result = TypeVar("Result")
+OnProgress = Callable[[int, int], None]
+"""Called with units done and units in all (0 when unknown); raises to stop the work."""
+Change = Callable[["Workspace", OnProgress], "Workspace"]
+
+_PROGRESS_EVERY = 0.1
+"""Seconds between two progress messages, so that a fast producer floods neither the queue nor a slow link."""
+
+
+class Stopped(TunedeskError):
+    """Work in a thread was given up because its worker was cancelled or the app ends."""
+
+
+class Desk(DiffOutput):
+    """Holds the services and the one state (`workspace`, `profile`, `model`) that screens show.
+
+    Screens never call services on the event loop: `work` runs a coroutine with errors turned into messages,
+    `in_thread` a blocking call, `change` an edit of the workspace, one after the other.
+    """
+
+    workspace: reactive[Workspace | None] = reactive(None)
+    profile: reactive[str] = reactive("local")
+    """Name of the provider's profile."""
+    model: reactive[str] = reactive("")
+    """Base model that is counted, priced and launched."""
+
+    def __init__(self, load: Callable[[], Workbench], datasets: Sequence[str] = ()) -> None:
+        """Keep `load`, which builds the services in a thread after the first frame is painted.
+
+        `datasets` are files or names of datasets to open, the first at once; none means the sample conversations.
+        """
+        super().__init__()
+        self._load = load
+        self._datasets = tuple(datasets)
+        self._workbench: Workbench | None = None
+        self._changes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._ending = threading.Event()
+        self.latest: Workspace | None = None
+        """The state that the next change builds on; `workspace` follows it when its message is handled."""
+
+    # --- services and state
+
+    @property
+    def workbench(self) -> Workbench | None:
+        """What every screen calls; None until it is loaded (see `WorkbenchLoaded`)."""
+        return self._workbench
+
+    def on_mount(self) -> None:
+        """Hear the signals of a lost terminal, and load the services once the first frame is out."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(number, self._end, 128 + number)
+        self.call_after_refresh(self.set_timer, 0.01, self._begin)
+
+    def _begin(self) -> None:
+        self.work(self._start(), name="opening the workbench", group="start")
+        self.work(self._apply_changes(), name="editing", group="changes")
+
+    async def _start(self) -> None:
+        self._workbench = await asyncio.to_thread(self._load)
+        self.model = self.model or self._workbench.profile(self.profile).default_model
+        self.screen.post_message(WorkbenchLoaded(self._workbench))
+        self.post_message(WorkbenchLoaded(self._workbench))
+        last = read_last_view(self._workbench.paths)
+        if self._datasets:
+            self.open(self._datasets[0])
+        elif last is not None and self._workbench.store.dataset(last.dataset) is not None:
+            self._reopen(last)
+        else:
+            self.open_sample()
+
+    def _reopen(self, last: LastView) -> None:
+        workbench = self._workbench
+        assert workbench is not None
+        if last.profile in workbench.profiles():
+            self.profile, self.model = last.profile, last.model
+
+        def reopened(_: object, __: object) -> Workspace:
+            workspace = workbench.open(last.dataset)
+            try:
+                return workspace.with_query(last.query)
+            except UsageError:  # the filter asks for what is not counted or checked yet
+                return workspace
+
+        self._changes.put_nowait(("opened what was shown last", reopened))
+        if last.mode in self.MODES:
+            self.switch_mode(last.mode)
+
+    def open(self, name: str) -> None:
+        """Open a dataset by name or id, or import the file of that path, in the background."""
+        workbench = self._workbench
+        if workbench is None:
+            return
+        path = Path(name).expanduser()
+        if path.exists():
+            self._changes.put_nowait((
+                f"imported {path.name}",
+                lambda _, on_progress: workbench.import_file(path, on_progress=on_progress).workspace,
+            ))  # fmt: skip
+        else:
+            self._changes.put_nowait((f"opened {name}", lambda _, __: workbench.open(name)))
+
+    def open_sample(self) -> None:
+        """Open the shipped sample conversations in the background."""
+        workbench = self._workbench
+        if workbench is not None:
+            self._changes.put_nowait(
+                ("opened the sample conversations", lambda _, on_progress: workbench.open_sample(on_progress))
+            )
+
+    def change(self, label: str, make: Change) -> None:
+        """Replace the workspace by `make(workspace, on_progress)`, in a thread, in the order asked for."""
+        self._changes.put_nowait((label, make))
+
+    async def _apply_changes(self) -> None:
+        """Take changes one at a time, so that each builds on the state that the one before it left."""
+        while True:
+            label, make = await self._changes.get()
+            with self.reporting(label):
+                workspace = await self._changed(label, make)
+                self.latest = with_view_of(workspace, self.latest)
+                self.post_message(WorkspaceChanged(self.latest, label))
+
+    async def _changed(self, label: str, make: Any) -> Workspace:
+        return await self.in_thread(lambda on_progress: make(self.latest, on_progress), name=label)
+
+    def view(self, searched: Workspace) -> None:
+        """Show the query, matches and order of `searched`; edits made since it was searched stay."""
+        if self.latest is not None and self.latest.dataset is searched.dataset:
+            self.latest = with_view_of(self.latest, searched)
+            self.post_message(WorkspaceChanged(self.latest, ""))
+
+    def on_workspace_changed(self, event: WorkspaceChanged) -> None:
+        """Let all screens show the new state."""
+        self.workspace = event.workspace
+        if event.label:
+            self.say(event.label)
+
+    # --- work in the background
+
+    def work(
+        self, task: Coroutine[Any, Any, None], *, name: str, group: str = "default", exclusive: bool = False
+    ) -> Worker[None]:
+        """Run `task` in the background; its errors are shown, never raised; `exclusive` cancels its group first."""
+
+        async def guarded() -> None:
+            with self.reporting(name):
+                await task
+
+        worker: Worker[None] = self.run_worker(
+            guarded, name=name, group=group, exclusive=exclusive, exit_on_error=False
+        )
+        # A worker cancelled before its first step never awaits its task.
+        weakref.finalize(worker, task.close).atexit = False
+        return worker
+
+    @contextlib.contextmanager
+    def reporting(self, name: str) -> Any:
+        """Turn what goes wrong in the block into a message with a hint; nothing but cancellation leaves it."""
+        try:
+            yield
+        except Stopped:
+            self.post_message(ProgressMade("", 0, 0))
+        except TunedeskError as error:
+            self.post_message(WorkFailed(name, error.message, error.hint))
+        except Exception as error:  # noqa: BLE001 - a defect must not end the session: it is shown and logged
+            self.log_crash(traceback.format_exc())
+            text = f"{type(error).__name__}: {error}"
+            self.post_message(WorkFailed(name, text, "this is a defect; the log has the details"))
+
+    async def in_thread(self, call: Callable[[OnProgress], Result], *, name: str) -> Result:
+        """Run the blocking `call(on_progress)` in a thread, its progress shown; cancelling stops it at its next."""
+        stop = threading.Event()
+        last = 0.0
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            if stop.is_set() or self._ending.is_set():
+                raise Stopped(f"{name}: stopped")
+            if monotonic() - last > _PROGRESS_EVERY:
+                last = monotonic()
+                self.post_message(ProgressMade(name, done, total))
+
+        try:
+            return await asyncio.to_thread(call, on_progress)
+        finally:
+            stop.set()
+            self.post_message(ProgressMade("", 0, 0))
+
+    def log_crash(self, text: str) -> None:
+        """Keep a traceback (never with locals: they hold keys) in the log folder, where there is one."""
+        workbench = self._workbench
+        if workbench is not None:
+            with contextlib.suppress(OSError), (workbench.paths.logs / "tunedesk.log").open("a") as log:
+                log.write(text + "\n")
+
+    # --- what the user is told
+
+    def say(self, message: str, severity: str = "information") -> None:
+        """Show `message` in the status line of the screen on top."""
+        teller = getattr(self.screen, "say", None)
+        if teller is not None:
+            teller(message, severity)
+
+    def on_work_failed(self, event: WorkFailed) -> None:
+        """Show an error in the status line, and as a notification that names the hint."""
+        self.say(event.message, "error")
+        text = event.message + (f"\n→ {event.hint}" if event.hint else "")
+        self.notify(visible(text), title=visible(event.name), severity="error", markup=False, timeout=10)
+
+    def on_progress_made(self, event: ProgressMade) -> None:
+        """Show how far the work is in the status line."""
+        show = getattr(self.screen, "show_progress", None)
+        if show is not None:
+            show(event)
+
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Any = None,
+    ) -> bool:
+        """Run an action; when it is disabled, say why instead of doing nothing."""
+        handled = await super().run_action(action, default_namespace, namespaces)
+        why_not = getattr(default_namespace, "why_not", None)
+        if not handled and why_not is not None:
+            name = (parse(action) if isinstance(action, str) else action)[1]
+            if reason := why_not(name):
+                self.say(reason, "warning")
+                return True
+        return handled
+
+    # --- the terminal
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return Textual's filters and the net that keeps data from acting on the terminal."""
+        return [*super().get_line_filters(), VisibleFilter()]
+
+    def _end(self, code: int) -> None:
+        self.exit(return_code=code)
+
+    def on_unmount(self) -> None:
+        """Note what is shown; let threads give up at their next progress call, so that leaving does not wait."""
+        self._ending.set()
+        if self._workbench is not None and self.latest is not None:
+            view = LastView(
+                self.latest.dataset.id,
+                self.latest.query.text,
+                self.profile,
+                self.model,
+                str(self.current_mode),
+            )
+            keep_last_view(self._workbench.paths, view)
+
+    def _fatal_error(self) -> None:
+        """Leave with a traceback without locals (Textual's own prints them, and with them keys)."""
+        text = traceback.format_exc()
+        self.log_crash(text)
+        self.panic(Text(visible(text)))
+
+
+def with_view_of(workspace: Workspace, shown: Workspace | None) -> Workspace:
+    """Return `workspace` with the query, matches and order of `shown` when both are of one dataset."""
+    if shown is None or shown.dataset is not workspace.dataset:
+        return workspace
+    return replace(
+        workspace,
+        query=shown.query,
+        matches=shown.matches,
+        found=shown.found,
+        basis=shown.basis,
+        sort=shown.sort,
+    )

@@ -1,0 +1,95 @@
+"""What crosses panes and screens, told in the past tense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from tunedesk.core.findings import Finding
+    from tunedesk.core.pricing import Estimate
+    from tunedesk.core.tokens import TokenStats
+    from tunedesk.core.workspace import Workspace
+    from tunedesk.workbench import Workbench
+
+
+@dataclass
+class WorkbenchLoaded(Message):
+    """The services behind the screens are there; until then a screen shows only its frame."""
+
+    workbench: Workbench
+    """What every screen calls."""
+
+
+@dataclass
+class WorkspaceChanged(Message):
+    """A dataset was opened, or an edit of it is journalled: this is what to show from now on."""
+
+    workspace: Workspace
+    """The new state."""
+    label: str
+    """What was done, for the status line."""
+
+
+@dataclass
+class WorkFailed(Message):
+    """Work in the background ended in an error that is now shown."""
+
+    name: str
+    """What was being done."""
+    message: str
+    """What happened."""
+    hint: str
+    """What to press or type next."""
+
+
+@dataclass
+class ProgressMade(Message):
+    """Work in the background came further."""
+
+    name: str
+    """What is being done; empty when it is done."""
+    done: int
+    """Units finished: rows or bytes."""
+    total: int
+    """Units in all, 0 when unknown."""
+
+
+@dataclass
+class TokensCounted(Message):
+    """The tokens of the included conversations, and what a job on them would cost."""
+
+    stats: TokenStats
+    """Counts over the included conversations."""
+    estimate: Estimate
+    """Epochs, billed tokens and cost for the chosen model and provider."""
+    note: str
+    """Why the counts are an estimate; empty when they are exact."""
+
+
+@dataclass
+class FindingsFound(Message):
+    """A check went through all conversations."""
+
+    findings: tuple[Finding, ...]
+    """All findings, by line."""
+
+
+@dataclass
+class ChatWanted(Message):
+    """Someone wants to chat with these models side by side."""
+
+    profile: str
+    """Name of the provider's profile that has them."""
+    models: tuple[str, ...]
+    """Base first."""
+
+
+@dataclass
+class JobLaunched(Message):
+    """A fine-tuning job was created, and is in the store."""
+
+    job: str
+    """Its id."""

@@ -1,0 +1,79 @@
+"""What all screens share: the mode bar, the status line, the footer, and keys that say why they are disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from tunedesk.tui.messages import ProgressMade
+from tunedesk.tui.widgets.mode_bar import ModeBar
+from tunedesk.tui.widgets.status_line import StatusLine
+
+if TYPE_CHECKING:
+    from tunedesk.tui.desk import Desk
+
+JOURNEY = (("data", "1", "Data"), ("jobs", "2", "Jobs"), ("chat", "3", "Chat"), ("compare", "4", "Compare"))
+"""Mode, key and label of the four screens, in the order of the journey."""
+
+
+_VERY_WIDE = 160
+"""Columns from which a third pane fits beside two."""
+
+
+class DeskScreen(Screen[None]):
+    """A whole view; subclasses name their MODE, yield their panes from `compose_body` and say `why_not`."""
+
+    MODE: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+
+    def compose(self) -> ComposeResult:
+        """Frame the panes of the screen."""
+        yield ModeBar(JOURNEY, self.MODE)
+        yield from self.compose_body()
+        yield StatusLine()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_resize(self, event: Resize) -> None:
+        """Mark a screen with room for a third column, which is wide, too."""
+        self.set_class(event.size.width >= _VERY_WIDE, "-very-wide")
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the panes of the screen."""
+        return ()
+
+    @property
+    def desk(self) -> Desk:
+        """The app, typed: services, state and background work."""
+        return cast("Desk", self.app)
+
+    def say(self, message: str, severity: str = "information") -> None:
+        """Show `message` in the status line; `severity` is information, warning or error."""
+        self.query_one(StatusLine).say(message, severity)
+
+    def show_progress(self, event: ProgressMade) -> None:
+        """Show how far the work in the background is, on the right of the status line."""
+        line = self.query_one(StatusLine)
+        if not event.name:
+            line.progress = ""
+        elif event.total:
+            line.progress = f"{event.name} {event.done / event.total:.0%}"
+        else:
+            line.progress = f"{event.name} {event.done:,}"
+
+    def why_not(self, action: str) -> str:
+        """Return why `action` cannot be done now, empty when it can: what its disabled key says."""
+        return ""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Grey the key of an action that cannot be done now."""
+        return None if self.why_not(action) else True
+
+    def on_mode_bar_chosen(self, event: ModeBar.Chosen) -> None:
+        """Go to the screen whose name was clicked."""
+        self.app.switch_mode(event.mode)

@@ -1,0 +1,112 @@
+"""Dialogs that ask one thing and return it: a choice, a yes, a line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, TypeVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tunedesk.tui.widgets.plain import plain, plain_line
+
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result | None]):
+    """A framed box over the screen; Escape returns None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Cancel", id="dialog.cancel", tooltip="Close without doing anything")
+    ]
+
+    def __init__(self, title: str, keys: str = "Enter accept · Esc cancel") -> None:
+        """Show `title` above and `keys` below what `compose_body` yields."""
+        super().__init__()
+        self._title = title
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        """Frame the body."""
+        with Vertical(classes="dialog") as box:
+            box.border_title = plain_line(self._title).markup
+            box.border_subtitle = plain_line(self._keys).markup
+            yield from self.compose_body()
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield what the dialog asks."""
+        return ()
+
+    def action_cancel(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class ChooseDialog(Dialog[str]):
+    """One of several named choices; returns its key."""
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]], current: str = "") -> None:
+        """Offer `choices`, each (key, text), with the cursor on `current`."""
+        super().__init__(title, "↑ ↓ choose · Enter accept · Esc cancel")
+        self._choices = tuple(choices)
+        self._current = current
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the choices."""
+        yield OptionList(*(Option(plain_line(text)) for _, text in self._choices), markup=False)
+
+    def on_mount(self) -> None:
+        """Put the cursor on the current choice."""
+        keys = [key for key, _ in self._choices]
+        self.query_one(OptionList).highlighted = keys.index(self._current) if self._current in keys else 0
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._choices[event.option_index][0])
+
+
+class ConfirmDialog(Dialog[bool]):
+    """Yes or no to something that touches many conversations or money."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,enter", "answer(True)", "Yes", id="dialog.yes"),
+        Binding("n", "answer(False)", "No", id="dialog.no"),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        """Ask `text` under `title`."""
+        super().__init__(title, "Enter or y yes · n or Esc no")
+        self._text = text
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the question."""
+        yield Static(plain(self._text), markup=False)
+
+    def action_answer(self, yes: bool) -> None:
+        """Return the answer."""
+        self.dismiss(yes)
+
+
+class TextDialog(Dialog[str]):
+    """One line of text."""
+
+    def __init__(self, title: str, *, value: str = "", placeholder: str = "", note: str = "") -> None:
+        """Ask for a line, starting with `value`; `note` says what it does."""
+        super().__init__(title)
+        self._value, self._placeholder, self._note = value, placeholder, note
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the input."""
+        yield Input(self._value, placeholder=self._placeholder, select_on_focus=False)
+        if self._note:
+            yield Static(plain(self._note), markup=False, classes="note")
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
