@@ -1,0 +1,87 @@
+"""The conversations that the filter matched, in their order; marks tell what is edited, excluded or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.reactive import reactive
+
+from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
+
+if TYPE_CHECKING:
+    from tunedesk.core.workspace import RowView, Workspace
+
+_LINE = Column("line", "line", 6, right=True)
+_MARKS = Column("marks", "", 3)
+_TURNS = Column("turns", "turns", 6, right=True)
+_TOKENS = Column("tokens", "tokens", 7, right=True)
+_INTENT = Column("intent", "intent", 16)
+_TAGS = Column("tags", "tags", 12)
+_PREVIEW = Column("preview", "conversation")
+
+SORTABLE = (_LINE, _TURNS, _TOKENS, _INTENT, _TAGS, _PREVIEW)
+"""Columns that the list can be ordered by."""
+_WIDE, _WIDER = 70, 96
+"""Width in cells from which intent, then tags have room."""
+
+
+class ConversationList(VirtualList):
+    """One line a conversation: line in the source, marks, turns, tokens, intent, tags, first words.
+
+    Marks: ✗ a finding, * edited, - excluded, ⚙ tools.
+    """
+
+    BORDER_TITLE = "Conversations"
+
+    workspace: reactive[Workspace | None] = reactive(None, repaint=False)
+
+    def __init__(self) -> None:
+        """Show nothing until there is a workspace."""
+        super().__init__((_LINE, _MARKS, _TURNS, _PREVIEW), self._rows, empty="opening…")
+
+    def watch_workspace(self, old: Workspace | None, new: Workspace | None) -> None:
+        """Show what the new state matched; the place is kept unless the query or the dataset is another one."""
+        if new is None:
+            return
+        self.empty = "nothing matches: Escape in the filter shows all"
+        self.sorted_by = (new.sort.column, new.sort.descending) if new.sort else None
+        self.border_title = f"Conversations of {new.dataset.name}".replace("[", r"\[")
+        if old is not None and old.matches is new.matches:
+            self.reload()
+            return
+        same = old is not None and old.dataset is new.dataset and old.query == new.query
+        self.show(new.matches, keep_place=same)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Show more columns where there is room."""
+        width = event.size.width
+        columns = [_LINE, _MARKS, _TURNS, _TOKENS]
+        columns += [_INTENT] if width >= _WIDE else []
+        columns += [_TAGS] if width >= _WIDER else []
+        self.columns = (*columns, _PREVIEW)
+        self.reload()
+
+    def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
+        workspace = self.workspace
+        if workspace is None:
+            return [ListRow([""] * len(self.columns)) for _ in indexes]
+        return [self._row_of(workspace.view(index)) for index in indexes]
+
+    def _row_of(self, row: RowView) -> ListRow:
+        texts = {
+            "line": f"{row.line:,}",
+            "marks": _marks(row),
+            "turns": str(row.turns),
+            "tokens": "" if row.tokens is None else f"{row.tokens:,}",
+            "intent": row.intent,
+            "tags": " ".join(row.tags),
+            "preview": row.preview,
+        }
+        return ListRow([texts[column.key] for column in self.columns], "dim" if row.excluded else "")
+
+
+def _marks(row: RowView) -> str:
+    state = "-" if row.excluded else "*" if row.edited else " "
+    return ("✗" if row.findings else " ") + state + ("⚙" if row.has_tools else " ")

@@ -1,0 +1,179 @@
+"""The conversation under the cursor, message by message, with what is trained marked along its side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tunedesk.core.conversations import Row, content_text
+from tunedesk.terminal import visible
+from tunedesk.tui.widgets.block_view import Block, BlockView
+from tunedesk.tui.widgets.plain import one_line
+
+_SIGNS = {
+    "system": "■ SYSTEM", "developer": "■ DEVELOPER", "user": "▷ USER", "assistant": "◀ ASSISTANT",
+    "tool": "⚙ TOOL", "function": "⚙ FUNCTION",
+}  # fmt: skip
+_KINDS = {"user": "first", "assistant": "second"}
+_TRAINED_GUTTER = " ┃"
+_LONGEST_VALUE = 200
+
+
+class ConversationView(BlockView):
+    """Roles told apart by sign, word and colour; trained messages with a bar and the word; raw JSON by one key."""
+
+    BORDER_TITLE = "Conversation"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "raw", "Raw", show=False, id="conversation.raw", tooltip="Show the row as JSON, or not"),
+    ]
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        super().__init__(empty="no conversation")
+        self.raw = False
+        """Whether the row is shown as JSON."""
+        self._row: Row | None = None
+        self._words: Sequence[str] = ()
+
+    def show_row(
+        self, row: Row | None, title: str, *, needles: Sequence[str] = (), keep_place: bool = False
+    ) -> None:
+        """Show `row` under `title`, matches of the filter marked."""
+        self._row, self._words = row, needles
+        self.border_title = one_line(title).replace("[", r"\[")
+        self._draw(keep_place=keep_place)
+
+    @property
+    def message(self) -> int | None:
+        """Index of the message under the cursor; None when it is on something else."""
+        count = len(messages_of(self._row or {}))
+        return self.cursor if not self.raw and self.cursor < count else None
+
+    def _draw(self, *, keep_place: bool) -> None:
+        blocks = [] if self._row is None else [raw_block(self._row)] if self.raw else blocks_of(self._row)
+        self.show(blocks, needles=self._words, keep_place=keep_place)
+        if self.raw and blocks:
+            self.action_fold()
+
+    def action_raw(self) -> None:
+        """Show the row as JSON, or as messages again."""
+        self.raw = not self.raw
+        self._draw(keep_place=False)
+
+
+def messages_of(row: Row) -> list[Any]:
+    """Return the row's messages as they are, an empty list when it has none (a preference row's input counts)."""
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        return messages
+    given = row.get("input")
+    messages = given.get("messages") if isinstance(given, Mapping) else None
+    return messages if isinstance(messages, list) else []
+
+
+def raw_block(row: Row) -> Block:
+    """Return the row as indented JSON."""
+    return Block("{} JSON", visible(json.dumps(row, ensure_ascii=False, indent=2)), "quiet")
+
+
+def blocks_of(row: Row) -> list[Block]:
+    """Return a block for every message, then for outputs, tools and metadata."""
+    blocks = [_message_block(number, message) for number, message in enumerate(messages_of(row), 1)]
+    for key, name in (("preferred_output", "✔ PREFERRED"), ("non_preferred_output", "✘ NOT PREFERRED")):
+        outputs = row.get(key)
+        if isinstance(outputs, list):
+            trained = key == "preferred_output"
+            blocks += [_message_block(0, message, head=name, trained=trained) for message in outputs]
+    tools = row.get("tools")
+    if isinstance(tools, list) and tools:
+        blocks.append(Block("tools offered", "\n".join(map(_tool_line, tools)), "quiet"))
+    metadata = row.get("metadata")
+    if isinstance(metadata, Mapping) and metadata:
+        text = "\n".join(f"{one_line(str(key))}: {_short(value)}" for key, value in metadata.items())
+        blocks.append(Block("metadata (stays here)", text, "quiet"))
+    return blocks
+
+
+def _message_block(number: int, message: Any, *, head: str = "", trained: bool | None = None) -> Block:
+    if not isinstance(message, Mapping):
+        return Block(f"{number} not a message", visible(json.dumps(message, ensure_ascii=False)), "quiet")
+    role = str(message.get("role", ""))
+    if trained is None:
+        trained = role == "assistant" and message.get("weight") != 0
+    words = [head or f"{number} {_SIGNS.get(role, '? ' + one_line(role))}"]
+    if isinstance(message.get("name"), str):
+        words.append(one_line(message["name"]))
+    if isinstance(message.get("tool_call_id"), str):
+        words.append("answers " + one_line(message["tool_call_id"]))
+    if trained:
+        words.append("· trained")
+    elif role == "assistant" and not head:
+        words.append("· weight 0, not trained")
+    gutter = _TRAINED_GUTTER if trained else "  "
+    return Block(" ".join(words), "\n".join(_body(message)), _KINDS.get(role, "quiet"), gutter)
+
+
+def _body(message: Mapping[str, Any]) -> Iterator[str]:
+    content = message.get("content")
+    if isinstance(content, list):
+        for part in content:
+            yield from _part_lines(part)
+    elif content is not None:
+        yield _text(content_text(content) if isinstance(content, str) else json.dumps(content))
+    if message.get("refusal"):
+        yield "refusal: " + _text(str(message["refusal"]))
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        yield from _call_lines(call.get("function") if isinstance(call, Mapping) else call, call)
+    if message.get("function_call"):
+        yield from _call_lines(message["function_call"], {})
+
+
+def _text(text: str) -> str:
+    return visible(text.replace("\r\n", "\n").expandtabs(4))
+
+
+def _part_lines(part: Any) -> Iterator[str]:
+    if not isinstance(part, Mapping):
+        yield _short(part)
+    elif isinstance(part.get("text"), str):
+        yield _text(part["text"])
+    else:
+        kind = str(part.get("type", "part"))
+        inner = part.get(kind)
+        where = inner.get("url") if isinstance(inner, Mapping) else inner
+        yield f"[{one_line(kind)}: {_short(where)}]"
+
+
+def _call_lines(function: Any, call: Any) -> Iterator[str]:
+    if not isinstance(function, Mapping):
+        yield "→ call " + _short(function)
+        return
+    given = function.get("arguments")
+    try:
+        arguments = json.loads(given) if isinstance(given, str) else given
+    except (ValueError, RecursionError):
+        arguments = given
+    known = f"  ({one_line(str(call.get('id')))})" if isinstance(call, Mapping) and call.get("id") else ""
+    yield f"→ call {one_line(str(function.get('name', '?')))}{known}"
+    if isinstance(arguments, Mapping):
+        for key, value in arguments.items():
+            yield f"    {one_line(str(key))} = {_short(value)}"
+    elif arguments:
+        yield "    " + _short(arguments)
+
+
+def _tool_line(tool: Any) -> str:
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping):
+        return _short(tool)
+    return f"{one_line(str(function.get('name', '?')))}: {_short(function.get('description') or '')}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    cut = one_line(text[:_LONGEST_VALUE])
+    return cut + f"… ({len(text):,} characters)" if len(text) > _LONGEST_VALUE else cut

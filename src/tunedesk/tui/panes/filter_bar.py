@@ -1,0 +1,98 @@
+"""The filter: a query typed in one line, with what it matches or where it stops making sense beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from tunedesk.tui.widgets.plain import plain_line
+
+
+class FilterBar(Horizontal):
+    """Posts the query at every key; Enter or Down goes to the list, Escape clears and goes."""
+
+    BORDER_TITLE = "Filter"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,enter", "leave", "List", show=False, id="filter.leave", tooltip="Go to the list"),
+        Binding(
+            "escape",
+            "clear",
+            "Clear",
+            show=False,
+            id="filter.clear",
+            tooltip="Clear the filter, go to the list",
+        ),
+    ]
+
+    @dataclass
+    class QueryChanged(Message):
+        """Another query is typed."""
+
+        text: str
+
+    @dataclass
+    class Left(Message):
+        """The user goes on to the list."""
+
+    def compose(self) -> ComposeResult:
+        """Lay out the sign, the line and the counts."""
+        yield Static("/", id="filter-sign", markup=False)
+        yield Input(placeholder='refund  user:"card lost"  turns>=6  intent:fees  -is:excluded', compact=True,
+                    select_on_focus=False, id="filter-input")  # fmt: skip
+        yield Static("", id="filter-count", markup=False)
+
+    def on_mount(self) -> None:
+        """Save repaints: a blinking cursor is sent over the line twice a second."""
+        self.query_one(Input).cursor_blink = False
+
+    @property
+    def text(self) -> str:
+        """The query as typed."""
+        return self.query_one(Input).value
+
+    def set_text(self, text: str) -> None:
+        """Replace the query; listeners hear of it as if it was typed."""
+        field = self.query_one(Input)
+        field.value = text
+        field.cursor_position = len(text)
+
+    def focus_input(self) -> None:
+        """Let the user type."""
+        self.query_one(Input).focus()
+
+    def show_count(self, matched: int, total: int, *, complete: bool = True) -> None:
+        """Tell how many rows match, with … while the search goes on."""
+        text = f"{total:,}" if matched == total else f"{matched:,}{'' if complete else '…'} of {total:,}"
+        self.remove_class("-error")
+        self.query_one("#filter-count", Static).update(plain_line(text))
+
+    def show_error(self, message: str, column: int) -> None:
+        """Tell where the query stops making sense; the list keeps what it shows."""
+        self.add_class("-error")
+        self.query_one("#filter-count", Static).update(plain_line(f"✗ column {column}: {message}"))
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.QueryChanged(event.value))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.post_message(self.Left())
+
+    def action_leave(self) -> None:
+        """Go to the list."""
+        self.post_message(self.Left())
+
+    def action_clear(self) -> None:
+        """Show all conversations again."""
+        self.set_text("")
+        self.post_message(self.Left())

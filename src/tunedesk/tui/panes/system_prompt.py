@@ -1,0 +1,85 @@
+"""The system prompt: written here or in the user's editor, then put on all conversations as one undoable edit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Static, TextArea
+
+from tunedesk.terminal import visible
+from tunedesk.tui.widgets.plain import plain_line
+
+
+class SystemPromptPane(Vertical):
+    """A text area with its own keys."""
+
+    BORDER_TITLE = "System prompt"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "apply", "Apply to all", id="prompt.apply",
+                tooltip="Put this system prompt on all conversations (one undo takes it back)"),
+        Binding("ctrl+o", "editor", "Editor", id="prompt.editor", tooltip="Write the system prompt in $EDITOR"),
+        Binding("escape", "leave", "Back", id="prompt.leave", tooltip="Back to the list, the text is kept"),
+    ]  # fmt: skip
+
+    @dataclass
+    class Applied(Message):
+        """The user wants this prompt on all conversations."""
+
+        text: str
+
+    @dataclass
+    class EditorAsked(Message):
+        """The user wants to write in the editor."""
+
+        text: str
+
+    @dataclass
+    class Left(Message):
+        """The user goes back to the list."""
+
+    def compose(self) -> ComposeResult:
+        """Lay out the text and its note."""
+        yield TextArea(tab_behavior="focus", compact=True, highlight_cursor_line=False, id="prompt-text")
+        yield Static("", id="prompt-note", markup=False)
+
+    def on_mount(self) -> None:
+        """Save repaints: a blinking cursor is sent over the line twice a second."""
+        self.query_one(TextArea).cursor_blink = False
+
+    @property
+    def text(self) -> str:
+        """The prompt as written."""
+        return self.query_one(TextArea).text
+
+    def set_text(self, text: str) -> None:
+        """Replace the text."""
+        self.query_one(TextArea).text = text
+
+    def focus_text(self) -> None:
+        """Let the user write."""
+        self.query_one(TextArea).focus()
+
+    @on(TextArea.Changed)
+    def _changed(self) -> None:
+        hidden = sum(a != b for a, b in zip(self.text, visible(self.text, keep="\n\t"), strict=True))
+        words = "Ctrl+S apply to all · Ctrl+O editor · Esc back"
+        note = f"! {hidden} invisible characters in it" if hidden else words
+        self.query_one("#prompt-note", Static).update(plain_line(note))
+
+    def action_apply(self) -> None:
+        """Put the prompt on all conversations."""
+        self.post_message(self.Applied(self.text.strip()))
+
+    def action_editor(self) -> None:
+        """Write in the editor."""
+        self.post_message(self.EditorAsked(self.text))
+
+    def action_leave(self) -> None:
+        """Go back to the list."""
+        self.post_message(self.Left())
