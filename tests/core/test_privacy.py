@@ -178,6 +178,17 @@ def test_a_name_once_known_is_found_in_every_message() -> None:
     assert found == [(0, "Joan Pike"), (1, "Joan"), (2, "Marek"), (3, "Voss"), (3, "Ada")]
 
 
+def test_the_persona_of_the_system_prompt_and_a_company_are_nobodys_data() -> None:
+    row = chat(
+        "Dear Ferncastle, it is me, Joan Pike", "Dear Joan, all is well. Kind regards,\nIsla\nFerncastle Bank"
+    )
+    row["messages"].insert(0, {"role": "system", "content": "You are Isla of Ferncastle Bank."})
+    masked, mapping = mask_row(row)
+    assert mapping == {"[NAME_1]": "Joan Pike"}
+    assert masked["messages"][0] == row["messages"][0]
+    assert masked["messages"][2]["content"].endswith("Isla\nFerncastle Bank")
+
+
 def test_one_person_keeps_one_placeholder_in_all_forms_of_the_name() -> None:
     row = chat(
         "Hello? I am Joan Pike",

@@ -252,14 +252,36 @@ def _metadata_names(row: Row) -> list[str]:
     return [name for name in found if not all(names.is_ordinary(part) for part in name.split())]
 
 
+_PERSONA = re.compile(r"\b(?:[Yy]ou are|[Yy]our name is) ([A-Z]\w+(?: [A-Z]\w+)*)")
+_COMPANY = re.compile(r"\b([A-Z]\w+) (?:Bank|Insurance|Online|Group|Ltd|Limited|Inc|LLC|PLC|plc|GmbH)\b")
+
+
+def _public_names(slots: list[tuple[tuple[str | int, ...], _Slot]]) -> frozenset[str]:
+    """Return words that are no one's name in this row: the persona its system prompt sets, companies it mentions."""
+    found: set[str] = set()
+    for _, slot in slots:
+        found.update(_COMPANY.findall(slot.text))
+        if slot.role in ("system", "developer"):
+            found.update(word for name in _PERSONA.findall(slot.text) for word in name.split())
+    return frozenset(found)
+
+
+def _is_public(item: Found, public: frozenset[str]) -> bool:
+    """Return whether a find is a name made of nothing but public words."""
+    return item.kind == "name" and public.issuperset(item.text.split())
+
+
 def _find_slots(row: Row) -> list[tuple[tuple[str | int, ...], _Slot, list[Found]]]:
     """Return each text of a row with what it holds: by itself, by the question before it, by names known elsewhere."""
     found: list[tuple[tuple[str | int, ...], _Slot, list[Found]]] = []
     asked: frozenset[str] = frozenset()
     known = dict.fromkeys(_metadata_names(row))
-    for where, slot in _slots(row):
+    slots = _slots(row)
+    public = _public_names(slots)
+    for where, slot in slots:
         asking = asked if slot.role == "user" else frozenset[str]()
         items = find(slot.text, asked=asking) if slot.path != ("name",) else []
+        items = [item for item in items if not _is_public(item, public)]
         known.update(dict.fromkeys(item.text for item in items if item.kind == "name"))
         found.append((where, slot, items))
         if slot.path[0] == _CONTENT and slot.role in ("user", "assistant"):
