@@ -290,6 +290,11 @@ def test_the_houses_own_phone_line_in_an_answer_is_no_personal_data() -> None:
     assert check([*clean(), said("Ring us on +44 20 7946 0958.", "assistant")]).findings == []
 
 
+def test_near_duplicates_need_not_be_looked_for() -> None:
+    rows = [*WHOLE["near_duplicate"][0], clean()[0]]
+    assert codes(check(rows, Rules(near_duplicates=False))) == {"exact_duplicate"}
+
+
 def test_many_system_prompts_are_meant() -> None:
     rows = [{"messages": [{**S, "content": f"Task {n}"}, *one["messages"]]} for n, one in enumerate(clean())]
     assert check(rows).findings == []

@@ -154,7 +154,7 @@ class _Whole:
         self.rules = rules
         self.count = 0
         self._lines: list[int] = []
-        self._finder = Finder()
+        self._finder = Finder(exact_only=not rules.near_duplicates)
         self._answers: dict[bytes, tuple[int, str]] = {}
         self._prompts = _Prompts()
         self._contradicting: set[tuple[int, int]] = set()
@@ -204,8 +204,6 @@ class _Whole:
             few = finding("too_few_examples", 0, None, f"it has {self.count}")
             yield replace(few, severity="warning") if self.rules.provider == "local" else few
         yield from self._prompts.findings()
-        if not self.rules.near_duplicates:
-            return
         for pair in self._finder.near():
             lines = self._lines[pair.first], self._lines[pair.second]
             if lines not in self._contradicting:

@@ -108,9 +108,10 @@ def similarity(first: str, second: str) -> float:
 class Finder:
     """Collects texts one by one; then finds exact duplicates, near pairs and groups among them."""
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
-        """Start empty; pairs are near from `threshold` on."""
+    def __init__(self, threshold: float = THRESHOLD, *, exact_only: bool = False) -> None:
+        """Start empty; pairs are near from `threshold` on, or never looked for if `exact_only`."""
         self.threshold = threshold
+        self._exact_only = exact_only
         self._first: dict[bytes, int] = {}
         self._places: list[int] = []
         self._hashes = array("Q")
@@ -131,6 +132,8 @@ class Finder:
         if first != place:
             self.exact.append((first, place))
             return first
+        if self._exact_only:
+            return None
         self._places.append(place)
         self._waiting.append(tuple(shingles(text)))
         if len(self._waiting) >= _BATCH:
@@ -149,10 +152,11 @@ class Finder:
         parents = list(range(len(self._places)))
         for bucket in self._buckets():
             for place, second in enumerate(bucket):
-                mine = self._set(second)
+                mine: frozenset[int] | None = None
                 for first in bucket[:place]:
                     if _root(parents, first) == _root(parents, second):
                         continue
+                    mine = self._set(second) if mine is None else mine
                     measured = self._measure(first, mine)
                     if measured >= self.threshold:
                         parents[_root(parents, second)] = _root(parents, first)
