@@ -182,7 +182,7 @@ def frame(app: Desk) -> str:
     return "\n".join(strip.text for strip in lines[:height])
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until `condition` holds; fail with what is on the screen when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
@@ -191,6 +191,6 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: floa
         await pilot.pause(0.02)
 
 
-async def until_shown(pilot: Pilot[None], text: str, seconds: float = 5.0) -> None:
+async def until_shown(pilot: Pilot[None], text: str, seconds: float = 20.0) -> None:
     """Wait until the terminal shows `text`."""
     await until(pilot, lambda: text in frame(cast(Desk, pilot.app)), seconds)

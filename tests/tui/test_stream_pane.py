@@ -14,13 +14,14 @@ from tunedesk.tui.widgets.wrapping import wrap
 
 
 class PaneApp(App[None]):
-    def __init__(self, *, jumps: bool = False) -> None:
+    def __init__(self, *, jumps: bool = False, tails: bool = True) -> None:
         super().__init__()
         self.jumps = jumps
+        self.tails = tails
         self.told: list[bool] = []
 
     def compose(self) -> ComposeResult:
-        yield StreamPane(jumps=self.jumps)
+        yield StreamPane(jumps=self.jumps, tails=self.tails)
 
     def on_stream_pane_follow_changed(self, event: StreamPane.FollowChanged) -> None:
         self.told.append(event.following)
@@ -124,6 +125,25 @@ async def test_half_page_jumps_keep_the_newest_line_in_sight() -> None:
                 assert f"line {number}" in app.rows()
         await flushed()
         assert "line 59" in app.rows()
+
+
+async def test_a_pane_that_does_not_tail_shows_the_beginning_and_scrolls() -> None:
+    app = PaneApp(tails=False)
+    async with app.run_test(size=(40, 8)) as pilot:
+        app.pane.focus()
+        for number in range(30):
+            app.pane.add(f"line {number}")
+        await flushed()
+        assert app.rows()[0] == "line 0"
+        assert app.rows()[-1] == "line 7"
+        await pilot.press("end")
+        await pilot.pause(0.4)
+        assert app.rows()[-1] == "line 29"
+        await pilot.press("f")
+        app.pane.clear()
+        app.pane.add("another")
+        await flushed()
+        assert app.rows()[0] == "another"
 
 
 async def test_resizing_wraps_again_and_loses_nothing() -> None:

@@ -19,6 +19,7 @@ from textual.actions import ActionParseResult, parse
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.reactive import reactive
+from textual.screen import Screen
 from textual.worker import Worker
 
 from tunedesk.errors import TunedeskError, UsageError
@@ -230,9 +231,14 @@ class Desk(DiffOutput):
 
     # --- what the user is told
 
+    @property
+    def _top(self) -> Screen[Any] | None:
+        """The screen on top; None while the app closes, when late messages still arrive."""
+        return self.screen if self.screen_stack else None
+
     def say(self, message: str, severity: str = "information") -> None:
         """Show `message` in the status line of the screen on top."""
-        teller = getattr(self.screen, "say", None)
+        teller = getattr(self._top, "say", None)
         if teller is not None:
             teller(message, severity)
 
@@ -244,7 +250,7 @@ class Desk(DiffOutput):
 
     def on_progress_made(self, event: ProgressMade) -> None:
         """Show how far the work is in the status line."""
-        show = getattr(self.screen, "show_progress", None)
+        show = getattr(self._top, "show_progress", None)
         if show is not None:
             show(event)
 

@@ -82,10 +82,17 @@ class StreamPane(ScrollView, can_focus=True):
             """The pane it came from."""
             return self.pane
 
-    def __init__(self, *, jumps: bool = False, name: str | None = None, classes: str | None = None) -> None:
-        """Make an empty pane; with `jumps` it follows by half pages, which repaints far less while text streams."""
-        super().__init__(name=name, classes=classes)
+    def __init__(self, *, jumps: bool = False, tails: bool = True) -> None:
+        """Make an empty pane.
+
+        With `jumps` it follows by half pages, which repaints far less while text streams. Without `tails` it shows
+        a text from its beginning and never follows.
+        """
+        super().__init__()
         self._jumps = jumps
+        self._tails = tails
+        if not tails:
+            self.set_reactive(StreamPane.following, False)
         self._blocks: list[_Block] = []
         self._lines: list[tuple[str, str]] = []
         """Wrapped lines with their kind."""
@@ -142,7 +149,10 @@ class StreamPane(ScrollView, can_focus=True):
         self._lines.clear()
         self._unseen = 0
         self._painted = 0
-        self.following = True
+        if self._tails:
+            self.following = True
+        else:
+            self._go(0)
         self._touch(0)
 
     @property
@@ -171,7 +181,7 @@ class StreamPane(ScrollView, can_focus=True):
         top = self.scroll_offset.y
         if not self.following:
             self._unseen += grown
-            self.virtual_size = Size(width, max(count, top + height))
+            self.virtual_size = Size(width, max(count, top + height) if self._tails else count)
             self.refresh()
         elif count - top > height or top > count:
             top = max(0, count - height + (height // 2 if self._jumps else 0))
@@ -204,7 +214,7 @@ class StreamPane(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Return one line of the pane; while following is paused, the lowest says so."""
         width = self._room
-        if not self.following and y == self.size.height - 1:
+        if self._tails and not self.following and y == self.size.height - 1:
             more = f"{self._unseen} new · " if self._unseen else ""
             notice = f" paused · {more}f follows again "
             return Strip([Segment(notice[:width].ljust(width), self._kind_style("notice"))], width)
@@ -222,7 +232,7 @@ class StreamPane(ScrollView, can_focus=True):
 
     def action_follow(self) -> None:
         """Follow the end, or stop following."""
-        self.following = not self.following
+        self.following = self._tails and not self.following
 
     def watch_following(self, following: bool) -> None:
         """Catch up with the end, or stay where the reader is."""
@@ -238,7 +248,7 @@ class StreamPane(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Pause when the reader scrolls up, follow again when the end is reached."""
         super().watch_scroll_y(old_value, new_value)
-        if self._going:
+        if self._going or not self._tails:
             return
         end = max(0, len(self._lines) - self.size.height)
         if new_value < old_value and new_value < end:
