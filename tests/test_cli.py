@@ -11,7 +11,8 @@ import pytest
 from tunedesk.cli import main
 
 Captured = pytest.CaptureFixture[str]
-WORDS = ["card", "loan", "fee", "transfer", "mortgage", "cheque", "address", "limit", "fraud", "pin", "app", "bank", "note", "coin"]
+WORDS = ["card", "loan", "fee", "transfer", "mortgage", "cheque", "address"]
+WORDS += ["limit", "fraud", "pin", "app", "bank", "note", "coin"]
 ROW = {
     "messages": [
         {"role": "user", "content": "Where is my card?"},

@@ -19,6 +19,12 @@ def test_auto_epochs_follow_the_published_rule(conversations: int, epochs: int) 
     assert default_epochs(conversations) == epochs
 
 
+def test_the_engine_on_this_machine_goes_twice_through() -> None:
+    assert epochs_for(270, local=True).n == 2
+    assert epochs_for(10, local=True).n == 10
+    assert epochs_for(270, 4, local=True).n == 4
+
+
 def test_every_price_names_its_source_and_date() -> None:
     for price in load_prices().values():
         assert price.source.startswith("https://")

@@ -83,23 +83,28 @@ def price_for(model: str, prices: dict[str, Price]) -> Price | None:
     return prices.get(base_model(model))
 
 
-def default_epochs(conversations: int) -> int:
+def default_epochs(conversations: int, target: int = 3) -> int:
     """Return the epochs that `auto` most likely means (OpenAI cookbook's chat data preparation notebook).
 
-    Three, raised for fewer than 34 conversations to reach 100 passes (25 at most), lowered above 8,333 to stay near
-    25,000.
+    `target`, raised for few conversations to reach 100 passes (25 at most), lowered for many to stay near 25,000.
     """
-    if conversations * 3 < 100:
+    if conversations * target < 100:
         return min(25, 100 // max(1, conversations))
-    if conversations * 3 > 25_000:
+    if conversations * target > 25_000:
         return max(1, 25_000 // conversations)
-    return 3
+    return target
 
 
-def epochs_for(conversations: int, asked: int | str = "auto") -> Epochs:
-    """Return the epochs asked for, or those of the published rule with the range in which `auto` may fall."""
+def epochs_for(conversations: int, asked: int | str = "auto", *, local: bool = False) -> Epochs:
+    """Return the epochs asked for, or those of the published rule with the range in which `auto` may fall.
+
+    The engine's own rule is known, so that it has no range: two epochs where OpenAI's notebook has three.
+    """
     if isinstance(asked, int):
         return Epochs(asked, asked, asked, "as asked")
+    if local:
+        n = default_epochs(conversations, target=2)
+        return Epochs(n, n, n, "auto: the engine's rule")
     n = default_epochs(conversations)
     return Epochs(n, max(1, n - 1), n + 1, "auto: OpenAI's published estimate, give or take one")
 
@@ -114,7 +119,7 @@ def estimate(
     local: bool = False,
 ) -> Estimate:
     """Return billed tokens and cost for one job; on this machine the cost is zero, an unknown price stays unknown."""
-    epochs = epochs_for(conversations, n_epochs)
+    epochs = epochs_for(conversations, n_epochs, local=local)
     price = None if local else price_for(model, prices)
     per_epoch = 0.0 if local else (price.training * billed_per_epoch / 1e6 if price else None)
     return Estimate(
