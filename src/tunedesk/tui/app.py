@@ -1,0 +1,53 @@
+"""The Textual app: the four screens of the journey over the shell of desk.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tunedesk.tui.commands import DeskCommands
+from tunedesk.tui.desk import Desk
+from tunedesk.tui.screens.chat import ChatScreen
+from tunedesk.tui.screens.compare import CompareScreen
+from tunedesk.tui.screens.data import DataScreen
+from tunedesk.tui.screens.desk_screen import JOURNEY
+from tunedesk.tui.screens.help import HelpDialog
+from tunedesk.tui.screens.jobs import JobsScreen
+
+
+class TunedeskApp(Desk):
+    """`TunedeskApp(load, datasets).run()`; then leave with `return_code`, so that a crash is not a success."""
+
+    TITLE = "tunedesk"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
+    COMMANDS = {DeskCommands}
+    MODES = {"data": DataScreen, "jobs": JobsScreen, "chat": ChatScreen, "compare": CompareScreen}
+    DEFAULT_MODE = "data"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(key, f"switch_mode('{mode}')", label, show=False, id=f"screen.{mode}",
+                    tooltip=f"Go to the {label} screen")
+            for mode, key, label in JOURNEY
+        ),
+        *(
+            Binding(f"f{key}", f"switch_mode('{mode}')", label, show=False, priority=True,
+                    id=f"screen.{mode}.anywhere", tooltip=f"Go to the {label} screen")
+            for mode, key, label in JOURNEY
+        ),
+        Binding("ctrl+l", "redraw", "Redraw", show=False, id="redraw", tooltip="Draw the whole screen again"),
+        Binding("question_mark", "help", "Keys", id="help", tooltip="Every key of this screen"),
+        Binding("q", "quit", "Quit", id="quit", tooltip="Leave; edits are kept and jobs go on"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit.anywhere",
+                tooltip="Leave; edits are kept and jobs go on"),
+    ]  # fmt: skip
+
+    def action_help(self) -> None:
+        """List all keys of the screen on top."""
+        self.push_screen(HelpDialog(self.screen))
+
+    def action_redraw(self) -> None:
+        """Draw everything again: another program wrote over the screen."""
+        self.forget_cells()
+        self.refresh(layout=True)

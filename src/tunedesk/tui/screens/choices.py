@@ -1,0 +1,118 @@
+"""What is chosen in dialogs on the Data screen: files and datasets, who trains what, the split, the launch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.reactive import reactive
+
+from tunedesk.tui.screens.curation import CurationScreen
+from tunedesk.tui.screens.data_work import SplitWritten
+from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
+from tunedesk.tui.screens.import_file import ImportDialog
+from tunedesk.tui.screens.launching import ask_and_launch
+from tunedesk.tui.screens.split import SplitDialog, SplitRequest
+
+if TYPE_CHECKING:
+    from tunedesk.core.findings import Finding
+    from tunedesk.workbench import SplitFiles
+
+
+class ChoicesScreen(CurationScreen):
+    """A screen over one dataset, from its import to its launch."""
+
+    findings: reactive[tuple[Finding, ...] | None] = reactive(None)
+    """None until the workspace was checked."""
+
+    def __init__(self) -> None:
+        """Begin without files to launch with."""
+        super().__init__()
+        self.split_files: SplitFiles | None = None
+        """What the last split of this workspace wrote."""
+
+    def action_import(self) -> None:
+        """Ask for a file and import it."""
+        self.app.push_screen(ImportDialog(), lambda path: self.desk.open(str(path)) if path else None)
+
+    def action_open(self) -> None:
+        """Choose an imported dataset."""
+        known = [
+            (info.id, f"{info.name}  {info.conversations:,} conversations  from {info.source}")
+            for info in self.workbench.datasets()
+        ]
+        current = self.workspace.dataset.id if self.workspace else ""
+        self.app.push_screen(
+            ChooseDialog("Open a dataset", known, current),
+            lambda name: self.desk.open(name) if name else None,
+        )
+
+    def action_provider(self) -> None:
+        """Choose who trains."""
+        known = self.workbench.profiles()
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self.desk.profile = name
+                self.desk.model = known[name].default_model or self.desk.model
+                self.say(f"{known[name].label or name}: m chooses the model")
+
+        choices = [(name, profile.label or name) for name, profile in known.items()]
+        self.app.push_screen(ChooseDialog("Who trains", choices, self.desk.profile), chosen)
+
+    def action_model(self) -> None:
+        """Choose the base model among those known to be tunable, or type one."""
+        tunable = self.workbench.profiles()[self.desk.profile].tunable
+
+        def chosen(model: str | None) -> None:
+            if model:
+                self.desk.model = model
+
+        if tunable:
+            choices = [(model, model) for model in tunable]
+            self.app.push_screen(ChooseDialog("Base model", choices, self.desk.model), chosen)
+        else:
+            self.app.push_screen(TextDialog("Base model", value=self.desk.model), chosen)
+
+    # --- split and launch
+
+    def action_split(self) -> None:
+        """Ask for the share and write training and validation files."""
+        workspace = self.workspace
+        assert workspace is not None
+        self.app.push_screen(
+            SplitDialog(workspace.included_count, workspace.dataset.field_names()), self._split
+        )
+
+    def _split(self, request: SplitRequest | None) -> None:
+        workspace, bench = self.workspace, self.workbench
+        if request is None or workspace is None:
+            return
+
+        async def splitting() -> None:
+            files = await self.desk.in_thread(
+                lambda _: bench.split(
+                    workspace, validation=request.validation, seed=request.seed, by=request.by
+                ),
+                name="splitting",
+            )
+            self.post_message(SplitWritten(files))
+
+        self.desk.work(splitting(), name="splitting", group="split", exclusive=True)
+
+    @on(SplitWritten)
+    def _split_written(self, event: SplitWritten) -> None:
+        files = event.files
+        self.split_files = files
+        self.say(
+            f"{files.train_count:,} to train on, {files.validation_count:,} held back, {files.leaks} leaks;"
+            f" in {files.train.parent}: l launches"
+        )
+
+    def action_launch(self) -> None:
+        """Ask how to train, and launch."""
+        assert self.workspace is not None
+        task = ask_and_launch(
+            self.desk, self.workbench, self.workspace, split=self.split_files, findings=self.findings
+        )
+        self.desk.work(task, name="launching", group="launch", exclusive=True)

@@ -1,0 +1,372 @@
+"""The Data screen: browse, filter and curate conversations, and see what training on them takes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from tunedesk.core import edits
+from tunedesk.core.conversations import content_text
+from tunedesk.tui.editor import edit_text
+from tunedesk.tui.messages import FindingsFound, TokensCounted
+from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
+from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
+from tunedesk.tui.panes.estimate import EstimatePane
+from tunedesk.tui.panes.filter_bar import FilterBar
+from tunedesk.tui.panes.findings import FindingsPane
+from tunedesk.tui.panes.system_prompt import SystemPromptPane
+from tunedesk.tui.screens.choices import ChoicesScreen
+from tunedesk.tui.screens.curation import conversations
+from tunedesk.tui.screens.data_work import (
+    QueryRefused,
+    RowsMatched,
+    scan,
+    with_findings,
+)
+from tunedesk.tui.screens.dialogs import ChooseDialog
+from tunedesk.tui.widgets.mode_bar import ModeBar
+from tunedesk.tui.widgets.virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from tunedesk.core.workspace import Workspace
+
+
+def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False) -> Binding:
+    return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
+
+
+class DataScreen(ChoicesScreen):
+    """List, conversation, estimate; findings and system prompt open beside them."""
+
+    MODE = "data"
+    TITLE = "Data"
+    CSS_PATH = "data.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("slash", "filter", "Filter", "Filter the conversations as you type", show=True),
+        _key("i", "import", "Import", "Import a file of conversations", show=True),
+        _key("o", "open", "Open", "Open an imported dataset"),
+        _key("c", "check", "Check", "Find what would break or spoil a training", show=True),
+        _key("f", "fix", "Fix", "Apply all safe fixes (one undo takes them back)", show=True),
+        _key("p", "prompt", "Prompt", "Write the system prompt", show=True),
+        _key("x", "exclude", "Exclude", "Leave the row or selection out of training, or take it back"),
+        _key("t", "tag", "Tag", "Tag the row or selection (-name takes a tag off)"),
+        _key("e", "edit", "Edit", "Edit the message in $EDITOR, the whole row while it is shown as JSON"),
+        _key("w", "weight", "Weight", "Train on the assistant's message under the cursor, or not"),
+        _key("u", "undo", "Undo", "Undo the last edit"),
+        _key("ctrl+r", "redo", "Redo", "Redo what was undone"),
+        _key("s", "sort", "Sort", "Order the list by a column"),
+        _key("a", "select_all", "Select all", "Select all conversations that the filter matched"),
+        _key("P", "provider", "Provider", "Choose who trains: this machine or a provider"),
+        _key("m", "model", "Model", "Choose the base model"),
+        _key("S", "split", "Split", "Write training and validation files", show=True),
+        _key("l", "launch", "Launch", "Launch a fine-tuning job", show=True),
+        _key("escape", "back", "Back", "Close what is open beside the list, go back to it"),
+    ]
+
+    def __init__(self) -> None:
+        """Begin with nothing open."""
+        super().__init__()
+        self._counted_for: tuple[object, ...] = ()
+        self._greyed: tuple[bool, ...] = ()
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield filter, list, conversation and what stands beside them."""
+        yield FilterBar()
+        with Horizontal(id="data-body"):
+            yield ConversationList().data_bind(DataScreen.workspace)
+            yield ConversationView()
+            with Vertical(id="data-side"):
+                yield EstimatePane()
+                yield FindingsPane()
+                yield SystemPromptPane()
+
+    def on_mount(self) -> None:
+        """Follow the app's state."""
+        self.query_one(ConversationList).focus()
+        self.watch(self.desk, "workspace", self._take_workspace)
+        for name in ("model", "profile"):
+            self.watch(self.desk, name, self._recount, init=False)
+
+    # --- state
+
+    def _take_workspace(self, workspace: Workspace | None) -> None:
+        self.workspace = workspace
+
+    def watch_workspace(self, old: Workspace | None, new: Workspace | None) -> None:
+        """Redraw what the list does not redraw itself, and forget what was known of another state."""
+        if new is None:
+            return
+        if old is None or old.dataset is not new.dataset:
+            self.findings = None
+            self.query_one(SystemPromptPane).set_text(_prompt_of(new))
+            bar = self.query_one(FilterBar)
+            if bar.text != new.query.text:
+                bar.set_text(new.query.text)
+        if old is None or old.overlay is not new.overlay or old.dataset is not new.dataset:
+            self.split_files = None
+            self._recount()
+        self.query_one(FilterBar).show_count(new.matched, new.total)
+        self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
+        self._show_row(keep_place=old is not None and old.dataset is new.dataset)
+        self._grey_keys()
+
+    @on(VirtualList.CursorMoved)
+    def _cursor_moved(self) -> None:
+        self._show_row(keep_place=False)
+        self._grey_keys()
+
+    def _show_row(self, *, keep_place: bool) -> None:
+        listing, view, workspace = (
+            self.query_one(ConversationList),
+            self.query_one(ConversationView),
+            self.workspace,
+        )
+        index = listing.index
+        if workspace is None or index is None or index >= workspace.total:
+            view.show_row(None, "Conversation")
+            return
+        shown = workspace.view(index)
+        words = [f"Conversation, line {shown.line:,}", shown.intent, *(f"#{tag}" for tag in shown.tags)]
+        words += [word for word, true in (("edited", shown.edited), ("excluded", shown.excluded)) if true]
+        words += [f"✗ {code}" for code in shown.findings]
+        needles = [word for word in workspace.query.text.lower().replace('"', " ").split() if ":" not in word]
+        view.show_row(
+            workspace.row(index),
+            " · ".join(word for word in words if word),
+            needles=[*needles, *_scoped(workspace.query.text)],
+            keep_place=keep_place,
+        )
+
+    # --- the filter
+
+    @on(FilterBar.QueryChanged)
+    def _query_changed(self, event: FilterBar.QueryChanged) -> None:
+        self._search(event.text)
+
+    def _search(self, text: str) -> None:
+        if self.workspace is not None:
+            self.desk.work(
+                self._searching(self.workspace, text), name="filter", group="filter", exclusive=True
+            )
+
+    async def _searching(self, workspace: Workspace, text: str) -> None:
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(scan, workspace, text, self.post_message, stop.is_set)
+        finally:
+            stop.set()
+
+    @on(RowsMatched)
+    def _rows_matched(self, event: RowsMatched) -> None:
+        self.desk.view(event.workspace)
+        self.query_one(FilterBar).show_count(
+            event.workspace.matched, event.workspace.total, complete=event.complete
+        )
+
+    @on(QueryRefused)
+    def _query_refused(self, event: QueryRefused) -> None:
+        self.query_one(FilterBar).show_error(event.message, event.column)
+        if event.hint:
+            self.say(event.hint)
+
+    @on(FilterBar.Left)
+    @on(SystemPromptPane.Left)
+    def action_back(self) -> None:
+        """Close what is open beside the list, and go to the list."""
+        self.remove_class("-findings", "-prompt")
+        self.query_one(ConversationList).focus()
+
+    def action_filter(self) -> None:
+        """Type a query."""
+        self.query_one(FilterBar).focus_input()
+
+    @on(FindingsPane.CodeChosen)
+    def _code_chosen(self, event: FindingsPane.CodeChosen) -> None:
+        bar = self.query_one(FilterBar)
+        if bar.text == f"check:{event.code}":
+            self._search(bar.text)
+        bar.set_text(f"check:{event.code}")
+        self.action_back()
+
+    @on(VirtualList.Opened)
+    def _opened(self) -> None:
+        self.query_one(ConversationView).focus()
+
+    # --- tokens and cost
+
+    def _recount(self) -> None:
+        workspace, workbench = self.workspace, self.desk.workbench
+        if workspace is None or workbench is None or not self.desk.model:
+            return
+        self._grey_keys()
+        wanted = (workspace.dataset, workspace.overlay, self.desk.model, self.desk.profile)
+        if wanted != self._counted_for:
+            self._counted_for = wanted
+            pane = self.query_one(EstimatePane)
+            pane.model, pane.provider = self.desk.model, workbench.profile(self.desk.profile).label
+            self.desk.work(self._counting(workspace), name="counting tokens", group="count", exclusive=True)
+
+    async def _counting(self, workspace: Workspace) -> None:
+        model, bench = self.desk.model, self.workbench
+        counts = await self.desk.in_thread(
+            lambda on_progress: bench.count(workspace, model, on_progress), name="counting tokens"
+        )
+        estimate = bench.estimate(counts, workspace, model, bench.profile(self.desk.profile))
+        self.post_message(TokensCounted(counts.stats, estimate, counts.encoding.note))
+        self.desk.change("", lambda latest, _: bench.with_counts(latest, counts))
+
+    @on(TokensCounted)
+    def _tokens_counted(self, event: TokensCounted) -> None:
+        self.query_one(EstimatePane).counted = event
+
+    # --- checks
+
+    def action_check(self) -> None:
+        """Check all conversations in the background, and show the findings."""
+        assert self.workspace is not None
+        self.add_class("-findings")
+        self.remove_class("-prompt")
+        self.desk.work(self._checking(self.workspace), name="checking", group="check", exclusive=True)
+
+    async def _checking(self, workspace: Workspace) -> None:
+        model, bench = self.desk.model, self.workbench
+        profile = bench.profile(self.desk.profile)
+        found = await self.desk.in_thread(
+            lambda on_progress: bench.check(workspace, model, on_progress, profile), name="checking"
+        )
+        self.desk.change("", lambda latest, _: with_findings(latest, found))
+        self.post_message(FindingsFound(tuple(found)))
+
+    @on(FindingsFound)
+    def _findings_found(self, event: FindingsFound) -> None:
+        self.findings = event.findings
+        pane = self.query_one(FindingsPane)
+        pane.show(event.findings)
+        if self.has_class("-findings"):
+            pane.query_one(VirtualList).focus()
+        self.say(f"{pane.border_title}: Enter filters the list, f fixes what is safe, Escape closes")
+        self._grey_keys()
+
+    def action_fix(self) -> None:
+        """Apply all safe fixes, then check again."""
+        bench, findings = self.workbench, self.findings or ()
+        fixable = [finding for finding in findings if finding.fix is not None]
+        self.desk.change(
+            f"fixed {len(fixable):,} findings: u undoes", lambda latest, _: bench.fix(latest, fixable)
+        )
+        self.desk.change("", self._checked_again)
+
+    def _checked_again(self, workspace: Workspace, on_progress: Any) -> Workspace:
+        found = self.workbench.check(
+            workspace, self.desk.model, on_progress, self.workbench.profile(self.desk.profile)
+        )
+        self.post_message(FindingsFound(tuple(found)))
+        return with_findings(workspace, found)
+
+    # --- the system prompt
+
+    def action_prompt(self) -> None:
+        """Write the system prompt."""
+        self.add_class("-prompt")
+        self.remove_class("-findings")
+        self.query_one(SystemPromptPane).focus_text()
+
+    @on(SystemPromptPane.Applied)
+    def _prompt_applied(self, event: SystemPromptPane.Applied) -> None:
+        if self.workspace is not None:
+            what = "the system prompt is on all conversations" if event.text else "no system prompt any more"
+            self.edit_rows(edits.set_system_prompt(None, event.text), what)
+            self.action_back()
+
+    @on(SystemPromptPane.EditorAsked)
+    def _editor_asked(self, event: SystemPromptPane.EditorAsked) -> None:
+        with self.desk.reporting("editing the system prompt"):
+            text = edit_text(self.app, event.text, suffix=".md")
+            if text is not None:
+                self.query_one(SystemPromptPane).set_text(text)
+
+    # --- order and selection
+
+    def action_select_all(self) -> None:
+        """Select all rows that the filter matched."""
+        listing = self.query_one(ConversationList)
+        listing.selected = frozenset(self.workspace.matches if self.workspace else ())
+        listing.refresh()
+        self.say(f"selected {conversations(len(listing.selected))}: x excludes, t tags, Escape forgets")
+
+    def action_sort(self) -> None:
+        """Choose the column that orders the list; the same one again turns the order."""
+        choices = [(column.key, column.title) for column in SORTABLE]
+        sort = self.workspace.sort if self.workspace else None
+        self.app.push_screen(
+            ChooseDialog("Order by (again: the other way)", choices, sort.column if sort else "line"),
+            self._sort_by,
+        )
+
+    @on(VirtualList.HeaderChosen)
+    def _header_chosen(self, event: VirtualList.HeaderChosen) -> None:
+        if event.key in {column.key for column in SORTABLE}:
+            self._sort_by(event.key)
+
+    def _sort_by(self, column: str | None) -> None:
+        workspace = self.workspace
+        if workspace is None or column is None:
+            return
+        sort = workspace.sort
+        falls = sort is not None and sort.column == column and not sort.descending
+
+        async def sorting() -> None:
+            self.desk.view(await asyncio.to_thread(workspace.with_sort, column, falls))
+
+        self.desk.work(sorting(), name="sorting", group="filter", exclusive=True)
+
+    def _grey_keys(self) -> None:
+        """Redraw the footer when a key in it was disabled or enabled, and only then."""
+        shown = [one.action for one in self.BINDINGS if isinstance(one, Binding) and one.show]
+        greyed = tuple(bool(self.why_not(action)) for action in shown)
+        if greyed != self._greyed:
+            self._greyed = greyed
+            self.refresh_bindings()
+
+    def why_not(self, action: str) -> str:
+        """Return why an action cannot be done now."""
+        own = {binding.action for binding in self.BINDINGS if isinstance(binding, Binding)}
+        if action not in own or (action in ("back", "import", "filter") and self.desk.workbench is not None):
+            return ""
+        if self.workspace is None:
+            return "opening the conversations: one moment"
+        if action == "fix":
+            if self.findings is None:
+                return "not checked yet: press c first"
+            if not any(finding.fix is not None for finding in self.findings):
+                return "no finding has a safe fix"
+        if action == "launch" and (errors := sum(one.severity == "error" for one in self.findings or ())):
+            return (
+                f"{errors:,} errors would be refused: f fixes what is safe, x excludes, then c checks again"
+            )
+        return super().why_not(action)
+
+
+def _prompt_of(workspace: Workspace) -> str:
+    """Return the system prompt on all rows, else the first row's."""
+    if workspace.system_prompt:
+        return workspace.system_prompt
+    for message in messages_of(workspace.row(0)):
+        if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+            return content_text(message.get("content"))
+    return ""
+
+
+def _scoped(query: str) -> list[str]:
+    """Return the words of a query behind user:, assistant: and system:, to be marked."""
+    words = query.lower().replace('"', " ").split()
+    return [
+        word.partition(":")[2] for word in words if word.partition(":")[0] in ("user", "assistant", "system")
+    ]

@@ -1,0 +1,87 @@
+"""What the Data screen has done in threads: searching, checking, counting. Nothing here touches a widget."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+from tunedesk.errors import UsageError
+
+if TYPE_CHECKING:
+    from tunedesk.core.findings import Finding
+    from tunedesk.core.workspace import Workspace
+    from tunedesk.workbench import SplitFiles
+
+
+@dataclass
+class RowsMatched(Message):
+    """A search found the first screenful, or all."""
+
+    workspace: Workspace
+    """The searched workspace with its matches."""
+    complete: bool
+
+
+@dataclass
+class QueryRefused(Message):
+    """The typed query makes no sense, or asks for what is not known yet."""
+
+    message: str
+    hint: str
+    column: int
+    """From 1, 0 when unknown."""
+
+
+@dataclass
+class SplitWritten(Message):
+    """Training and validation files are on disk."""
+
+    files: SplitFiles
+
+
+def scan(
+    workspace: Workspace, text: str, post: Callable[[Message], object], stopped: Callable[[], bool]
+) -> None:
+    """Search `workspace` for `text`, posting what is found; ends within a chunk when `stopped` says so."""
+    held: Workspace | None = None
+    try:
+        for found in workspace.searching(text, stopped):
+            if held is not None:
+                post(RowsMatched(held, False))
+            held = found
+    except UsageError as error:
+        if not stopped():
+            post(QueryRefused(error.message, error.hint, getattr(error, "column", 0)))
+        return
+    if held is not None and not stopped():
+        post(RowsMatched(held, True))
+
+
+def with_findings(workspace: Workspace, findings: Iterable[Finding]) -> Workspace:
+    """Return the workspace that knows which rows have which findings, for marks and the filter."""
+    rows: defaultdict[str, set[int]] = defaultdict(set)
+    errors: set[int] = set()
+    for finding in findings:
+        if not finding.line:
+            continue  # about the whole file
+        index = index_of(workspace, finding.line)
+        rows[finding.code].add(index)
+        if finding.severity == "error":
+            errors.add(index)
+    known = replace(
+        workspace.known,
+        findings={code: array("I", sorted(found)) for code, found in rows.items()},
+        errors=array("I", sorted(errors)),
+    )
+    return workspace.with_known(known)
+
+
+def index_of(workspace: Workspace, line: int) -> int:
+    """Return the index of the row that begins on `line` of its source; lines ascend with the rows."""
+    return min(bisect_left(range(workspace.total), line, key=workspace.line), workspace.total - 1)
