@@ -14,10 +14,10 @@ from typing import Any
 
 import tunedesk
 from tunedesk.config import Profile, find_key, find_profile, profiles
-from tunedesk.core import duplicates, edits, importers, pricing
+from tunedesk.core import duplicates, edits, importers, plain_jsonl, pricing
 from tunedesk.core.checks import Checked, Finding, Rules, check_file, check_rows
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset, Provenance, write_dataset
+from tunedesk.core.dataset import Dataset
 from tunedesk.core.duplicates import THRESHOLD
 from tunedesk.core.exporters import Written, write_rows
 from tunedesk.core.fixes import FIXABLE, fix, fix_rows
@@ -204,13 +204,9 @@ class Workbench(Endpoints):
         self, path: Path | str, folder: Path, name: str, format_name: str | None,
         mapping: Mapping[str, str] | None, system: str | None, on_progress: OnProgress | None,
     ) -> Imported:  # fmt: skip
-        rows = importers.read(
-            path, format=format_name, mapping=mapping, system=system, on_progress=on_progress
-        )
-        report = rows.report
-        dataset = write_dataset(
-            rows, private_folder(folder), name=name, source=str(path),
-            provenance=lambda: Provenance(format=report.format, skipped=len(report.skipped)),
+        dataset, report = plain_jsonl.import_file(
+            path, private_folder(folder), name=name, format_name=format_name, mapping=mapping, system=system,
+            on_progress=on_progress,
         )  # fmt: skip
         return Imported(Workspace.open(dataset), report)
 
@@ -240,6 +236,10 @@ class Workbench(Endpoints):
         if self.store.dataset(SAMPLE) is None:
             self.import_file(sample_file("banking.jsonl"), name=SAMPLE, on_progress=on_progress)
         return self.open(SAMPLE)
+
+    def sample_file(self, name: str) -> Path:
+        """Return where a file of the shipped sample data lies; raises DataError when it is not installed."""
+        return sample_file(name)
 
     def listed(self, workspace: Workspace, limit: int) -> list[dict[str, Any]]:
         """Return the first `limit` matches as the `list` command prints them."""

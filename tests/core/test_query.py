@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tunedesk.core import edits
 from tunedesk.core.conversations import Row, SourceRow, content_text
-from tunedesk.core.dataset import Dataset, write_dataset
+from tunedesk.core.dataset import Dataset
+from tunedesk.core.dataset_writer import write_dataset
 from tunedesk.core.indexing import CHUNK_ROWS, fold, row_facts
 from tunedesk.core.piece import Known
 from tunedesk.core.query import (

@@ -11,7 +11,8 @@ import pytest
 
 from tunedesk.core import edits
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset, write_dataset
+from tunedesk.core.dataset import Dataset
+from tunedesk.core.dataset_writer import write_dataset
 from tunedesk.core.history import MemoryJournal
 from tunedesk.core.piece import Known
 from tunedesk.core.query import QueryError

@@ -88,12 +88,13 @@ class _Column:
         )
 
 
-def write_part(frame: pl.DataFrame, path: Path) -> None:
-    """Write `frame` to `path` as one uncompressed record batch, durably."""
+def write_part(frame: pl.DataFrame, path: Path, *, durable: bool = True) -> None:
+    """Write `frame` to `path` as one uncompressed record batch, durably unless the caller syncs it later."""
     with path.open("wb") as file:
         frame.rechunk().write_ipc(file, compression="uncompressed", record_batch_size=max(1, frame.height))
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def map_part(path: Path) -> dict[str, pl.Series]:

@@ -76,24 +76,43 @@ def without_lone(value: Any) -> Any:
 
 def items(source: Source, blank: Callable[[int], None]) -> Iterator[Item]:
     """Yield the records of `source`; `blank(line)` is called for each empty line of a JSONL file."""
+    match kind(source):
+        case "parquet":
+            yield from _cells(tables.read_parquet(source.whole(), source.name))
+        case "zip":
+            yield from _zip(source.whole(), source.name)
+        case "prose":
+            yield from _prose(source)
+        case "csv":
+            yield from _cells(tables.read_csv(source.lines(), _beginning(source)))
+        case "jsonl":
+            yield from _jsonl(source, blank)
+        case "json":
+            yield from _json(source.text(source.whole()))
+
+
+def kind(source: Source) -> str:
+    """Return which container `source` is, told by its head: parquet, zip, prose, csv, jsonl or json; "" of nothing."""
     head = source.head
     if head.startswith(b"PAR1"):
-        yield from _cells(tables.read_parquet(source.whole(), source.name))
-    elif head.startswith(b"PK\x03\x04"):
-        yield from _zip(source.whole(), source.name)
-    elif not head.strip():
-        return
-    else:
-        text = source.text(head[:65_536].rpartition(b"\n")[0] or head[:65_536])
-        source.foreign_lines = 0
-        if _is_prose(text):
-            yield from _prose(source)
-        elif text.lstrip()[:1] not in ("{", "["):
-            yield from _cells(tables.read_csv(source.lines(), text))
-        elif _is_jsonl(text):
-            yield from _jsonl(source, blank)
-        else:
-            yield from _json(source.text(source.whole()))
+        return "parquet"
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if not head.strip():
+        return ""
+    text = _beginning(source)
+    if _is_prose(text):
+        return "prose"
+    if text.lstrip()[:1] not in ("{", "["):
+        return "csv"
+    return "jsonl" if _is_jsonl(text) else "json"
+
+
+def _beginning(source: Source) -> str:
+    """Return the first whole lines of a text, up to 64 KiB; they do not count as read."""
+    text = source.text(source.head[:65_536].rpartition(b"\n")[0] or source.head[:65_536])
+    source.foreign_lines = 0
+    return text
 
 
 def folder(path: Path) -> Iterator[Item]:

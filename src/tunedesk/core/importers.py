@@ -100,7 +100,7 @@ class Import:
                 _note_source(source, self.report)
             finally:
                 source.close()
-        _note_counts(self.report)
+        note_counts(self.report)
 
     def _convert(self, items: Iterator[Item]) -> Iterator[SourceRow]:
         sample = list(islice(items, _SAMPLE))
@@ -230,7 +230,8 @@ def _note_source(source: Source, report: Report) -> None:
         report.notes.append(f"not UTF-8, read as Windows-1252: {source.foreign_lines} lines")
 
 
-def _note_counts(report: Report) -> None:
+def note_counts(report: Report) -> None:
+    """Say in `notes` what the counts of a finished report tell."""
     if report.merged_turns:
         report.notes.append(f"{report.merged_turns} turns joined to the one before by the same side")
     if report.dropped_tails:

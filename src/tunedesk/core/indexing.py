@@ -48,7 +48,7 @@ _NUMBERS: dict[str, type[pl.DataType]] = {
 def fold(text: str) -> str:
     """Return `text` as it is compared in searches: case-folded, composed accents (NFC); queries are folded alike."""
     if text.isascii():
-        return text.casefold()
+        return text.lower()
     return unicodedata.normalize("NFC", text.casefold())
 
 
@@ -95,8 +95,46 @@ def messages_of(row: Row) -> list[Any]:
 
 def row_facts(row: Row) -> RowFacts:
     """Draw the facts of a row; whatever has no usable shape counts as absent."""
-    facts = RowFacts()
-    texts: dict[str, list[str]] = {"system": [], "user": [], "assistant": [], "tool": []}
+    system, user, assistant, tool = _texts(row, facts := RowFacts())
+    shown = user or assistant or system
+    if shown:
+        facts.preview = _preview(shown[0])
+    facts.systems = len(system)
+    if system:
+        facts.system = fold(MESSAGE_BREAK.join(system))
+    if user:
+        facts.user = fold(MESSAGE_BREAK.join(user))
+    if assistant:
+        facts.assistant = fold(MESSAGE_BREAK.join(assistant))
+    flags = 0 if facts.user.isascii() else USER_WIDE
+    if not facts.assistant.isascii():
+        flags |= ASSISTANT_WIDE
+    if tool:
+        facts.tool = fold(MESSAGE_BREAK.join(tool))
+        flags |= HAS_TOOLS if facts.tool.isascii() else HAS_TOOLS | TOOL_WIDE
+    if len(row) > 1:
+        if row.get("tools") or row.get("functions"):
+            flags |= HAS_TOOLS
+        _add_metadata(row, facts)
+    facts.flags = flags
+    return facts
+
+
+def _preview(text: str) -> str:
+    """Return the first characters of a text, each run of white space as one space."""
+    for enough in (PREVIEW_CHARACTERS + 40, 4 * PREVIEW_CHARACTERS):
+        words = " ".join(text[:enough].split())
+        if len(words) >= PREVIEW_CHARACTERS or len(text) <= enough:
+            break
+    return words[:PREVIEW_CHARACTERS]
+
+
+def _texts(row: Row, facts: RowFacts) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the texts of system, user, assistant and tool in order; note turns, roles and characters in `facts`."""
+    system: list[str] = []
+    user: list[str] = []
+    assistant: list[str] = []
+    tool: list[str] = []
     initials = []
     chars = 0
     for message in messages_of(row):
@@ -104,32 +142,28 @@ def row_facts(row: Row) -> RowFacts:
             continue
         role, content = message.get("role"), message.get("content")
         text = content if isinstance(content, str) else content_text(content)
-        name = _TEXT_OF.get(role, "tool") if isinstance(role, str) else "tool"
         chars += len(text)
-        texts[name].append(text)
+        if role == "user":
+            user.append(text)
+        elif role == "assistant":
+            assistant.append(text)
+        elif role in ("system", "developer"):
+            system.append(text)
+        else:
+            tool.append(text)
         initials.append(role[0] if isinstance(role, str) and role else "?")
-        if "tool_calls" in message or "function_call" in message:
-            texts["tool"] += _calls(message)
+        if content is None or len(message) > 2:
+            tool += _calls(message)
     facts.chars = chars
     facts.turns = len(initials)
     facts.roles = "".join(initials)
-    facts.systems = len(texts["system"])
-    shown = texts["user"] or texts["assistant"] or texts["system"]
-    facts.preview = " ".join(shown[0][: 4 * PREVIEW_CHARACTERS].split())[:PREVIEW_CHARACTERS] if shown else ""
-    facts.system = fold(MESSAGE_BREAK.join(texts["system"]))
-    for role, wide in TEXT_ROLES.items():
-        text = fold(MESSAGE_BREAK.join(texts[role])) if texts[role] else ""
-        setattr(facts, role, text)
-        if not text.isascii():
-            facts.flags |= wide
-    if texts["tool"] or row.get("tools") or row.get("functions"):
-        facts.flags |= HAS_TOOLS
-    _add_metadata(row, facts)
-    return facts
+    return system, user, assistant, tool
 
 
 def _calls(message: dict[str, Any]) -> Iterator[str]:
     """Yield name and arguments of every tool call of a message."""
+    if "tool_calls" not in message and "function_call" not in message:
+        return
     calls = message.get("tool_calls")
     functions = [c.get("function") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
     for function in [*functions, message.get("function_call")]:
@@ -139,19 +173,20 @@ def _calls(message: dict[str, Any]) -> Iterator[str]:
 
 def _add_metadata(row: Row, facts: RowFacts) -> None:
     fields = facts.fields
-    if len(row) > 1:
-        for key, value in row.items():
-            if key == "metadata" and isinstance(value, dict):
-                _flatten(value, "", fields)
-            elif key not in ROW_KEYS and isinstance(value, str | int | float):
-                fields.setdefault(key, _value(value))
+    for key, value in row.items():
+        if key == "metadata" and isinstance(value, dict):
+            _flatten(value, "", fields)
+        elif key not in ROW_KEYS and isinstance(value, str | int | float):
+            fields.setdefault(key, _value(value))
     facts.intent = fields.get("intent") or fields.get("category") or fields.get("label") or ""
     facts.tags = fields.pop("tags", "")
 
 
 def _flatten(values: Mapping[str, Any], prefix: str, into: dict[str, str]) -> None:
     for key, value in values.items():
-        if isinstance(value, dict) and not prefix:
+        if type(value) is str and not prefix:
+            into[key] = value.replace(ITEM_BREAK, " ")
+        elif isinstance(value, dict) and not prefix:
             _flatten(value, f"{key}.", into)
         elif value is not None:
             into[prefix + key] = _value(value)
@@ -163,19 +198,16 @@ def _value(value: object) -> str:
     if type(value) is int:
         return str(value)
     if isinstance(value, list):
-        return ITEM_BREAK.join(dict.fromkeys(_value(item) for item in value if item is not None))
+        return ITEM_BREAK.join(dict.fromkeys([_value(item) for item in value if item is not None]))
     return json.dumps(value, ensure_ascii=False)
 
 
 class _Codes:
-    """A coded column while it grows; value 0 is "absent"."""
+    """A coded column while it grows; value 0 is "absent", also of rows at its end that have no id yet."""
 
-    def __init__(self, rows: int) -> None:
-        self.ids = [0] * rows
+    def __init__(self) -> None:
+        self.ids: list[int] = []
         self.values: dict[str, int] = {"": 0}
-
-    def add(self, value: str) -> None:
-        self.ids.append(self.values.setdefault(value, len(self.values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,50 +226,52 @@ class ChunkBuilder:
     """Collects the facts of up to 65,536 rows into the three frames of a chunk."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, list[int]] = {name: [] for name in _NUMBERS}
-        self.previews: list[str] = []
-        self.texts: dict[str, list[str]] = {role: [] for role in TEXT_ROLES}
-        self.codes = {name: _Codes(0) for name in ("system", "roles", "intent", "tags")}
+        self._rows: list[tuple[int, int, int, int, int, int, int, str, str, str, str]] = []
+        """Numbers in the order of `_NUMBERS`, preview, then the texts in the order of `TEXT_ROLES`."""
+        self.codes = {name: _Codes() for name in ("system", "roles", "intent", "tags")}
+        self._always = tuple(self.codes.values())
+        self._fields: dict[str, _Codes] = {}
         self.unindexed: set[str] = set()
         """Metadata keys beyond `MAX_FIELDS`."""
 
     def __len__(self) -> int:
-        return len(self.previews)
+        return len(self._rows)
 
     def add(self, facts: RowFacts, *, line: int = 0, offset: int = 0, length: int = 0) -> None:
         """Append one row; `offset` and `length` are its bytes in the canonical file."""
-        numbers, count = self.numbers, len(self.previews)
-        numbers["offset"].append(offset)
-        numbers["length"].append(length)
-        numbers["line"].append(line)
-        numbers["turns"].append(facts.turns)
-        numbers["systems"].append(facts.systems)
-        numbers["chars"].append(facts.chars)
-        numbers["flags"].append(facts.flags)
-        self.previews.append(facts.preview)
-        self.texts["user"].append(facts.user)
-        self.texts["assistant"].append(facts.assistant)
-        self.texts["tool"].append(facts.tool)
-        codes = self.codes
-        codes["system"].add(facts.system)
-        codes["roles"].add(facts.roles)
-        codes["intent"].add(facts.intent)
-        codes["tags"].add(facts.tags)
+        count = len(self._rows)
+        self._rows.append(
+            (
+                offset, length, line, facts.turns, facts.systems, facts.chars, facts.flags,
+                facts.preview, facts.user, facts.assistant, facts.tool,
+            )
+        )  # fmt: skip
+        for column, value in zip(
+            self._always, (facts.system, facts.roles, facts.intent, facts.tags), strict=True
+        ):
+            column.ids.append(column.values.setdefault(value, len(column.values)))
         for key, value in facts.fields.items():
-            column = codes.get(FIELD_PREFIX + key)
-            if column is None:
-                if len(codes) >= MAX_FIELDS:
-                    self.unindexed.add(key)
-                    continue
-                column = codes[FIELD_PREFIX + key] = _Codes(count)
-            column.ids.extend([0] * (count - len(column.ids)))
-            column.add(value)
+            field = self._fields.get(key) or self._field(key)
+            if field is None:
+                continue
+            if len(field.ids) < count:
+                field.ids.extend([0] * (count - len(field.ids)))
+            field.ids.append(field.values.setdefault(value, len(field.values)))
 
-    def rows_frame(self) -> pl.DataFrame:
-        """Return numbers, preview and codes, one row a conversation."""
-        count = len(self.previews)
-        columns = [pl.Series(name, self.numbers[name], dtype=dtype) for name, dtype in _NUMBERS.items()]
-        columns.append(pl.Series("preview", self.previews, dtype=pl.String))
+    def _field(self, key: str) -> _Codes | None:
+        """Return the new column of a metadata key, None when there are too many."""
+        if len(self.codes) >= MAX_FIELDS:
+            self.unindexed.add(key)
+            return None
+        self._fields[key] = self.codes[FIELD_PREFIX + key] = _Codes()
+        return self._fields[key]
+
+    def rows_frame(self, base: int = 0) -> pl.DataFrame:
+        """Return numbers, preview and codes, one row a conversation; `base` is added to all offsets."""
+        count = len(self._rows)
+        columns = [self._column(at, name, dtype) for at, (name, dtype) in enumerate(_NUMBERS.items())]
+        columns[0] = columns[0] + base
+        columns.append(self._column(len(_NUMBERS), "preview", pl.String))
         for name, codes in self.codes.items():
             ids = codes.ids + [0] * (count - len(codes.ids))
             columns.append(pl.Series(name, ids, dtype=pl.UInt32))
@@ -245,7 +279,11 @@ class ChunkBuilder:
 
     def text_frame(self) -> pl.DataFrame:
         """Return the folded texts of user, assistant and tool, one row a conversation."""
-        return pl.DataFrame({role: pl.Series(texts, dtype=pl.String) for role, texts in self.texts.items()})
+        first = len(_NUMBERS) + 1
+        return pl.DataFrame([self._column(at, role, pl.String) for at, role in enumerate(TEXT_ROLES, first)])
+
+    def _column(self, at: int, name: str, dtype: type[pl.DataType]) -> pl.Series:
+        return pl.Series(name, [row[at] for row in self._rows], dtype=dtype)
 
     def tables_frame(self) -> pl.DataFrame:
         """Return the tables of all coded columns below one another; `column` names whose value it is."""
