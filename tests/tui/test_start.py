@@ -1,0 +1,105 @@
+"""The app starts before it is loaded, and ends well whoever ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAZY = """
+import json, sys
+from tunedesk.tui.app import TunedeskApp
+HEAVY = ("polars", "openai", "torch", "httpx2")
+seen = {"import": [name for name in HEAVY if name in sys.modules]}
+
+def load():
+    strips = app.screen._compositor.render_strips()
+    seen["frame"] = "\\n".join(strip.text for strip in strips)
+    seen["load"] = [name for name in HEAVY if name in sys.modules]
+    print(json.dumps(seen))
+    app.call_from_thread(app.exit)
+    raise SystemExit
+
+app = TunedeskApp(load)
+app.run(headless=True, size=(80, 24))
+"""
+
+
+def test_the_first_frame_is_painted_before_polars_and_openai_are_loaded() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=60, check=False
+    )
+    seen = json.loads(done.stdout.splitlines()[0])
+    assert seen["import"] == []
+    assert seen["load"] == []
+    assert "1 Data" in seen["frame"]
+    assert "q Quit" in seen["frame"]
+
+
+RUN = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that a closed terminal hangs up, as over SSH
+from pathlib import Path
+from tests.tui.bench import workbench
+from tunedesk.tui.app import TunedeskApp
+app = TunedeskApp(lambda: workbench(Path(sys.argv[1])))
+app.run()
+sys.exit(app.return_code or 0)
+"""
+
+
+class Terminal:
+    """The app in a pseudo-terminal, with all it wrote."""
+
+    def __init__(self, home: Path) -> None:
+        self.master, slave = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(home)],
+            stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True, env=environment,
+        )  # fmt: skip
+        os.close(slave)
+        self.output = b""
+
+    def read(self, seconds: float, until: bytes = b"\0never") -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and until not in self.output:
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.output += os.read(self.master, 65536)
+                except OSError:
+                    return
+            elif self.process.poll() is not None:
+                return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_restores_the_terminal_and_keeps_the_view(tmp_path: Path, number: signal.Signals) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.read(30, until=b"to train on")
+    terminal.process.send_signal(number)
+    terminal.read(20)
+    assert terminal.process.wait(20) == 128 + number
+    assert b"\x1b[?1049l" in terminal.output
+    assert json.loads((tmp_path / "data" / "view.json").read_text())["mode"] == "data"
+    os.close(terminal.master)
+
+
+def test_a_lost_terminal_ends_the_app_and_keeps_the_view(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.read(30, until=b"to train on")
+    os.close(terminal.master)
+    try:
+        terminal.process.wait(20)
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+    assert (tmp_path / "data" / "view.json").exists()
