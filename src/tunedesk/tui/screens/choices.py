@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from textual import on
 from textual.reactive import reactive
 
-from tunedesk.tui.screens.curation import CurationScreen
+from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
+from tunedesk.tui.screens.curation import CurationScreen, conversations
 from tunedesk.tui.screens.data_work import SplitWritten
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.import_file import ImportDialog
 from tunedesk.tui.screens.launching import ask_and_launch
 from tunedesk.tui.screens.split import SplitDialog, SplitRequest
+from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tunedesk.core.findings import Finding
@@ -116,3 +119,38 @@ class ChoicesScreen(CurationScreen):
             self.desk, self.workbench, self.workspace, split=self.split_files, findings=self.findings
         )
         self.desk.work(task, name="launching", group="launch", exclusive=True)
+
+    # --- order and selection
+
+    def action_select_all(self) -> None:
+        """Select all rows that the filter matched."""
+        listing = self.query_one(ConversationList)
+        listing.selected = frozenset(self.workspace.matches if self.workspace else ())
+        listing.refresh()
+        self.say(f"selected {conversations(len(listing.selected))}: x excludes, t tags, Escape forgets")
+
+    def action_sort(self) -> None:
+        """Choose the column that orders the list; the same one again turns the order."""
+        choices = [(column.key, column.title) for column in SORTABLE]
+        sort = self.workspace.sort if self.workspace else None
+        self.app.push_screen(
+            ChooseDialog("Order by (again: the other way)", choices, sort.column if sort else "line"),
+            self._sort_by,
+        )
+
+    @on(VirtualList.HeaderChosen)
+    def _header_chosen(self, event: VirtualList.HeaderChosen) -> None:
+        if event.key in {column.key for column in SORTABLE}:
+            self._sort_by(event.key)
+
+    def _sort_by(self, column: str | None) -> None:
+        workspace = self.workspace
+        if workspace is None or column is None:
+            return
+        sort = workspace.sort
+        falls = sort is not None and sort.column == column and not sort.descending
+
+        async def sorting() -> None:
+            self.desk.view(await asyncio.to_thread(workspace.with_sort, column, falls))
+
+        self.desk.work(sorting(), name="sorting", group="filter", exclusive=True)

@@ -16,21 +16,19 @@ from tunedesk.core import edits
 from tunedesk.core.conversations import content_text
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.messages import FindingsFound, TokensCounted
-from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
+from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
 from tunedesk.tui.panes.estimate import EstimatePane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
 from tunedesk.tui.screens.choices import ChoicesScreen
-from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.data_work import (
     QueryRefused,
     RowsMatched,
     scan,
     with_findings,
 )
-from tunedesk.tui.screens.dialogs import ChooseDialog
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
@@ -291,41 +289,6 @@ class DataScreen(ChoicesScreen):
             text = edit_text(self.app, event.text, suffix=".md")
             if text is not None:
                 self.query_one(SystemPromptPane).set_text(text)
-
-    # --- order and selection
-
-    def action_select_all(self) -> None:
-        """Select all rows that the filter matched."""
-        listing = self.query_one(ConversationList)
-        listing.selected = frozenset(self.workspace.matches if self.workspace else ())
-        listing.refresh()
-        self.say(f"selected {conversations(len(listing.selected))}: x excludes, t tags, Escape forgets")
-
-    def action_sort(self) -> None:
-        """Choose the column that orders the list; the same one again turns the order."""
-        choices = [(column.key, column.title) for column in SORTABLE]
-        sort = self.workspace.sort if self.workspace else None
-        self.app.push_screen(
-            ChooseDialog("Order by (again: the other way)", choices, sort.column if sort else "line"),
-            self._sort_by,
-        )
-
-    @on(VirtualList.HeaderChosen)
-    def _header_chosen(self, event: VirtualList.HeaderChosen) -> None:
-        if event.key in {column.key for column in SORTABLE}:
-            self._sort_by(event.key)
-
-    def _sort_by(self, column: str | None) -> None:
-        workspace = self.workspace
-        if workspace is None or column is None:
-            return
-        sort = workspace.sort
-        falls = sort is not None and sort.column == column and not sort.descending
-
-        async def sorting() -> None:
-            self.desk.view(await asyncio.to_thread(workspace.with_sort, column, falls))
-
-        self.desk.work(sorting(), name="sorting", group="filter", exclusive=True)
 
     def _grey_keys(self) -> None:
         """Redraw the footer when a key in it was disabled or enabled, and only then."""
