@@ -116,7 +116,7 @@ async def test_r_asks_scores_and_writes_a_report(
         await on_prompts(app, pilot, prompts)
         await pilot.press("r")
         await until_shown(pilot, "compared · report:")
-        await until_shown(pilot, "8 prompts, 95 % inter"[:15])
+        await until_shown(pilot, "8 prompts (95 %)")
         await until_shown(pilot, "similarity")
         await until_shown(pilot, "Where is card 0?")
         await until_shown(pilot, "I do not know.")

@@ -184,7 +184,9 @@ async def test_names_in_the_dialog_are_not_markup() -> None:
 
 def test_lines_of_the_dialog_read_well() -> None:
     local = pricing.estimate(100_000, 240, "base-1", {}, local=True)
-    assert cost_line(local, LOCAL).startswith("free: it trains on this machine · 300,000 tokens")
+    assert cost_line(local, LOCAL).startswith(
+        f"free: it trains on this machine · {local.billed_tokens:,} tokens in"
+    )
     assert file_line(FileFacts(Path("x.jsonl"), 1, 2_500_000, "c" * 64)).startswith(
         "x.jsonl · 1 conversation · 2.5 MB"
     )

@@ -41,7 +41,7 @@ async def test_axes_legend_and_letters_fill_exactly_80_by_24() -> None:
         assert "V valid loss 0.907" in rows[0]
         assert rows[-1].endswith(" step")
         assert "80" in rows[-1]
-        assert any(row.startswith("  3 ┤") for row in rows)
+        assert any(row.startswith("3 ┤") for row in rows)
         assert any(row.rstrip().endswith("T") for row in rows[1:-2])
         assert any(row.rstrip().endswith("V") for row in rows[1:-2])
 

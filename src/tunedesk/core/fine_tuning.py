@@ -149,3 +149,8 @@ class ChatDelta:
     finish_reason: str | None = None
     usage: Usage | None = None
     system_fingerprint: str | None = None
+
+
+def base_model(model: str) -> str:
+    """Return the base model of an `ft:` name (`ft:BASE:org:suffix:id`), any other name as it is."""
+    return model.split(":")[1] if model.startswith("ft:") and model.count(":") >= 1 else model

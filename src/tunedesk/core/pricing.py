@@ -1,4 +1,4 @@
-"""What a job will cost, and what is known of a model's price and end. Prices are data: prices.toml, with source and date."""
+"""What a job will cost, and when a model ends. Prices are data: prices.toml, with source and date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tunedesk.core.tokens import base_model
+from tunedesk.core.fine_tuning import base_model
 from tunedesk.errors import UsageError
 
 

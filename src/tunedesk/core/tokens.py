@@ -24,6 +24,7 @@ from typing import Any
 import tiktoken
 
 from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.fine_tuning import base_model
 from tunedesk.errors import DataError
 from tunedesk.paths import write_whole
 
@@ -88,11 +89,6 @@ class TokenStats:
     over_limit: int
     """Conversations longer than the limit."""
     limit: int
-
-
-def base_model(model: str) -> str:
-    """Return the base model of an `ft:` name (`ft:BASE:org:suffix:id`), any other name as it is."""
-    return model.split(":")[1] if model.startswith("ft:") and model.count(":") >= 1 else model
 
 
 def encoding_for(model: str) -> Encoding:

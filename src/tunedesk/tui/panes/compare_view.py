@@ -11,11 +11,11 @@ from tunedesk.evaluate import Answer, CompareResult, Interval
 from tunedesk.tui.widgets.plain import fit
 
 METRICS = (
-    ("similarity", "similarity to people's answer (chrF)", "{:.1f}", 1.0),
-    ("house_style", "house lines followed, %", "{:.0f}", 100.0),
-    ("length_ratio", "length, by people's answer", "{:.2f}", 1.0),
-    ("first_token_s", "first word after, s", "{:.2f}", 1.0),
-    ("tokens_per_second", "tokens a second", "{:.1f}", 1.0),
+    ("similarity", "similarity, chrF", "{:.1f}", 1.0),
+    ("house_style", "house lines, %", "{:.0f}", 100.0),
+    ("length_ratio", "length ratio", "{:.2f}", 1.0),
+    ("first_token_s", "first word, s", "{:.2f}", 1.0),
+    ("tokens_per_second", "tokens/s", "{:.1f}", 1.0),
 )
 """Field of ModelScore, what it is called, its number format, and what it is multiplied by."""
 
@@ -71,9 +71,10 @@ def score_lines(result: CompareResult, width: int) -> list[str]:
     several = len(result.differences) > 1
     changes = [f"change of {one.model}" if several else "change" for one in result.differences]
     columns = [*result.models, *changes]
-    label = min(36, max(16, width - 22 * len(columns)))
-    room = max(10, (width - label) // len(columns) - 1)
-    lines = [_row(f"{len(result.items)} prompts, 95 % intervals", columns, label, room)]
+    label = 19
+    room = min(32, max(10, (width - label) // len(columns) - 1))
+    heads = [short_name(column, room) for column in columns]
+    lines = [_row(f"{len(result.items)} prompts (95 %)", heads, label, room)]
     for attribute, title, form, factor in METRICS:
         cells = [_interval(getattr(score, attribute), form, factor) for score in result.scores]
         for difference in result.differences:
@@ -84,6 +85,14 @@ def score_lines(result: CompareResult, width: int) -> list[str]:
     if any(score.failed for score in result.scores):
         lines.append(_row("without an answer", failed, label, room))
     return lines
+
+
+def short_name(model: str, width: int) -> str:
+    """Return a model's name in at most `width` characters, cut in its middle: its ends tell it apart."""
+    if len(model) <= width:
+        return model
+    tail = min(10, width // 2)
+    return f"{model[: width - tail - 1]}…{model[-tail:]}"
 
 
 def _row(label: str, cells: Sequence[str], width: int, room: int) -> str:

@@ -41,7 +41,7 @@ _COLUMNS = (
 )
 _FIRST_TO_GO = ("job", "started", "provider", "tokens", "step", "cost", "left", "elapsed")
 """Columns in the order in which they give way when the list is narrow."""
-_MODEL_LEAST = 26
+_MODEL_LEAST = 22
 """Cells that the model's name gets before another column is shown."""
 
 

@@ -32,7 +32,6 @@ from tunedesk.tui.screens.desk_screen import DeskScreen
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.widgets.plain import plain, plain_line
 from tunedesk.tui.widgets.virtual_list import VirtualList
-from tunedesk.workbench import sample_file
 
 if TYPE_CHECKING:
     from tunedesk.workbench import Workbench
@@ -331,7 +330,7 @@ def held_out_files(workbench: Workbench, dataset: str) -> list[Path]:
         reverse=True,
     )
     own = [path for path in splits if dataset and path.parent.name.startswith(dataset)]
-    return [*own, sample_file("holdout.jsonl"), *(path for path in splits if path not in own)]
+    return [*own, workbench.sample_file("holdout.jsonl"), *(path for path in splits if path not in own)]
 
 
 def held_out(workbench: Workbench, source: str, limit: int) -> tuple[Conversation, ...]:

@@ -25,6 +25,7 @@ from tunedesk.tui.panes.job_view import JobView, model_name
 from tunedesk.tui.panes.loss_curve import LossCurve
 from tunedesk.tui.screens.desk_screen import DeskScreen
 from tunedesk.tui.screens.dialogs import ConfirmDialog
+from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ class JobsScreen(DeskScreen):
     def _title(self) -> None:
         job = self.view.job
         self.refresh_bindings()
-        pane = self.query_one(LossCurve)
-        pane.border_subtitle = "" if job is None else job.id.replace("[", "(")
+        title = "Curves" if job is None else f"Curves of {job.id}"
+        self.query_one(LossCurve).border_title = plain_line(title).markup
 
     # --- keys
 

@@ -61,7 +61,7 @@ def gather_facts(
 ) -> LaunchFacts:
     """Return what the dialog shows: files as they lie on disk, cost of the training file alone, findings left."""
     if findings is None:
-        findings = workbench.check(workspace, model, on_progress, profile.name)
+        findings = workbench.check(workspace, model, on_progress, profile)
     files = split or workbench.split(workspace)
     training = workbench.load(files.train, on_progress=on_progress).workspace
     counts = workbench.count(training, model, on_progress)

@@ -114,8 +114,22 @@ class LineChart(Widget, can_focus=True):
         *(f"line-chart--series-{n}" for n in range(_COLOURS)),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "read(-1)", "Read left", id="chart.left", tooltip="Read the values further left"),
-        Binding("right", "read(1)", "Read right", id="chart.right", tooltip="Read the values further right"),
+        Binding(
+            "left",
+            "read(-1)",
+            "Read left",
+            id="chart.left",
+            show=False,
+            tooltip="Read the values further left",
+        ),
+        Binding(
+            "right",
+            "read(1)",
+            "Read right",
+            id="chart.right",
+            show=False,
+            tooltip="Read the values further right",
+        ),
         Binding("shift+left,ctrl+left", "read(-10)", "Ten left", id="chart.left-ten", show=False),
         Binding("shift+right,ctrl+right", "read(10)", "Ten right", id="chart.right-ten", show=False),
         Binding(
@@ -255,7 +269,11 @@ class LineChart(Widget, can_focus=True):
         low, high = min(y for _, y in values), max(y for _, y in values)
         if low == high:
             low, high = (low * 0.9, high * 1.1) if low > 0 else (low - 1, high + 1)
-        y_ticks = ticks(low, high, max(2, rows // 2), log=self.log_scale, cover=not self.log_scale)
+        roomy = rows >= 12 and not self.log_scale
+        most = max(3, rows // (2 if self.log_scale else 4))
+        y_ticks = ticks(low, high, most, log=self.log_scale, cover=roomy)
+        if len(y_ticks) < 2:
+            y_ticks = ticks(low, high, 5)
         if len(y_ticks) < 2:
             y_ticks = [low, high]
         y_scale = Scale(min((low, *y_ticks)), max((high, *y_ticks)), self.log_scale)
