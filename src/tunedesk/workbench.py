@@ -31,6 +31,7 @@ from tunedesk.paths import Paths, private_folder
 from tunedesk.providers import connect
 from tunedesk.providers.base import Provider
 from tunedesk.store import DatasetEntry, Store
+from tunedesk.versions import Versions, Views
 
 OnProgress = Callable[[int, int], None]
 """Called with units done and units in all (0 when unknown); what it raises stops the work."""
@@ -155,7 +156,8 @@ class Endpoints:
         self._providers.clear()
         if "store" in self.__dict__:
             self.store.close()
-            del self.store
+            for name in ("store", "versions", "views"):
+                self.__dict__.pop(name, None)
 
 
 class Workbench(Endpoints):
@@ -164,6 +166,16 @@ class Workbench(Endpoints):
     def __init__(self, paths: Paths) -> None:
         super().__init__(paths)
         self._counters: dict[str, TokenCounter] = {}
+
+    @cached_property
+    def versions(self) -> Versions:
+        """Named versions of datasets, and what differs between two states."""
+        return Versions(self.store, self.open_source)
+
+    @cached_property
+    def views(self) -> Views:
+        """Queries under names."""
+        return Views(self.store)
 
     # --- datasets
 

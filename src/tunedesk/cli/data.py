@@ -1,4 +1,4 @@
-"""Commands on conversations: import, export, convert, list, check, fix, tokens, split, duplicates."""
+"""Commands on conversations: import, export, convert, list, check, fix, tokens, split, duplicates, diff."""
 
 from __future__ import annotations
 
@@ -324,4 +324,62 @@ def duplicates(file: str, as_json: bool) -> None:
     say(f"{len(groups):,} groups")
 
 
-COMMANDS = (import_, export, convert, list_, check, fix, tokens, split, duplicates)
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@json_option
+def diff(before: str, after: str, as_json: bool) -> None:
+    """Tell what changed from BEFORE to AFTER: each a file, a dataset, or dataset@version (dataset@imported)."""
+    was, now, difference = workbench().versions.diff(before, after)
+    counts = {kind: difference.count(kind) for kind in ("added", "removed", "reworded")}
+    changes = [
+        {
+            "kind": one.kind,
+            "before_line": None if one.before is None else was.line(one.before),
+            "after_line": None if one.after is None else now.line(one.after),
+            "preview": (now if one.after is not None else was).view(one.row).preview,
+            "messages": [
+                {
+                    "kind": message.kind, "before_message": message.before, "after_message": message.after,
+                    "role": message.role, "before": message.was, "after": message.now,
+                }
+                for message in one.messages
+            ],
+            "keys": list(one.keys),
+        }
+        for one in difference.changes
+    ]  # fmt: skip
+    if as_json:
+        emit(
+            {
+                "before": before,
+                "after": after,
+                **counts,
+                "unchanged": difference.unchanged,
+                "changes": changes,
+            }
+        )
+        return
+    for change in changes:
+        _show_change(change)
+    say(
+        ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        + f", {difference.unchanged:,} unchanged"
+    )
+
+
+def _show_change(change: dict[str, Any]) -> None:
+    mark = {"added": "+", "removed": "-", "reworded": "~"}[change["kind"]]
+    line = change["before_line"] if change["after_line"] is None else change["after_line"]
+    show(f"{mark} line {line}: {change['preview']}")
+    for message in change["messages"]:
+        place = message["before_message"] if message["after_message"] is None else message["after_message"]
+        show(f"    {message['kind']} message {place} ({message['role']})")
+        for sign, text in (("-", message["before"]), ("+", message["after"])):
+            if text and not (sign == "+" and message["kind"] == "changed"):
+                show("\n".join(f"    {sign} {part}" for part in text.splitlines()))
+    if change["keys"]:
+        show(f"    changed: {', '.join(change['keys'])}")
+
+
+COMMANDS = (import_, export, convert, list_, check, fix, tokens, split, duplicates, diff)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ Kind = Literal[
     "merge_messages",
     "set_system_prompt",
     "replace_row",
+    "replace_rows",
+    "restore",
     "fix",
     "exclude",
     "include",
@@ -74,6 +76,14 @@ def unpack(packed: bytes) -> array[int]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return array("I", accumulate(numbers))
+
+
+def of_row(edit: Edit, place: int) -> Edit:
+    """Return what an edit does to the row at `place` of its rows, where that differs from row to row."""
+    if edit.kind != "replace_rows":
+        return edit
+    row: Row = edit.arguments["contents"][place]
+    return msgspec.structs.replace(edit, kind="replace_row", arguments={"row": row})
 
 
 def encode(edit: Edit) -> bytes:
@@ -160,6 +170,18 @@ def set_system_prompt(rows: Iterable[int] | None, prompt: str) -> Edit:
 def replace_row(row_index: int, row: Row, label: str = "edit as JSON") -> Edit:
     """Put another row in place of one (a fix, or an edit of its JSON)."""
     return _edit("replace_row", (row_index,), label, row=row)
+
+
+def replace_rows(rows: Mapping[int, Row], label: str) -> Edit:
+    """Put other rows in place of some; raises DataError when there are none."""
+    if not rows:
+        raise DataError("there is no row to replace", "select conversations first")
+    return _edit("replace_rows", rows, label, contents=[rows[index] for index in sorted(rows)])
+
+
+def restore(kept: Sequence[int], name: str) -> Edit:
+    """Go to the state that the edits of some journal ids make, whatever has been done since."""
+    return _edit("restore", None, f"go to {name}", edits=list(kept))
 
 
 def fix(rows: Iterable[int], codes: Sequence[str]) -> Edit:

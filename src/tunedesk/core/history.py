@@ -78,6 +78,20 @@ class Recorded:
     undone: bool = False
 
 
+def in_force(history: Sequence[Recorded]) -> list[Recorded]:
+    """Return the edits that make the present state, in order: what a restored version kept, and what follows."""
+    chosen: list[Recorded] = []
+    for one in history:
+        if one.undone:
+            continue
+        if one.edit.kind == "restore":
+            kept = set(one.edit.arguments["edits"])
+            chosen = [other for other in history if other.id in kept]
+        else:
+            chosen.append(one)
+    return chosen
+
+
 def read_history(journal: Journal, dataset_id: str) -> tuple[Recorded, ...]:
     """Return all edits of a dataset by id; raises StoreError when one cannot be read."""
     return tuple(Recorded(entry.id, decode(entry.edit), entry.undone) for entry in journal.edits(dataset_id))

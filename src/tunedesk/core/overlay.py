@@ -16,7 +16,7 @@ import polars as pl
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.dataset import Chunk, Dataset
-from tunedesk.core.edits import MARKS, Edit, apply
+from tunedesk.core.edits import MARKS, Edit, apply, of_row
 from tunedesk.core.indexing import ChunkBuilder, RowFacts, fold, row_facts
 from tunedesk.errors import DataError
 
@@ -44,6 +44,10 @@ class Entry:
             return True
         place = bisect_left(self.rows, index)
         return place < len(self.rows) and self.rows[place] == index
+
+    def edit_of(self, index: int) -> Edit:
+        """Return what the edit does to the row at `index`, which it touches."""
+        return of_row(self.edit, bisect_left(self.rows, index) if self.rows is not None else index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Overlay:
         for entry in self.entries(index):
             # A bulk edit passes over the rows that have no such message.
             with contextlib.suppress(DataError):
-                row = apply(entry.edit, row)
+                row = apply(entry.edit_of(index), row)
         return row
 
     def entries(self, index: int) -> list[Entry]:
@@ -137,6 +141,14 @@ class Overlay:
     def has(self, index: int, bit: int) -> bool:
         """Whether a bit of `flags` is set for a row."""
         return bool(self.flags[index] & bit)
+
+    def excluded(self, index: int) -> bool:
+        """Whether a row is left out of exports."""
+        return self.has(index, EXCLUDED)
+
+    def touched(self) -> array[int]:
+        """Return the rows that are excluded or edited in any way, in order."""
+        return places(self.flags, EXCLUDED | EDITED)
 
     def rewritten(self) -> array[int]:
         """Return the rows whose indexed facts have to be drawn anew, in order."""

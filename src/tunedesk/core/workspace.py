@@ -17,8 +17,8 @@ import msgspec
 
 from tunedesk.core.conversations import Row, encode_row, upload_row
 from tunedesk.core.dataset import Dataset
-from tunedesk.core.edits import MARKS, Edit, apply, encode
-from tunedesk.core.history import Journal, MemoryJournal, Recorded, read_history
+from tunedesk.core.edits import MARKS, Edit, apply, encode, of_row
+from tunedesk.core.history import Journal, MemoryJournal, Recorded, in_force, read_history
 from tunedesk.core.indexing import CHUNK_ROWS, HAS_TOOLS, ITEM_BREAK, RowFacts
 from tunedesk.core.matches import Matches
 from tunedesk.core.overlay import EDITED, EXCLUDED, Overlay
@@ -175,14 +175,25 @@ class Workspace:
         if rows is not None and (not rows or rows[-1] >= self.total):
             raise DataError("the edit is about no row of this dataset", "select conversations first")
         if rows is not None and len(rows) == 1 and edit.kind not in MARKS:
-            apply(edit, self.row(rows[0]))
+            apply(of_row(edit, 0), self.row(rows[0]))
         edit = msgspec.structs.replace(edit, parent=self._head())
         number = self.journal.append_edit(self.dataset.id, encode(edit), edit.label)
-        return replace(
-            self,
-            history=(*self.history, Recorded(number, edit)),
-            overlay=self.overlay.with_edits([(number, edit)]),
-        )
+        history = (*self.history, Recorded(number, edit))
+        if edit.kind == "restore":
+            return replace(self, history=history, overlay=_replay(self.overlay, history))
+        return replace(self, history=history, overlay=self.overlay.with_edits([(number, edit)]))
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """The journal ids of the edits that make this state, in order: what a version remembers."""
+        return tuple(one.id for one in in_force(self.history))
+
+    def at(self, position: Sequence[int]) -> Workspace:
+        """Return another state of the same dataset, to look at: its own edits end with the process."""
+        kept = set(position)
+        history = tuple(replace(one, undone=False) for one in self.history if one.id in kept)
+        overlay = _replay(Overlay.empty(self.total), history)
+        return replace(self, journal=MemoryJournal(), history=history, overlay=overlay).refreshed()
 
     @property
     def undoable(self) -> Recorded | None:
@@ -299,7 +310,7 @@ class Workspace:
 
 
 def _replay(overlay: Overlay, history: Sequence[Recorded]) -> Overlay:
-    return overlay.cleared().with_edits([(one.id, one.edit) for one in history if not one.undone])
+    return overlay.cleared().with_edits([(one.id, one.edit) for one in in_force(history)])
 
 
 def _uploaded(row: Row) -> Row:

@@ -1,6 +1,7 @@
 """The workbench's own memory: one SQLite file, durable at every return.
 
-Tables by subject: datasets.py (datasets, edits, prompts), jobs.py (launches, files, jobs, events, points),
+Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views),
+jobs.py (launches, files, jobs, events, points),
 chats.py (chats, journeys). A row is the one dataclass of its subject; schema.py holds the migrations.
 """
 
@@ -15,6 +16,7 @@ from tunedesk.store.database import Database
 from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
 from tunedesk.store.jobs import JobTables, KnownFile, KnownJob, Launch, LaunchedFile
 from tunedesk.store.schema import MIGRATIONS
+from tunedesk.store.versions import Version, VersionTables, View
 
 __all__ = [
     "MIGRATIONS",
@@ -29,10 +31,12 @@ __all__ = [
     "LaunchedFile",
     "PromptVersion",
     "Store",
+    "Version",
+    "View",
 ]
 
 
-class Store(DatasetTables, JobTables, ChatTables):
+class Store(DatasetTables, VersionTables, JobTables, ChatTables):
     """The open store; several threads, and several processes, may use it at once.
 
     Raises StoreError when the file cannot be opened, read or written.

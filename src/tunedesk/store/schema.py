@@ -56,5 +56,15 @@ CREATE TABLE journey_steps (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_VERSIONS = """
+CREATE TABLE versions (
+    dataset TEXT NOT NULL, name TEXT NOT NULL, at REAL NOT NULL, edits BLOB NOT NULL,
+    PRIMARY KEY (dataset, name)
+) STRICT;
+CREATE TABLE views (
+    name TEXT PRIMARY KEY, query TEXT NOT NULL, at REAL NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""

@@ -1,0 +1,98 @@
+"""States of a dataset under names, what lies between two of them, the way back, and queries under names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tunedesk.core import edits
+from tunedesk.core.diff import Difference, diff
+from tunedesk.core.query import parse
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError, UsageError
+from tunedesk.store import Store, Version, View
+
+IMPORTED = "imported"
+"""The name of the state without any edit, which every dataset has."""
+
+
+class Versions:
+    """Named versions of the datasets of one store."""
+
+    def __init__(self, store: Store, open_source: Callable[[str], Workspace]) -> None:
+        """Use `open_source` for what is a file or a dataset without a version."""
+        self._store, self._open_source = store, open_source
+
+    def save(self, workspace: Workspace, name: str) -> Version:
+        """Give the present state a name; raises UsageError when the name is taken or cannot be typed."""
+        if not name or not name.isprintable() or name != name.strip() or "@" in name or name == IMPORTED:
+            raise UsageError(f"{name!r} cannot be a version's name", "printable characters without @")
+        version = self._store.add_version(workspace.dataset.id, name, workspace.position)
+        if version is None:
+            raise UsageError(f"there is a version {name} already", "choose another name, or forget that one")
+        return version
+
+    def all(self, workspace: Workspace) -> list[Version]:
+        """Return the versions of a dataset, the newest first."""
+        return self._store.versions(workspace.dataset.id)
+
+    def forget(self, workspace: Workspace, name: str) -> None:
+        """Drop a name; no edit is lost."""
+        self._store.forget_version(workspace.dataset.id, name)
+
+    def at(self, workspace: Workspace, name: str) -> Workspace:
+        """Return a version to look at; edits to it are not kept. Raises DataError when there is none."""
+        return workspace.at(self._edits(workspace, name))
+
+    def restore(self, workspace: Workspace, name: str) -> Workspace:
+        """Go back (or forth) to a version, as one edit that can be undone; raises DataError when there is none."""
+        return workspace.apply(edits.restore(self._edits(workspace, name), name))
+
+    def revert(self, workspace: Workspace, name: str, indexes: Iterable[int]) -> Workspace:
+        """Make some rows what they were in a version, as one edit that can be undone; exclusion and tags stay."""
+        then = self.at(workspace, name)
+        rows = {index: then.row(index) for index in indexes}
+        return workspace.apply(edits.replace_rows(rows, f"revert to {name}"))
+
+    def open(self, source: str) -> Workspace:
+        """Open `dataset`, `dataset@version` or a file; raises DataError."""
+        name, mark, version = source.rpartition("@")
+        if not mark or Path(source).exists() or self._store.dataset(name) is None:
+            return self._open_source(source)
+        return self.at(self._open_source(name), version)
+
+    def diff(self, before: str, after: str) -> tuple[Workspace, Workspace, Difference]:
+        """Compare two of what `open` opens, and return them with their difference."""
+        first, second = self.open(before), self.open(after)
+        return first, second, diff(first, second)
+
+    def _edits(self, workspace: Workspace, name: str) -> tuple[int, ...]:
+        if name == IMPORTED:
+            return ()
+        version = self._store.version(workspace.dataset.id, name)
+        if version is None:
+            known = ", ".join([one.name for one in self.all(workspace)] + [IMPORTED])
+            raise DataError(f"{workspace.dataset.name} has no version {name}", f"versions: {known}")
+        return version.edits
+
+
+class Views:
+    """Queries kept under names."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save(self, name: str, query: str) -> None:
+        """Keep a query, replacing one of that name; raises QueryError when it is none, UsageError without a name."""
+        if not name.strip() or not name.isprintable():
+            raise UsageError("a view needs a name of printable characters", "such as lost cards")
+        parse(query)
+        self._store.save_view(name.strip(), query)
+
+    def all(self) -> list[View]:
+        """Return all views by name."""
+        return self._store.views()
+
+    def forget(self, name: str) -> None:
+        """Drop a view."""
+        self._store.forget_view(name)
