@@ -6,8 +6,13 @@ import json
 import re
 
 _ACTING = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
-_ACTING |= dict.fromkeys(range(128, 160), 65533)
-_ACTING |= dict.fromkeys((*range(8234, 8239), *range(8294, 8298), 8203, 8206, 8207, 1564, 8232, 8233, 8288, 65279, 173, *range(55296, 57344)), 65533)  # fmt: skip
+_C1, _BIDI, _SURROGATES = (
+    range(0x80, 0xA0),
+    (*range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+    range(0xD800, 0xE000),
+)
+_INVISIBLE = (0x00AD, 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
+_ACTING |= dict.fromkeys((*_C1, *_BIDI, *_SURROGATES, *_INVISIBLE), 0xFFFD)
 _UNSAFE_IN_JSON = re.compile(
     "[\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
 )
