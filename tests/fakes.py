@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,8 +24,9 @@ from tunedesk.core.fine_tuning import (
     Model,
     ProviderFile,
 )
+from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import ProviderError
-from tunedesk.providers.base import OnProgress
+from tunedesk.providers.base import OnPart, OnProgress
 from tunedesk.providers.payload import Payload
 
 
@@ -65,6 +67,10 @@ class Endpoint:
     calls: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     """Idempotency-Key → id of what it made, where the endpoint honours it."""
+    uploads: dict[str, list[bytes]] = field(default_factory=dict)
+    """Uploads in parts that are under way, by id."""
+    part_bytes: int = 0
+    """Size of a part; 0 lets every file go up whole."""
     honours_keys: bool = False
     honours_metadata_filter: bool = True
     page_size: int = 100
@@ -114,9 +120,13 @@ class ScriptedProvider:
         filename: str,
         idempotency_key: str,
         on_progress: OnProgress | None = None,
+        resume: PartialUpload | None = None,
+        on_part: OnPart | None = None,
     ) -> ProviderFile:
         payload = Payload.of(path, utf8_bom=self.profile.utf8_bom)
         content = payload.prefix + path.read_bytes()
+        if self.endpoint.part_bytes and on_part is not None:
+            await self._send_parts(content, resume, on_part)
 
         def effect() -> ProviderFile:
             known = self.endpoint.keys.get(idempotency_key)
@@ -134,6 +144,21 @@ class ScriptedProvider:
 
         file: ProviderFile = await self._do("upload", effect)
         return file
+
+    async def _send_parts(self, content: bytes, resume: PartialUpload | None, on_part: OnPart) -> None:
+        endpoint, size = self.endpoint, self.endpoint.part_bytes
+        upload = resume if resume and resume.id in endpoint.uploads else None
+        if upload is None:
+            upload = PartialUpload(f"up-{len(endpoint.uploads) + 1}", size)
+            await self._do("open_upload", partial(endpoint.uploads.__setitem__, upload.id, []))
+            on_part(upload)
+        for start in range(len(upload.parts) * size, len(content), size):
+            await self._do("part", partial(endpoint.uploads[upload.id].append, content[start : start + size]))
+            upload = replace(upload, parts=(*upload.parts, f"p{start}"))
+            on_part(upload)
+
+    async def cancel_upload(self, upload_id: str) -> None:
+        await self._do("cancel_upload", lambda: self.endpoint.uploads.pop(upload_id))
 
     async def file(self, file_id: str) -> ProviderFile:
         def effect() -> ProviderFile:

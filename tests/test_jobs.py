@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import pytest
 from tests.fakes import Endpoint, Killed, ScriptedProvider, no_pause
 from tunedesk import db
 from tunedesk.config import LOCAL, Profile
-from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, JobEvent
-from tunedesk.errors import JobError, ProviderError
+from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, Hyperparameters, JobEvent
+from tunedesk.errors import JobError, ProviderError, UsageError
 from tunedesk.jobs import (
     LAUNCH_KEY,
     EventSeen,
@@ -32,7 +33,7 @@ from tunedesk.paths import Paths
 from tunedesk.providers.base import UNREACHABLE
 from tunedesk.store import MIGRATIONS, Store
 from tunedesk.store.database import Database
-from tunedesk.store.jobs import ADOPTED, CREATE_SENT, INTENT, VALIDATION_UPLOADED
+from tunedesk.store.jobs import ABANDONED, ADOPTED, CREATE_SENT, INTENT, VALIDATION_UPLOADED
 
 CLOUD = Profile(name="cloud", base_url="https://cloud.test/v1")
 HERE = Profile(name=LOCAL, base_url="")
@@ -259,6 +260,109 @@ async def test_the_same_bytes_are_uploaded_once_even_with_an_empty_store(
     assert len(endpoint.jobs) == 3
 
 
+async def test_another_key_of_the_same_profile_is_another_account_with_other_files(
+    store: Store, request_: LaunchRequest
+) -> None:
+    ours, theirs = Endpoint(), Endpoint()
+    await service(store, ours).launch(request_)
+    again = replace(request_, launch=new_launch_id())
+    launch = await service(store, theirs, account="…other").launch(again)
+    assert theirs.calls.count("upload") == 2
+    assert "file" not in theirs.calls, "no file of the first account is asked for with the other key"
+    await service(store, ours).launch(replace(request_, launch=new_launch_id()))
+    assert ours.calls.count("upload") == 2
+    assert launch.training.file in theirs.files
+
+
+async def test_an_upload_that_was_broken_off_goes_on_after_a_restart(
+    store: Store, request_: LaunchRequest
+) -> None:
+    endpoint = Endpoint(part_bytes=200)
+    endpoint.lose("part", ProviderError("no", status=401), carried_out=False)
+    jobs = service(store, endpoint)
+    with pytest.raises(ProviderError):
+        await jobs.launch(request_)
+    await service(store, endpoint).launch(request_)
+    assert endpoint.calls.count("open_upload") == 2, "one for each file"
+    assert b"".join(endpoint.uploads["up-1"]) == request_.training.read_bytes()
+
+
+async def test_a_launch_is_given_up_with_its_half_upload(store: Store, request_: LaunchRequest) -> None:
+    endpoint = Endpoint(part_bytes=200)
+    endpoint.lose("part", ProviderError("no", status=401), carried_out=False)
+    jobs = service(store, endpoint)
+    with pytest.raises(ProviderError):
+        await jobs.launch(request_)
+    assert (await jobs.abandon(request_.launch)).state == ABANDONED
+    assert endpoint.uploads == {}
+    assert await jobs.reconcile() == []
+    with pytest.raises(JobError, match="given up"):
+        await jobs.carry_out(request_.launch)
+    done = await jobs.launch(replace(request_, launch=new_launch_id()))
+    with pytest.raises(JobError, match="cannot be given up"):
+        await jobs.abandon(done.id)
+
+
+async def test_a_provider_that_has_closed_is_sent_nothing_and_the_way_out_is_named(
+    store: Store, request_: LaunchRequest
+) -> None:
+    endpoint = Endpoint()
+    closing = replace(CLOUD, closes="2027-01-06")
+    provider = ScriptedProvider(endpoint, closing)
+    day = date(2027, 1, 5)
+    jobs = JobService(store, provider, pause=no_pause, today=lambda: day)
+    jobs.prepare(request_)
+    day = date(2027, 1, 7)
+    for launch in (request_, replace(request_, launch=new_launch_id())):
+        with pytest.raises(ProviderError, match="since 2027-01-06") as caught:
+            await jobs.launch(launch)
+        assert "--provider local" in caught.value.hint
+    assert endpoint.calls == []
+
+
+async def test_a_job_made_before_the_closing_is_still_found_after_it(
+    store: Store, request_: LaunchRequest
+) -> None:
+    endpoint = Endpoint()
+    endpoint.lose("create_job")
+    endpoint.lose("jobs", ProviderError("gone", retryable=True, code=UNREACHABLE))
+    provider = ScriptedProvider(endpoint, replace(CLOUD, closes="2027-01-06"))
+    day = date(2027, 1, 5)
+    jobs = JobService(store, provider, pause=no_pause, today=lambda: day)
+    with pytest.raises(JobError):
+        await jobs.launch(request_)
+    day = date(2027, 1, 7)
+    assert (await jobs.launch(request_)).job == "ftjob-1"
+
+
+def rate(number: float) -> Hyperparameters:
+    return Hyperparameters(learning_rate_multiplier=number)
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "words"),
+    [
+        ({"suffix_limit": 3}, {}, "1 to 3 characters"),
+        ({"absolute_learning_rate": True}, {"hyperparameters": rate(1.5)}, "too high"),
+        ({}, {"hyperparameters": rate(2e-5)}, "train nothing"),
+    ],
+)  # fmt: skip
+async def test_what_the_provider_would_misread_is_refused_before_anything_is_written(
+    store: Store, request_: LaunchRequest, change: dict[str, Any], asked: dict[str, Any], words: str
+) -> None:
+    jobs = service(store, Endpoint(), replace(CLOUD, **change))
+    with pytest.raises(UsageError, match=words):
+        jobs.prepare(replace(request_, **asked))
+    assert store.launches() == []
+
+
+async def test_a_provider_that_cannot_pause_is_not_asked_to(store: Store) -> None:
+    endpoint = Endpoint()
+    with pytest.raises(UsageError, match="cannot pause"):
+        await service(store, endpoint, replace(CLOUD, pauses=False)).pause("j")
+    assert endpoint.calls == []
+
+
 async def test_a_file_that_was_deleted_there_is_uploaded_again(store: Store, request_: LaunchRequest) -> None:
     endpoint = Endpoint()
     await service(store, endpoint).launch(request_)
@@ -362,15 +466,16 @@ async def live(path: Path, endpoint: Endpoint, profile: Profile, request: Launch
         mortal.close()
 
 
+@pytest.mark.parametrize("parts", [0, 200], ids=["whole", "in parts"])
 @pytest.mark.parametrize("profile", [CLOUD, HERE], ids=["cloud", "local"])
 async def test_killed_at_any_moment_of_a_launch_and_started_again_there_is_one_job(
-    paths: Paths, request_: LaunchRequest, profile: Profile
+    paths: Paths, request_: LaunchRequest, profile: Profile, parts: int
 ) -> None:
     moments = 0
     for dies_at in range(1, 200):
         path = paths.data / f"{dies_at}" / "store.sqlite3"
         path.parent.mkdir()
-        endpoint = Endpoint(honours_keys=profile.is_local)
+        endpoint = Endpoint(honours_keys=profile.is_local, part_bytes=parts)
         try:
             await live(path, endpoint, profile, request_, Life(dies_at))
         except Killed:
@@ -386,6 +491,7 @@ async def test_killed_at_any_moment_of_a_launch_and_started_again_there_is_one_j
                 await service(store, endpoint, profile).carry_out(request_.launch, again=True)
         assert len(endpoint.jobs) == 1
         assert len(endpoint.files) == 2
+        assert endpoint.calls.count("part") <= 5, "one part may be sent twice, where its answer was lost"
         with Store(path) as store:
             known = store.launch(request_.launch)
             assert known is not None
@@ -471,8 +577,9 @@ async def test_only_three_words_end_a_tail(store: Store, status: str) -> None:
     assert [u.job.status for u in updates if isinstance(u, JobChanged)] == [status, "cancelled"]
 
 
+@pytest.mark.parametrize("profile", [CLOUD, HERE], ids=["cloud", "local"])
 async def test_killed_at_any_moment_of_a_tail_and_started_again_nothing_is_lost_or_doubled(
-    paths: Paths,
+    paths: Paths, profile: Profile
 ) -> None:
     moments = 0
     for dies_at in range(1, 200):
@@ -488,7 +595,7 @@ async def test_killed_at_any_moment_of_a_tail_and_started_again_nothing_is_lost_
         mortal.moment = endpoint.moment = Life(dies_at).moment
         died = False
         try:
-            await told(service(store, endpoint), limit=40 if dies_at < 30 else 17)
+            await told(service(store, endpoint, profile), limit=40 if dies_at < 30 else 17)
         except Killed:
             died = True
         finally:
@@ -497,9 +604,9 @@ async def test_killed_at_any_moment_of_a_tail_and_started_again_nothing_is_lost_
         endpoint.events["j"] += [event(n, loss=1 / n) for n in range(9, 14)]
         endpoint.jobs["j"] = FineTuningJob("j", "succeeded")
         with Store(path) as again:
-            updates = await told(service(again, endpoint))
+            updates = await told(service(again, endpoint, profile))
             assert ids(updates) == [e.id for e in endpoint.events["j"]]
-            assert [p.step for p in again.points("cloud", "j")] == list(range(1, 14))
+            assert [p.step for p in again.points(profile.name, "j")] == list(range(1, 14))
             steps = [u.point.step for u in updates if isinstance(u, PointSeen)]
             assert steps == sorted(set(steps)) == list(range(1, 14))
         if not died:

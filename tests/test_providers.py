@@ -13,9 +13,10 @@ import pytest
 from tests.fakes import Canned, HttpEndpoint, no_pause, sse
 from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import ChatDelta, Hyperparameters, JobRequest, Usage
+from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import DataError, EngineError, ProviderError
 from tunedesk.paths import Paths
-from tunedesk.providers import connect, openai_compatible
+from tunedesk.providers import connect, in_parts
 from tunedesk.providers.base import UNREACHABLE, key_fingerprint
 from tunedesk.providers.openai_compatible import OpenAICompatible
 from tunedesk.providers.payload import Payload
@@ -276,7 +277,7 @@ async def test_a_lost_upload_answer_is_not_tried_again(http: HttpEndpoint, tmp_p
 async def test_a_large_file_goes_up_in_parts_and_a_lost_part_is_sent_again(
     http: HttpEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "_PART", 1000)
+    monkeypatch.setattr(in_parts, "PART", 1000)
     path = tmp_path / "big.jsonl"
     path.write_bytes(bytes(range(48, 98)) * 50)
     part = {"object": "upload.part"}
@@ -300,6 +301,50 @@ async def test_a_large_file_goes_up_in_parts_and_a_lost_part_is_sent_again(
         assert whole[start : start + 1000] in body
     assert json.loads(http.requests[-1].body) == {"part_ids": ["p1", "p2", "p3"]}
     assert seen[-1] == 2503
+    await provider.close()
+
+
+async def test_an_upload_in_parts_goes_on_at_the_part_where_it_stopped(
+    http: HttpEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_parts, "PART", 1000)
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(bytes(range(48, 98)) * 50)
+    http.answer("POST", "/v1/uploads/up-1/parts", Canned({"id": "p3"}))
+    http.answer("POST", "/v1/uploads/up-1/complete", Canned({"id": "up-1", "file": FILE}))
+    kept: list[PartialUpload] = []
+    seen: list[int] = []
+    provider = client(http, replace(PROFILE, uploads_above=2000))
+    await provider.upload(
+        path, filename="b", idempotency_key="f", on_progress=lambda d, _n: seen.append(d),
+        resume=PartialUpload("up-1", 1000, ("p1", "p2")), on_part=kept.append,
+    )  # fmt: skip
+    assert [r.path.rpartition("/")[2] for r in http.requests] == ["parts", "complete"]
+    assert kept == [PartialUpload("up-1", 1000, ("p1", "p2", "p3"))]
+    assert (seen[0], seen[-1]) == (2000, 2500)
+    await provider.close()
+
+
+async def test_an_upload_that_the_provider_forgot_begins_afresh_and_can_be_cancelled(
+    http: HttpEndpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(b"x" * 2500)
+    http.answer("POST", "/v1/uploads/up-1/complete", failure(404))
+    http.answer("POST", "/v1/uploads", Canned({"id": "up-2", "expires_at": 7}))
+    http.answer("POST", "/v1/uploads/up-2/parts", Canned({"id": "p"}))
+    http.answer("POST", "/v1/uploads/up-2/complete", Canned({"id": "up-2", "file": FILE}))
+    http.answer("POST", "/v1/uploads/up-2/cancel", Canned({"id": "up-2", "status": "cancelled"}))
+    provider = client(http, replace(PROFILE, uploads_above=2000))
+    kept: list[PartialUpload] = []
+    known = PartialUpload("up-1", 2500, ("p1",))
+    file = await provider.upload(path, filename="b", idempotency_key="f", resume=known, on_part=kept.append)
+    assert file.id == "file-1"
+    assert [(one.id, one.parts, one.expires_at) for one in kept] == [("up-2", (), 7), ("up-2", ("p",), 7)]
+    count = len(http.requests)
+    await provider.upload(path, filename="b", idempotency_key="f", resume=kept[-1], on_part=kept.append)
+    assert http.requests[count].path == "/v1/uploads", "an expired one is not even asked for"
+    await provider.cancel_upload("up-2")
     await provider.close()
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from tunedesk import db
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobEvent, MetricPoint
+from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import StoreError
 from tunedesk.paths import Paths
-from tunedesk.store import MIGRATIONS, ChatTurn, DatasetEntry, KnownFile, Launch, LaunchedFile, Store
+from tunedesk.store import MIGRATIONS, ChatTurn, DatasetEntry, FileKey, KnownFile, Launch, LaunchedFile, Store
 from tunedesk.store.jobs import ADOPTED, CREATE_SENT
 
 LAUNCH = Launch(
@@ -118,12 +119,27 @@ def test_a_launch_comes_back_as_it_was_written(store: Store) -> None:
         store.add_launch(LAUNCH)
 
 
-def test_files_are_known_by_their_bytes_at_each_profile(store: Store) -> None:
-    store.save_file("cloud", "abc", KnownFile("file-1", 9))
-    assert store.file("cloud", "abc") == KnownFile("file-1", 9)
-    assert store.file("other", "abc") is None
-    store.forget_file("cloud", "abc")
-    assert store.file("cloud", "abc") is None
+def test_files_are_known_by_their_bytes_in_each_account(store: Store) -> None:
+    key = FileKey("cloud", "…1111", "abc")
+    store.save_file(key, KnownFile("file-1", 9))
+    assert store.file(key) == KnownFile("file-1", 9)
+    assert store.file(replace(key, profile="other")) is None
+    assert store.file(replace(key, account="…2222")) is None
+    store.forget_file(key)
+    assert store.file(key) is None
+    store.save_file(key, KnownFile("file-1", 9))
+    store.forget_file_id("cloud", "file-1")
+    assert store.file(key) is None
+
+
+def test_an_upload_in_parts_is_kept_until_its_file_is_known(store: Store) -> None:
+    key = FileKey("cloud", "…1111", "abc")
+    store.save_upload(key, PartialUpload("up-1", 100))
+    store.save_upload(key, PartialUpload("up-1", 100, ("a", "b"), 99))
+    assert store.upload(key) == PartialUpload("up-1", 100, ("a", "b"), 99)
+    assert store.upload(replace(key, account="…2222")) is None
+    store.save_file(key, KnownFile("file-1", 9))
+    assert store.upload(key) is None
 
 
 def test_events_are_kept_once_and_in_order(store: Store) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,16 @@ from tunedesk.paths import Paths
 
 LOCAL = "local"
 """Name of the profile that stands for the engine on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A day from which a provider takes fewer jobs, or none."""
+
+    date: str
+    """YYYY-MM-DD."""
+    words: str
+    """Who or what it ends for, as the provider's own notice has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +54,34 @@ class Profile:
     """Models known to be tunable there; empty when unknown."""
     closes: str = ""
     """YYYY-MM-DD from which no new job can be created, where known."""
+    closing: tuple[Closing, ...] = ()
+    """What ends there and when, by date; the last words may be about models already tuned."""
+    suffix_limit: int = 64
+    """Most characters of a suffix."""
+    absolute_learning_rate: bool = False
+    """Whether `learning_rate_multiplier` holds the learning rate itself, such as 2e-5 (Nebius)."""
+    pauses: bool = True
+    """Whether jobs can be paused and resumed there."""
+    extra_body: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Fields of its own that go with every request for a job (Azure: trainingType)."""
+    deployment: str = ""
+    """What must be done before a tuned model answers, in words; empty where it answers at once."""
 
     @property
     def is_local(self) -> bool:
         """Whether this is the engine on this machine."""
         return self.name == LOCAL
+
+    def is_closed(self, today: date) -> bool:
+        """Whether no new job can be created there on that day, as far as is known."""
+        return bool(self.closes) and today.isoformat() >= self.closes
+
+    def notices(self, today: date) -> list[str]:
+        """Return what ends there, in words, past and to come, by date."""
+        return [
+            f"{'since' if today.isoformat() >= one.date else 'from'} {one.date}: {one.words}"
+            for one in self.closing
+        ]
 
 
 def profiles(paths: Paths) -> dict[str, Profile]:
@@ -76,6 +111,7 @@ def _profile(name: str, values: dict[str, Any], source: Path) -> Profile:
     if "tunable" in fields:
         fields["tunable"] = tuple(fields["tunable"])
     try:
+        fields["closing"] = tuple(Closing(**one) for one in fields.get("closing", ()))
         return Profile(name=name, **fields)
     except TypeError as error:
         raise UsageError(

@@ -55,13 +55,16 @@ def models(provider: str | None, as_json: bool) -> None:
 @click.command()
 @json_option
 def providers(as_json: bool) -> None:
-    """List the providers that are known here, and whether there is a key for each."""
+    """List the providers that are known here, whether there is a key for each, and what ends there and when."""
+    from datetime import date
+
     bench = workbench()
     rows: list[dict[str, Any]] = [
         {
             "name": name, "label": profile.label, "base_url": profile.base_url,
             "key": "none needed" if profile.is_local else _key_state(profile),
-                        "default_model": profile.default_model, "closes": profile.closes or None,
+            "default_model": profile.default_model, "closes": profile.closes or None,
+            "closing": [{"date": one.date, "words": one.words} for one in profile.closing],
         }
         for name, profile in bench.profiles().items()
     ]  # fmt: skip
@@ -70,6 +73,9 @@ def providers(as_json: bool) -> None:
     else:
         heading = ("name", "label", "key", "default_model", "closes")
         table([heading, *([row[key] or "" for key in heading] for row in rows)])
+        for name, profile in bench.profiles().items():
+            for notice in profile.notices(date.today()):
+                show(f"{name} {notice}")
 
 
 def _key_state(profile: Profile) -> str:

@@ -85,9 +85,13 @@ def _afford(
     yes: bool,
 ) -> None:  # fmt: skip
     """Tell the cost, refuse it above the budget, and ask once."""
+    from datetime import date
+
     from tunedesk.errors import UsageError
+    from tunedesk.providers.limits import check_open
 
     profile = bench.profile(provider)
+    check_open(profile, date.today())
     workspace = bench.open_source(str(training))
     counts = bench.count(workspace, model)
     estimate = bench.estimate(counts, workspace, model, profile, epochs or "auto")
@@ -102,8 +106,8 @@ def _afford(
                 f"the job may cost {dollars(estimate.high)}, above the budget of {dollars(budget)}"
             )
     say(f"{counts.stats.conversations:,} conversations, {estimate.billed_tokens:,} tokens billed, {cost}")
-    if profile.closes:
-        say(f"{profile.label} takes no new jobs from {profile.closes}")
+    for notice in profile.notices(date.today()):
+        say(f"{profile.label} {notice}")
     if estimate.price and estimate.price.shutdown:
         say(f"{model} and what is tuned from it stop on {estimate.price.shutdown}")
     if yes:

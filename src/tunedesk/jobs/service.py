@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
@@ -23,8 +24,16 @@ from tunedesk.jobs.tailing import Update, follow
 from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
 from tunedesk.paths import private_folder
 from tunedesk.providers.base import UNREACHABLE, Provider
+from tunedesk.providers.limits import check_open, check_pause, check_request
 from tunedesk.store import KnownJob, Launch, Store
-from tunedesk.store.jobs import ADOPTED, CREATE_SENT, INTENT, TRAINING_UPLOADED, VALIDATION_UPLOADED
+from tunedesk.store.jobs import (
+    ABANDONED,
+    ADOPTED,
+    CREATE_SENT,
+    INTENT,
+    TRAINING_UPLOADED,
+    VALIDATION_UPLOADED,
+)
 
 LAUNCH_KEY = "tunedesk_launch"
 """The key of a job's metadata that names our launch."""
@@ -58,22 +67,32 @@ class JobService:
     """Jobs at one provider, remembered in the store."""
 
     def __init__(
-        self, store: Store, provider: Provider, *, pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self,
+        store: Store,
+        provider: Provider,
+        *,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        today: Callable[[], date] = date.today,
     ) -> None:
+        """`pause` waits for seconds; `today` tells the day on which a provider may have closed."""
         self.store = store
         self.provider = provider
         self._pause = pause
+        self._today = today
         self._profile = provider.profile.name
         self._files = Uploader(store, provider, pause)
 
     def prepare(self, request: LaunchRequest) -> Launch:
         """Write the intent down, durably, and send nothing; the same launch id again returns what is known of it.
 
-        Reads and hashes the files. Raises DataError, StoreError.
+        Reads and hashes the files. Raises DataError, StoreError, UsageError when the provider would misread the
+        request, ProviderError when it takes no new jobs.
         """
         known = self.store.launch(request.launch) if request.launch else None
         if known is not None:
             return known
+        check_open(self.provider.profile, self._today())
+        check_request(self.provider.profile, request.suffix, request.hyperparameters)
         launch = Launch(
             id=request.launch or new_launch_id(),
             profile=self._profile,
@@ -111,10 +130,13 @@ class JobService:
                 raise JobError(f"no launch {launch_id}", "see `tunedesk jobs`")
             if launch.state == ADOPTED:
                 return launch
+            if launch.state == ABANDONED:
+                raise JobError(f"launch {launch_id} was given up", "launch afresh")
             self._check_same_place(launch)
             try:
                 if launch.state == CREATE_SENT:
                     return await self._settle(launch, again=again)
+                check_open(self.provider.profile, self._today())
                 launch = await self._upload_both(launch, on_upload)
                 return await self._create(launch)
             except (ProviderError, JobError) as error:
@@ -134,6 +156,22 @@ class JobService:
                         self._adopt(launch, job)
         return self.store.launches(self._profile, unfinished=True)
 
+    async def abandon(self, launch_id: str) -> Launch:
+        """Give a launch up before its job is asked for: cancel what is half uploaded, and never carry it out.
+
+        Raises JobError when a job was asked for already, ProviderError when an upload cannot be cancelled.
+        """
+        with self._alone(launch_id):
+            launch = self.store.launch(launch_id)
+            if launch is None or launch.state in (CREATE_SENT, ADOPTED):
+                raise JobError(f"launch {launch_id} cannot be given up any more", "cancel its job instead")
+            for file in (launch.training, launch.validation):
+                if file is not None:
+                    await self._files.give_up(file)
+            launch = replace(launch, state=ABANDONED, error="given up")
+            self.store.save_launch(launch)
+            return launch
+
     async def refresh(self, limit: int = 100) -> list[KnownJob]:
         """Ask the provider for its jobs, keep them, and return all that are known at this profile."""
         self.store.save_jobs(self._profile, await self.provider.jobs(limit=limit))
@@ -148,7 +186,8 @@ class JobService:
         return await self._acted(job_id, self.provider.cancel)
 
     async def pause(self, job_id: str) -> FineTuningJob:
-        """Halt a job so that it can go on later."""
+        """Halt a job so that it can go on later; raises UsageError where that is not offered."""
+        check_pause(self.provider.profile)
         return await self._acted(job_id, self.provider.pause)
 
     async def resume(self, job_id: str) -> FineTuningJob:

@@ -11,7 +11,7 @@ from tunedesk.core.fine_tuning import ProviderFile
 from tunedesk.errors import JobError, ProviderError
 from tunedesk.providers.base import UNREACHABLE, Provider
 from tunedesk.providers.payload import Payload
-from tunedesk.store import KnownFile, LaunchedFile, Store
+from tunedesk.store import FileKey, KnownFile, LaunchedFile, Store
 
 OnUpload = Callable[[str, int, int], None]
 """Called with (file name, bytes sent, bytes in all)."""
@@ -37,13 +37,28 @@ class Uploader:
 
     async def uploaded(self, local: LaunchedFile, on_upload: OnUpload | None) -> LaunchedFile:
         """Return `local` with the id of a verified file of the same bytes: one that is there already, or a new one."""
-        known = self._store.file(self._profile, local.sha256)
+        known = self._store.file(self._key(local))
         file = await self._still_there(local, known) if known else None
         if file is None:
             file = await self._find_file(local) or await self._upload(local, on_upload)
         file = await self._processed(file, local)
-        self._store.save_file(self._profile, local.sha256, KnownFile(file.id, file.bytes))
+        self._store.save_file(self._key(local), KnownFile(file.id, file.bytes))
         return replace(local, file=file.id)
+
+    async def give_up(self, local: LaunchedFile) -> None:
+        """Cancel the upload of these bytes that is under way, if there is one; a file that is there stays."""
+        upload = self._store.upload(self._key(local))
+        if upload is None:
+            return
+        try:
+            await self._provider.cancel_upload(upload.id)
+        except ProviderError as error:
+            if error.status not in (400, 404, 409, 410):
+                raise
+        self._store.forget_upload(self._key(local))
+
+    def _key(self, local: LaunchedFile) -> FileKey:
+        return FileKey(self._profile, self._provider.account, local.sha256)
 
     async def _still_there(self, local: LaunchedFile, known: KnownFile) -> ProviderFile | None:
         try:
@@ -51,7 +66,7 @@ class Uploader:
         except ProviderError as error:
             if error.status not in (403, 404, 410):
                 raise
-            self._store.forget_file(self._profile, local.sha256)
+            self._store.forget_file(self._key(local))
             return None
         return file if file.bytes == local.bytes and file.status != "error" else None
 
@@ -70,26 +85,45 @@ class Uploader:
         if sent.sha256 != local.sha256:
             raise JobError(f"{path} has changed since the launch was written down", "launch afresh")
 
+        key = self._key(local)
+        begun = self._store.upload(key)
+        if begun is not None and begun.is_whole(sent.bytes):
+            file = await self._appearing(local)
+            if file is not None:
+                return file
+
         def told(done: int, size: int) -> None:
             if on_upload is not None:
                 on_upload(name, done, size)
 
         try:
             return await self._provider.upload(
-                path, filename=name, idempotency_key=f"file-{local.sha256[:40]}", on_progress=told
+                path,
+                filename=name,
+                idempotency_key=f"file-{local.sha256[:40]}",
+                on_progress=told,
+                resume=begun,
+                on_part=lambda upload: self._store.save_upload(key, upload),
             )
         except ProviderError as error:
             if not error.in_doubt or error.code == UNREACHABLE:
                 raise
-            for wait in LOOKS:
-                await self._pause(wait)
-                file = await self._find_file(local)
-                if file is not None:
-                    return file
+            file = await self._appearing(local)
+            if file is not None:
+                return file
             raise JobError(
                 f"the upload of {path.name} got no answer, and the provider does not list it ({error.message})",
                 "start the launch again: it looks once more before it sends anything",
             ) from error
+
+    async def _appearing(self, local: LaunchedFile) -> ProviderFile | None:
+        """Look a few times for a file that may have been made without an answer."""
+        for wait in LOOKS:
+            await self._pause(wait)
+            file = await self._find_file(local)
+            if file is not None:
+                return file
+        return None
 
     async def _processed(self, file: ProviderFile, local: LaunchedFile) -> ProviderFile:
         """Wait until the provider has worked through a file, and compare its size."""

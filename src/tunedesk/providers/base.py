@@ -17,9 +17,12 @@ from tunedesk.core.fine_tuning import (
     Model,
     ProviderFile,
 )
+from tunedesk.core.uploads import PartialUpload
 
 OnProgress = Callable[[int, int], None]
 """Called with (bytes sent, bytes in all)."""
+OnPart = Callable[[PartialUpload], None]
+"""Called with how far an upload in parts has come, before its next part is sent."""
 
 UNREACHABLE = "unreachable"
 """ProviderError.code when no connection was made, so that certainly nothing was carried out."""
@@ -51,8 +54,13 @@ class Provider(Protocol):
         filename: str,
         idempotency_key: str,
         on_progress: OnProgress | None = None,
+        resume: PartialUpload | None = None,
+        on_part: OnPart | None = None,
     ) -> ProviderFile:
-        """Send a file, streamed from disk; above the profile's limit in parts."""
+        """Send a file, streamed from disk; above the profile's limit in parts, going on after those of `resume`."""
+
+    async def cancel_upload(self, upload_id: str) -> None:
+        """Give up an upload in parts."""
 
     async def file(self, file_id: str) -> ProviderFile:
         """Return one file's state."""

@@ -26,9 +26,11 @@ from tunedesk.core.fine_tuning import (
     ProviderFile,
     Usage,
 )
+from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import ProviderError
 from tunedesk.providers import shapes
-from tunedesk.providers.base import UNREACHABLE, OnProgress, key_fingerprint
+from tunedesk.providers.base import UNREACHABLE, OnPart, OnProgress, key_fingerprint
+from tunedesk.providers.in_parts import Sending, send_in_parts
 from tunedesk.providers.payload import Payload
 from tunedesk.providers.sdk_errors import garbled, translated
 
@@ -40,8 +42,6 @@ _CREATE = openai.Timeout(120.0, connect=10.0)
 _UPLOAD = openai.Timeout(600.0, connect=10.0)
 _CHAT = openai.Timeout(600.0, connect=10.0)
 """A model on two cores may need minutes before its first token."""
-_PART = 64 * 1024 * 1024
-"""Largest part of the Uploads API, bytes."""
 _PAGE = 100
 _TRIES = 3
 
@@ -78,8 +78,10 @@ class OpenAICompatible:
         filename: str,
         idempotency_key: str,
         on_progress: OnProgress | None = None,
+        resume: PartialUpload | None = None,
+        on_part: OnPart | None = None,
     ) -> ProviderFile:
-        """Send a file, streamed from disk; above the profile's limit in parts."""
+        """Send a file, streamed from disk; above the profile's limit in parts, going on after those of `resume`."""
         payload = Payload.of(path, utf8_bom=self.profile.utf8_bom)
 
         def told(done: int) -> None:
@@ -87,10 +89,12 @@ class OpenAICompatible:
                 on_progress(done, payload.size)
 
         if payload.size > self.profile.uploads_above:
-            return await self._upload_in_parts(payload, purpose, filename, idempotency_key, told)
+            keep = on_part or (lambda _upload: None)
+            sending = Sending(payload, filename, purpose, idempotency_key, told, keep)
+            return await send_in_parts(self, sending, resume)
         arguments: dict[str, Any] = {"purpose": purpose}
         with payload.open(0, payload.size, told) as window:
-            shape = await self._create(
+            shape = await self.create(
                 f"uploading {filename}",
                 lambda c: c.files.create(
                     file=(filename, window, "application/jsonl"),
@@ -101,44 +105,11 @@ class OpenAICompatible:
             )
         return shapes.file_of(shape)
 
-    async def _upload_in_parts(
-        self, payload: Payload, purpose: str, filename: str, key: str, told: Callable[[int], None]
-    ) -> ProviderFile:
-        """Use the Uploads API: only `complete` makes a file, so an upload or a part may be sent again without harm."""
-        arguments: dict[str, Any] = {"purpose": purpose}
-        doing = f"uploading {filename} in parts"
-        opened = await self._again(
-            lambda: self._create(
-                doing,
-                lambda c: c.uploads.create(
-                    bytes=payload.size,
-                    filename=filename,
-                    mime_type="application/jsonl",
-                    timeout=_READ,
-                    **arguments,
-                ),
-            )
+    async def cancel_upload(self, upload_id: str) -> None:
+        """Give up an upload in parts."""
+        await self.create(
+            f"cancelling upload {upload_id}", lambda c: c.uploads.cancel(upload_id, timeout=_READ)
         )
-        parts = []
-        for start in range(0, payload.size, _PART):
-            parts.append(await self._again(lambda at=start: self._part(opened["id"], payload, at, told)))  # type: ignore[misc]
-        done = await self._create(
-            doing,
-            lambda c: c.uploads.complete(
-                opened["id"], part_ids=parts, extra_headers={"Idempotency-Key": key}, timeout=_UPLOAD
-            ),
-        )
-        return shapes.file_of(self._with_id(done.get("file"), doing))
-
-    async def _part(self, upload: str, payload: Payload, start: int, told: Callable[[int], None]) -> str:
-        with payload.open(start, _PART, told) as window:
-            part = await self._create(
-                f"uploading the part at byte {start:,}",
-                lambda c: c.uploads.parts.create(
-                    upload, data=("part", window, "application/octet-stream"), timeout=_UPLOAD
-                ),
-            )
-        return str(part["id"])
 
     async def file(self, file_id: str) -> ProviderFile:
         """Return one file's state."""
@@ -163,7 +134,7 @@ class OpenAICompatible:
     async def file_content(self, file_id: str) -> bytes:
         """Return a file's bytes."""
         doing = f"reading file {file_id}"
-        answer = await self._again(
+        answer = await self.again(
             lambda: self._call(doing, lambda c: c.files.content(file_id, timeout=_UPLOAD))
         )
         content = getattr(answer, "content", None)
@@ -174,7 +145,7 @@ class OpenAICompatible:
     async def create_job(self, request: JobRequest, *, idempotency_key: str) -> FineTuningJob:
         """Create a fine-tuning job with one single request."""
         body = shapes.job_body(request, self.profile)
-        shape = await self._create(
+        shape = await self.create(
             "creating the fine-tuning job",
             lambda c: c.fine_tuning.jobs.create(
                 extra_headers={"Idempotency-Key": idempotency_key}, timeout=_CREATE, **body
@@ -215,11 +186,11 @@ class OpenAICompatible:
         return await self._job_action(f"resuming job {job_id}", lambda c: c.fine_tuning.jobs.resume(job_id))
 
     async def _job_action(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> FineTuningJob:
-        return shapes.job_of(await self._create(doing, send))
+        return shapes.job_of(await self.create(doing, send))
 
     async def events(self, job_id: str, *, limit: int = 100, after: str | None = None) -> list[JobEvent]:
         """Return one page of events in the endpoint's own order, after the event `after` of that order."""
-        page = await self._again(
+        page = await self.again(
             lambda: self._page(
                 f"reading the events of {job_id}",
                 lambda c: c.fine_tuning.jobs.list_events(
@@ -294,13 +265,14 @@ class OpenAICompatible:
                 await self.close()
             raise
 
-    async def _create(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
+    async def create(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
+        """Send one request once; raises ProviderError when its answer has no id."""
         return self._with_id(_plain(await self._call(doing, send)), doing)
 
     async def _read(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
-        return await self._again(lambda: self._create(doing, send))
+        return await self.again(lambda: self.create(doing, send))
 
-    async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def again(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Repeat a request that is safe to repeat, a few times, with a growing, jittered pause."""
         for attempt in range(1, _TRIES):
             try:
@@ -326,7 +298,7 @@ class OpenAICompatible:
         found: dict[str, dict[str, Any]] = {}
         after: str | None = None
         while len(found) < limit:
-            page = await self._again(lambda cursor=after: self._page(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
+            page = await self.again(lambda cursor=after: self._page(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
             fresh = [item for item in page if isinstance(item.get("id"), str) and item["id"] not in found]
             found |= {item["id"]: item for item in fresh}
             if not fresh or after == fresh[-1]["id"]:

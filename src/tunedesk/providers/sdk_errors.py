@@ -15,6 +15,7 @@ import openai
 from tunedesk.config import Profile
 from tunedesk.errors import ProviderError, TunedeskError
 from tunedesk.providers.base import UNREACHABLE
+from tunedesk.providers.limits import CLOSED, TRAIN_HERE
 
 _TRANSPORT = importlib.import_module(
     next(
@@ -34,7 +35,6 @@ _WIRE_ERRORS: tuple[type[Exception], ...] = (
 )
 """ValueError: an answer that is not the JSON it claims to be, or text that no header can hold."""
 
-_TRAIN_HERE = "train it on this machine instead: choose the provider 'local'"
 
 _WORDS: dict[int, tuple[str, str]] = {
     400: ("did not accept the request", "correct what it names; `tunedesk check` finds faults in the data"),
@@ -105,10 +105,10 @@ def _from_status(error: openai.APIStatusError, profile: Profile, doing: str) -> 
     what, hint = _WORDS.get(status, ("refused", "see its own words"))
     if status >= 500:
         what, hint = f"failed on its side (HTTP {status})", "try again later; its status page may tell more"
-    if code == "training_not_available":
-        what, hint = "does not offer training to this organisation any more", _TRAIN_HERE
+    if code == CLOSED:
+        what, hint = "does not offer training to this organisation any more", TRAIN_HERE
     elif code == "insufficient_quota":
-        hint = f"the quota is used up: check billing there, or {_TRAIN_HERE}"
+        hint = f"the quota is used up: check billing there, or {TRAIN_HERE}"
     said = _said(error)
     wait = _retry_after(error.response.headers)
     if status == 429 and wait is not None and code != "insufficient_quota":

@@ -39,6 +39,8 @@ def job_body(request: JobRequest, profile: Profile) -> dict[str, Any]:
             body[name] = value
     if profile.takes_metadata and request.metadata:
         body["metadata"] = dict(request.metadata)
+    if profile.extra_body:
+        body["extra_body"] = dict(profile.extra_body)
     return body
 
 

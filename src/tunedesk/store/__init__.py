@@ -1,8 +1,8 @@
 """The workbench's own memory: one SQLite file, durable at every return.
 
-Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views),
-jobs.py (launches, files, jobs, events, points),
-chats.py (chats, journeys). A row is the one dataclass of its subject; schema.py holds the migrations.
+Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views), files.py (files, uploads),
+jobs.py (launches, jobs, events, points), chats.py (chats, journeys). A row is the one dataclass of its subject;
+schema.py holds the migrations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from tunedesk.paths import private_folder
 from tunedesk.store.chats import ChatEntry, ChatTables, ChatTurn, Journey
 from tunedesk.store.database import Database
 from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
-from tunedesk.store.jobs import JobTables, KnownFile, KnownJob, Launch, LaunchedFile
+from tunedesk.store.files import FileKey, FileTables, KnownFile
+from tunedesk.store.jobs import JobTables, KnownJob, Launch, LaunchedFile
 from tunedesk.store.schema import MIGRATIONS
 from tunedesk.store.versions import Version, VersionTables, View
 
@@ -23,6 +24,7 @@ __all__ = [
     "ChatEntry",
     "ChatTurn",
     "DatasetEntry",
+    "FileKey",
     "JournalEntry",
     "Journey",
     "KnownFile",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-class Store(DatasetTables, VersionTables, JobTables, ChatTables):
+class Store(DatasetTables, VersionTables, FileTables, JobTables, ChatTables):
     """The open store; several threads, and several processes, may use it at once.
 
     Raises StoreError when the file cannot be opened, read or written.

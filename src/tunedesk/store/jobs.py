@@ -1,8 +1,7 @@
-"""Launches (our intents), uploaded files, jobs as providers told them, their events and metric points."""
+"""Launches (our intents), jobs as providers told them, their events and metric points."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -21,6 +20,8 @@ CREATE_SENT = "create_sent"
 """Launch state: the request for a job is on its way or was; only the provider knows."""
 ADOPTED = "adopted"
 """Launch state: the provider's job is known; the launch is over."""
+ABANDONED = "abandoned"
+"""Launch state: given up by the user before a job was asked for; the launch is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,8 @@ class KnownJob:
     job: FineTuningJob
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """An uploaded file whose bytes we know."""
-
-    file: str
-    """The provider's id."""
-    bytes: int
-
-
 class JobTables:
-    """Tables launches, files, jobs, events and points."""
+    """Tables launches, jobs, events and points."""
 
     database: Database
 
@@ -102,37 +94,16 @@ class JobTables:
         return decode(row["body"], Launch) if row else None
 
     def launches(self, profile: str | None = None, *, unfinished: bool = False) -> list[Launch]:
-        """Return launches, the newest first: of one profile, or only those without a job."""
+        """Return launches, the newest first: of one profile, or only those that may still get a job."""
         rows = self.database.read(
-            "SELECT body FROM launches WHERE (?1 IS NULL OR profile = ?1) AND (NOT ?2 OR state <> ?3)"
+            "SELECT body FROM launches WHERE (?1 IS NULL OR profile = ?1) AND (NOT ?2 OR state NOT IN (?3, ?4))"
             " ORDER BY at DESC, id",
             profile,
             unfinished,
             ADOPTED,
+            ABANDONED,
         )
         return [decode(row["body"], Launch) for row in rows]
-
-    def save_file(self, profile: str, sha256: str, known: KnownFile) -> None:
-        """Keep that these bytes are at the provider under this id."""
-        self.database.write(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-            profile,
-            sha256,
-            known.file,
-            known.bytes,
-            time.time(),
-        )
-
-    def file(self, profile: str, sha256: str) -> KnownFile | None:
-        """Return the file that was uploaded to `profile` with these bytes, or None."""
-        row = self.database.read_one(
-            "SELECT file, bytes FROM files WHERE profile = ? AND sha256 = ?", profile, sha256
-        )
-        return KnownFile(row["file"], row["bytes"]) if row else None
-
-    def forget_file(self, profile: str, sha256: str) -> None:
-        """Drop a file that the provider does not have any more."""
-        self.database.write("DELETE FROM files WHERE profile = ? AND sha256 = ?", profile, sha256)
 
     def save_jobs(self, profile: str, jobs: Iterable[FineTuningJob]) -> None:
         """Keep jobs as the provider told them just now."""

@@ -66,5 +66,18 @@ CREATE TABLE views (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS)
+_UPLOADS = """
+DROP TABLE files;
+CREATE TABLE files (
+    profile TEXT NOT NULL, account TEXT NOT NULL, sha256 TEXT NOT NULL, file TEXT NOT NULL,
+    bytes INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (profile, account, sha256)
+) STRICT;
+CREATE TABLE uploads (
+    profile TEXT NOT NULL, account TEXT NOT NULL, sha256 TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (profile, account, sha256)
+) STRICT;
+"""
+"""Files are known by account as well: those known before are found again by the name that carries their hash."""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""
