@@ -185,6 +185,9 @@ class ScriptedProvider:
         content: bytes = await self._do("file_content", lambda: self.endpoint.contents[file_id])
         return content
 
+    async def download(self, file_id: str, path: Path, *, on_progress: OnProgress | None = None) -> int:
+        return path.write_bytes(await self.file_content(file_id))
+
     async def create_job(self, request: JobRequest, *, idempotency_key: str) -> FineTuningJob:
         def effect() -> FineTuningJob:
             known = self.endpoint.keys.get(idempotency_key)

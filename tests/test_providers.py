@@ -466,6 +466,22 @@ async def test_files_are_listed_read_and_deleted(http: HttpEndpoint) -> None:
     await provider.close()
 
 
+async def test_a_download_is_whole_or_not_there(http: HttpEndpoint, tmp_path: Path) -> None:
+    content = b"x" * 3_000_000
+    http.answer("GET", "/v1/files/f/content", Canned(content), Canned(content, cut=9000), failure(404))
+    provider = client(http)
+    path = tmp_path / "out"
+    seen: list[tuple[int, int]] = []
+    assert await provider.download("f", path, on_progress=lambda d, n: seen.append((d, n))) == 3_000_000
+    assert seen[-1] == (3_000_000, 3_000_000)
+    assert path.read_bytes() == content
+    for _ in range(2):
+        with pytest.raises(ProviderError):
+            await provider.download("f", tmp_path / "other")
+        assert list(tmp_path.iterdir()) == [path]
+    await provider.close()
+
+
 async def test_jobs_are_cancelled_paused_and_resumed_and_checkpoints_sorted(http: HttpEndpoint) -> None:
     http.answer("POST", "/v1/fine_tuning/jobs/j/(cancel|pause|resume)", Canned({**JOB, "status": "odd"}))
     ckpt = {

@@ -197,6 +197,12 @@ def _acting(
         bench = workbench()
 
         async def work() -> None:
+            if name == "cancel" and job.startswith("launch-"):
+                launch = await (await bench.jobs(bench.profile(provider or _place(bench, job)))).abandon(job)
+                emit({"launch": launch.id, "state": launch.state}) if as_json else show(
+                    f"{job} {launch.state}"
+                )
+                return
             done = await act(await _service(bench, job, provider), job)
             emit(_told(done)) if as_json else show(f"{done.id} {done.status}")
 
@@ -204,6 +210,11 @@ def _acting(
 
     decorated = json_option(provider_option(click.argument("job")(command)))
     return click.command(name, help=meaning)(decorated)
+
+
+def _place(bench: Workbench, launch: str) -> str | None:
+    known = bench.store.launch(launch)
+    return known.profile if known else None
 
 
 def _told(job: FineTuningJob) -> dict[str, Any]:
@@ -225,7 +236,11 @@ def _run(bench: Workbench, work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(closing())
 
 
-cancel = _acting("cancel", lambda service, job: service.cancel(job), "Stop JOB for good.")
+cancel = _acting(
+    "cancel",
+    lambda service, job: service.cancel(job),
+    "Stop JOB for good; or give up a launch without a job.",
+)
 pause = _acting("pause", lambda service, job: service.pause(job), "Halt JOB so that it can go on later.")
 resume = _acting("resume", lambda service, job: service.resume(job), "Let a paused JOB go on.")
 

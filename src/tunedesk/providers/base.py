@@ -74,6 +74,9 @@ class Provider(Protocol):
     async def file_content(self, file_id: str) -> bytes:
         """Return a file's bytes."""
 
+    async def download(self, file_id: str, path: Path, *, on_progress: OnProgress | None = None) -> int:
+        """Stream a file to `path`, whole or not at all, and return its bytes; the total told is 0 when unknown."""
+
     async def create_job(self, request: JobRequest, *, idempotency_key: str) -> FineTuningJob:
         """Create a fine-tuning job with one single request."""
 

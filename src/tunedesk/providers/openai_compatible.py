@@ -28,6 +28,7 @@ from tunedesk.core.fine_tuning import (
 )
 from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import ProviderError
+from tunedesk.paths import replacing
 from tunedesk.providers import shapes
 from tunedesk.providers.base import UNREACHABLE, OnPart, OnProgress, key_fingerprint
 from tunedesk.providers.in_parts import Sending, send_in_parts
@@ -141,6 +142,21 @@ class OpenAICompatible:
         if not isinstance(content, bytes):
             raise garbled(self.profile, doing)
         return content
+
+    async def download(self, file_id: str, path: Path, *, on_progress: OnProgress | None = None) -> int:
+        """Stream a file to `path`, whole or not at all, and return its bytes; the total told is 0 when unknown."""
+        doing = f"reading file {file_id}"
+        client = await self._open()
+        done = 0
+        with translated(self.profile, doing), replacing(path) as file:
+            async with client.files.with_streaming_response.content(file_id, timeout=_UPLOAD) as answer:
+                size = int(answer.headers.get("content-length") or 0)
+                async for block in answer.iter_bytes(1 << 20):
+                    file.write(block)
+                    done += len(block)
+                    if on_progress is not None:
+                        on_progress(done, size)
+        return done
 
     async def create_job(self, request: JobRequest, *, idempotency_key: str) -> FineTuningJob:
         """Create a fine-tuning job with one single request."""
