@@ -25,7 +25,7 @@ from tunedesk.core.pricing import Estimate, Price
 from tunedesk.core.split import split, write_split
 from tunedesk.core.tokens import Encoding, TokenCounter, TokenStats, encoding_for, stats_of
 from tunedesk.core.workspace import RowView, Workspace
-from tunedesk.errors import DataError, UsageError
+from tunedesk.errors import DataError, TunedeskError, UsageError
 from tunedesk.jobs import JobService
 from tunedesk.paths import Paths, private_folder
 from tunedesk.providers import connect
@@ -37,6 +37,8 @@ OnProgress = Callable[[int, int], None]
 """Called with units done and units in all (0 when unknown); what it raises stops the work."""
 SAMPLE = "banking"
 """Name of the shipped sample dataset."""
+_PATIENCE = 8.0
+"""Seconds that a list of models may take before it is done without."""
 _STEP = 500
 """Rows between two calls of a progress function."""
 
@@ -140,6 +142,21 @@ class Endpoints:
             key = find_key(profile)
             self._providers[profile.name] = await asyncio.to_thread(connect, profile, key, self.paths)
         return self._providers[profile.name]
+
+    async def tunable_models(self, profile: Profile) -> list[str]:
+        """Return the models to choose from for a job: the profile's own list, then what the endpoint tells in time.
+
+        Where a list is known, only tuned models (to continue from) are added to it; the engine's are all added.
+        """
+        names = list(profile.tunable)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                listed = [model.id for model in await (await self.connect(profile)).models()]
+        except (TunedeskError, TimeoutError):
+            return names
+        known = bool(names) and not profile.is_local
+        fitting = [name for name in listed if name.startswith("ft:") or not known]
+        return list(dict.fromkeys([*names, *fitting]))
 
     def use(self, provider: Provider) -> None:
         """Take `provider` as the client of its profile from now on."""

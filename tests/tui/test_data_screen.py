@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.fakes import Endpoint, ScriptedProvider
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
 from tunedesk.errors import DataError
@@ -354,8 +355,28 @@ async def test_another_provider_changes_model_and_cost(tmp_path: Path, cases: Pa
         await desk.press("P", "down", "enter")
         await desk.until(lambda: desk.app.profile == "openai")
         await desk.shows("$")
-        await desk.press("m", "down", "enter")
-        await desk.until(lambda: desk.app.model != "SmolLM2-135M-Instruct")
+        await desk.press("m")
+        await desk.shows("gpt-4.1-2025-04-14")
+        await desk.press("up", "enter")
+        await desk.until(lambda: desk.app.model == "gpt-4.1-2025-04-14")
+
+
+async def test_the_models_of_the_endpoint_can_be_chosen_or_typed(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases) as desk:
+        endpoint = Endpoint()
+        endpoint.replies = {"tiny": lambda _: [], "ft:tiny:local::abc": lambda _: []}
+        desk.bench.use(ScriptedProvider(endpoint, desk.bench.profiles()["local"]))
+        await desk.press("m")
+        await desk.shows("ft:tiny:local::abc")
+        await desk.press("down", "enter")
+        await desk.until(lambda: desk.app.model == "tiny")
+        await desk.press("m")
+        await desk.shows("another one")
+        await desk.press("end", "enter")
+        await desk.shows("the name that the provider knows it by")
+        await desk.type("-2")
+        await desk.press("enter")
+        await desk.until(lambda: desk.app.model == "tiny-2")
 
 
 async def test_an_error_in_the_background_is_told_with_its_hint(

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 
 from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
 from tunedesk.tui.screens.curation import CurationScreen, conversations
-from tunedesk.tui.screens.data_work import SplitWritten
+from tunedesk.tui.screens.data_work import ModelsListed, SplitWritten
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.import_file import ImportDialog
 from tunedesk.tui.screens.launching import ask_and_launch
@@ -20,6 +20,10 @@ from tunedesk.tui.widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from tunedesk.core.findings import Finding
     from tunedesk.workbench import SplitFiles
+
+
+_OTHER = "\0other"
+"""Key of the choice to type a model's name."""
 
 
 class ChoicesScreen(CurationScreen):
@@ -64,18 +68,36 @@ class ChoicesScreen(CurationScreen):
         self.app.push_screen(ChooseDialog("Who trains", choices, self.desk.profile), chosen)
 
     def action_model(self) -> None:
-        """Choose the base model among those known to be tunable, or type one."""
-        tunable = self.workbench.profiles()[self.desk.profile].tunable
+        """Choose the base model among those that the provider can tune, or type one."""
+        profile = self.workbench.profiles()[self.desk.profile]
 
-        def chosen(model: str | None) -> None:
-            if model:
-                self.desk.model = model
+        async def asking() -> None:
+            names = await self.workbench.tunable_models(profile)
+            self.post_message(ModelsListed(tuple(names)))
 
-        if tunable:
-            choices = [(model, model) for model in tunable]
-            self.app.push_screen(ChooseDialog("Base model", choices, self.desk.model), chosen)
-        else:
-            self.app.push_screen(TextDialog("Base model", value=self.desk.model), chosen)
+        self.say(f"asking {profile.label or profile.name} for its models…")
+        self.desk.work(asking(), name="asking for models", group="models", exclusive=True)
+
+    @on(ModelsListed)
+    def _models_listed(self, event: ModelsListed) -> None:
+        self.say("")
+        if not event.names:
+            self._type_model()
+            return
+        choices = [*((name, name) for name in event.names), (_OTHER, "another one: type its name")]
+        self.app.push_screen(ChooseDialog("Base model", choices, self.desk.model), self._model_chosen)
+
+    def _model_chosen(self, model: str | None) -> None:
+        if model == _OTHER:
+            self._type_model()
+        elif model:
+            self.desk.model = model
+
+    def _type_model(self) -> None:
+        dialog = TextDialog(
+            "Base model", value=self.desk.model, note="the name that the provider knows it by"
+        )
+        self.app.push_screen(dialog, self._model_chosen)
 
     # --- split and launch
 

@@ -39,6 +39,13 @@ class QueryRefused(Message):
 
 
 @dataclass
+class ModelsListed(Message):
+    """The provider told what it can tune."""
+
+    names: tuple[str, ...]
+
+
+@dataclass
 class SplitWritten(Message):
     """Training and validation files are on disk."""
 
