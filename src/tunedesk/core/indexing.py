@@ -29,8 +29,6 @@ MAX_FIELDS = 128
 HAS_TOOLS, USER_WIDE, ASSISTANT_WIDE, TOOL_WIDE = 1, 2, 4, 8
 """Bits of the `flags` column; wide text holds characters beyond ASCII."""
 TEXT_ROLES = {"user": USER_WIDE, "assistant": ASSISTANT_WIDE, "tool": TOOL_WIDE}
-_TEXT_OF = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-"""Which text a role's messages go to; all other roles' go to that of tools."""
 FIELD_PREFIX = "m:"
 """Columns of metadata keys are named by this and the key."""
 
@@ -246,10 +244,11 @@ class ChunkBuilder:
                 facts.preview, facts.user, facts.assistant, facts.tool,
             )
         )  # fmt: skip
-        for column, value in zip(
-            self._always, (facts.system, facts.roles, facts.intent, facts.tags), strict=True
-        ):
-            column.ids.append(column.values.setdefault(value, len(column.values)))
+        system, roles, intent, tags = self._always
+        system.ids.append(system.values.setdefault(facts.system, len(system.values)))
+        roles.ids.append(roles.values.setdefault(facts.roles, len(roles.values)))
+        intent.ids.append(intent.values.setdefault(facts.intent, len(intent.values)))
+        tags.ids.append(tags.values.setdefault(facts.tags, len(tags.values)))
         for key, value in facts.fields.items():
             field = self._fields.get(key) or self._field(key)
             if field is None:

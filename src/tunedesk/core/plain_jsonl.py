@@ -26,14 +26,13 @@ import msgspec
 
 from tunedesk.core import containers, importers
 from tunedesk.core.arrow_parts import write_part
-from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.conversations import Row
 from tunedesk.core.dataset import ROWS, Dataset
-from tunedesk.core.dataset_writer import Provenance, Written, encode_line, write_dataset, write_parts
+from tunedesk.core.dataset_writer import Provenance, Written, write_dataset, write_parts
 from tunedesk.core.importers import Report
 from tunedesk.core.indexing import CHUNK_ROWS, ChunkBuilder, row_facts
 from tunedesk.core.records import with_system
 from tunedesk.core.sources import Progress, Source
-from tunedesk.errors import DataError
 
 WORTH = 16 << 20
 """Bytes of a file from which starting processes (half a second) pays."""
@@ -302,34 +301,35 @@ def _write_piece(
 ) -> None:
     """Write the parts of one piece, in the words that `_Crew` understands."""
     source.seek(piece.start)
-    builder, lines = ChunkBuilder(), []
-    offset = blank = read = 0
+    builder, canonical = ChunkBuilder(), bytearray()
+    blank = read = 0
     number = piece.number * CHUNK_ROWS
     while read < piece.stop - piece.start:
         line = source.readline()
         number, read = number + 1, read + len(line)
-        if not line.strip():
+        if line.isspace():
             blank += 1
             continue
         row = plain_row(line, system)
-        canonical = _encoded(SourceRow(number, row))
-        builder.add(row_facts(row), line=number, offset=offset, length=len(canonical) - 1)
-        lines.append(canonical)
-        offset += len(canonical)
+        offset = len(canonical)
+        _append(row, canonical)
+        builder.add(row_facts(row), line=number, offset=offset, length=len(canonical) - offset)
+        canonical += b"\n"
         if not number % _TOLD:
             link.send(("at", read))
-    if not lines or (blank and not piece.last):
+    if not len(builder) or (blank and not piece.last):
         raise NotPlain
-    link.send(("encoded", piece.number, offset))
+    link.send(("encoded", piece.number, len(canonical)))
     write_part(builder.text_frame(), folder / f"text-{piece.number:03}.arrow", durable=False)
     write_part(builder.tables_frame(), folder / f"tables-{piece.number:03}.arrow", durable=False)
     base: int = link.recv()
-    _write_at(rows, lines, base)
+    _write_at(rows, canonical, base)
     write_part(builder.rows_frame(base), folder / f"rows-{piece.number:03}.arrow", durable=False)
     link.send(("wrote", piece.number, len(builder), blank, builder.unindexed))
 
 
 _decode = msgspec.json.Decoder().decode
+_encode_into = msgspec.json.Encoder().encode_into
 
 
 def plain_row(line: bytes, system: str) -> Row:
@@ -347,17 +347,17 @@ def plain_row(line: bytes, system: str) -> Row:
     return with_system(record, system) if system else record
 
 
-def _encoded(row: SourceRow) -> bytes:
+def _append(row: Row, lines: bytearray) -> None:
+    """Append the canonical bytes of a row, those of `encode_row`."""
     try:
-        return encode_line(row)
-    except DataError:
+        _encode_into(row, lines, -1)
+    except (UnicodeEncodeError, TypeError, OverflowError, RecursionError):
         raise NotPlain from None
 
 
-def _write_at(file: int, lines: list[bytes], offset: int) -> None:
-    """Write lines at a place of a file that several processes write."""
-    for start in range(0, len(lines), _TOLD):
-        data = memoryview(b"".join(lines[start : start + _TOLD]))
-        while data:
-            written = os.pwrite(file, data, offset)
-            data, offset = data[written:], offset + written
+def _write_at(file: int, lines: bytearray, offset: int) -> None:
+    """Write at a place of a file that several processes write."""
+    data = memoryview(lines)
+    while data:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
