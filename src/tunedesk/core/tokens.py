@@ -11,7 +11,6 @@ import hashlib
 import json
 import lzma
 import os
-import re
 import statistics
 import threading
 from collections.abc import Iterable
@@ -25,6 +24,8 @@ import tiktoken
 
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.core.fine_tuning import base_model
+from tunedesk.core.indexing import messages_of
+from tunedesk.core.word_counts import count_text
 from tunedesk.errors import DataError
 from tunedesk.paths import write_whole
 
@@ -59,8 +60,6 @@ _BY_PREFIX = (
 """First match wins. tiktoken's own table is wrong for `ft:gpt-4.1…`, hence this one."""
 
 _LIMITS = (("gpt-3.5-turbo-0613", 4_096), ("gpt-3.5", 16_385), ("smollm2", 8_192))
-_LONG_RUN = 500_000
-"""tiktoken panics on runs of about a million spaces; texts of at least this length are looked at for such runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,8 @@ class TokenCounter:
         self.model = model
         self.encoding = encoding_for(model)
         self.limit = limit_for(model)
-        self._encode = load(self.encoding.name, cache).encode_ordinary
+        self.tiktoken = load(self.encoding.name, cache)
+        self._encode = self.tiktoken.encode_ordinary
         self._per_function = 10 if self.encoding.name == "cl100k_base" else 7
         self._known: dict[str, int] = {}
 
@@ -173,26 +173,21 @@ class TokenCounter:
         """Return the tokens of `text`, special tokens read as ordinary text; never raises on any string."""
         known = self._known.get(text)
         if known is None:
-            known = self._count(text)
+            known = count_text(self._encode, text)
             if len(self._known) > 200_000:
                 self._known.clear()
             if len(text) < 4_096:
                 self._known[text] = known
         return known
 
-    def _count(self, text: str) -> int:
-        if len(text) < _LONG_RUN:
-            return len(self._encode(text))
-        pieces = re.split(rf"(\s{{{_LONG_RUN},}})", text)
-        return sum(
-            len(self._encode(piece[at : at + _LONG_RUN])) if number % 2 else len(self._encode(piece))
-            for number, piece in enumerate(pieces)
-            for at in (range(0, len(piece), _LONG_RUN) if number % 2 else (0,))
-        )
-
     def message(self, message: dict[str, Any]) -> int:
         """Return the tokens of one message: 3, its role, content and calls, its name + 1 (OpenAI cookbook's rule)."""
-        total = 3 + self.text(str(message.get("role", ""))) + self.text(content_text(message.get("content")))
+        content = self.text(content_text(message.get("content")))
+        return 3 + self.text(str(message.get("role", ""))) + content + self.extra(message)
+
+    def extra(self, message: dict[str, Any]) -> int:
+        """Return the tokens of a message beside its role and content: its name + 1, its calls."""
+        total = 0
         if isinstance(message.get("name"), str):
             total += self.text(message["name"]) + 1
         for key in ("tool_calls", "function_call"):
@@ -203,23 +198,32 @@ class TokenCounter:
         return total
 
     def row(self, row: Row) -> int:
-        """Return the tokens of a whole conversation: its messages, its tools, and 3 for the reply."""
-        messages = row.get("messages")
-        if not isinstance(messages, list):
+        """Return the tokens of a whole conversation: its messages, its tools, and 3 for the reply.
+
+        A preference row counts with its input and both its answers (no rule is published for those).
+        """
+        messages = [message for message in messages_of(row) if isinstance(message, dict)]
+        if not messages and not isinstance(row.get("messages"), list):
             return 0
-        return (
-            3 + sum(self.message(m) for m in messages if isinstance(m, dict)) + self._tools(row.get("tools"))
-        )
+        return 3 + sum(map(self.message, messages)) + self.tools(row.get("tools"))
 
     def trained(self, row: Row) -> int:
-        """Return the tokens that the loss mask trains on: contents and calls of assistant messages, weight not 0."""
+        """Return the tokens that the loss mask trains on: contents and calls of assistant messages, weight not 0.
+
+        Of a preference row, those of both answers.
+        """
+        messages = messages_of(row)
+        prompt = row.get("input")
+        if "messages" not in row and isinstance(prompt, dict):
+            messages = messages[len(prompt.get("messages") or ()) :]
         return sum(
             self.message(m) - 3 - self.text("assistant")
-            for m in row.get("messages") or ()
+            for m in messages
             if isinstance(m, dict) and m.get("role") == "assistant" and m.get("weight") != 0
         )
 
-    def _tools(self, tools: object) -> int:
+    def tools(self, tools: object) -> int:
+        """Return the tokens of a row's tool definitions (OpenAI cookbook's rule), 0 for none."""
         functions = [
             tool["function"]
             for tool in (tools if isinstance(tools, list) else ())
