@@ -17,6 +17,7 @@ from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
 from tunedesk.errors import DataError
 from tunedesk.tui.app import TunedeskApp
+from tunedesk.tui.messages import ProgressMade
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.estimate import EstimatePane
@@ -359,6 +360,18 @@ async def test_another_provider_changes_model_and_cost(tmp_path: Path, cases: Pa
         await desk.shows("gpt-4.1-2025-04-14")
         await desk.press("up", "enter")
         await desk.until(lambda: desk.app.model == "gpt-4.1-2025-04-14")
+
+
+async def test_work_may_tell_its_progress_to_a_screen_that_is_not_there_yet(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        for mode in ("jobs", "chat", "compare", "data"):
+            switched = desk.app.switch_mode(mode)
+            desk.app.on_progress_made(ProgressMade("counting", 5, 10))
+            desk.app.say("still there")
+            await switched
+        await desk.said("still there")
 
 
 async def test_the_models_of_the_endpoint_can_be_chosen_or_typed(tmp_path: Path, cases: Path) -> None:

@@ -35,13 +35,14 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="tunedesk")
 @click.pass_context
-def tunedesk(context: click.Context) -> None:
+def tunedesk(context: click.Context) -> int:
     """Fine-tune chat models on conversations, from raw tickets to a compared model, in a terminal.
 
     Without a command the workbench opens: on FILE… where given, the first time on the sample conversations.
     """
     if context.invoked_subcommand is None:
-        context.invoke(engine.open_workbench, files=())
+        return int(context.invoke(engine.open_workbench, files=()))
+    return 0
 
 
 for module in (data, jobs, files, endpoints, journey, engine):

@@ -97,6 +97,13 @@ class ChatScreen(DeskScreen):
         asked: str
         """What the user said."""
 
+    def __init__(self) -> None:
+        """Begin with nothing asked."""
+        super().__init__()
+        self._comparison: Comparison | None = None
+        self._asking: Worker[None] | None = None
+        self._system_by_hand = False
+
     def compose_body(self) -> Iterable[Widget]:
         """Yield the system prompt, the transcripts and the prompt."""
         yield Static(system_line(""), id="system", markup=False)
@@ -105,9 +112,6 @@ class ChatScreen(DeskScreen):
 
     def on_mount(self) -> None:
         """Choose models as soon as the services are there."""
-        self._comparison: Comparison | None = None
-        self._asking: Worker[None] | None = None
-        self._system_by_hand = False
         self.watch(self.app, "workspace", self._workspace_changed)
         if self.desk.workbench is not None:
             self._choose_default(self.desk.workbench)

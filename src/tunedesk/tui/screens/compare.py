@@ -90,6 +90,12 @@ class CompareScreen(DeskScreen):
 
         models: list[tuple[str, str]]
 
+    def __init__(self) -> None:
+        """Begin with nothing asked."""
+        super().__init__()
+        self._asking: Worker[None] | None = None
+        self._chosen = False
+
     def compose_body(self) -> Iterable[Widget]:
         """Yield the set-up, the scores, and prompts beside their answers."""
         yield Static("", id="setup", markup=False)
@@ -98,8 +104,6 @@ class CompareScreen(DeskScreen):
 
     def on_mount(self) -> None:
         """Find out what to compare, once the services are there."""
-        self._asking: Worker[None] | None = None
-        self._chosen = False
         if self.desk.workbench is not None:
             self._find(self.desk.workbench)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -36,7 +37,7 @@ class DeskScreen(Screen[None]):
         """Frame the panes of the screen."""
         yield ModeBar(JOURNEY, self.MODE)
         yield from self.compose_body()
-        yield StatusLine()
+        yield self.status_line
         yield Footer(compact=True, show_command_palette=False)
 
     def on_resize(self, event: Resize) -> None:
@@ -47,6 +48,11 @@ class DeskScreen(Screen[None]):
         """Yield the panes of the screen."""
         return ()
 
+    @cached_property
+    def status_line(self) -> StatusLine:
+        """The line under the panes, there before the screen is composed: background work speaks at any time."""
+        return StatusLine()
+
     @property
     def desk(self) -> Desk:
         """The app, typed: services, state and background work."""
@@ -54,11 +60,11 @@ class DeskScreen(Screen[None]):
 
     def say(self, message: str, severity: str = "information") -> None:
         """Show `message` in the status line; `severity` is information, warning or error."""
-        self.query_one(StatusLine).say(message, severity)
+        self.status_line.say(message, severity)
 
     def show_progress(self, event: ProgressMade) -> None:
         """Show how far the work in the background is, on the right of the status line."""
-        line = self.query_one(StatusLine)
+        line = self.status_line
         if not event.name:
             line.progress = ""
         elif event.total:

@@ -93,6 +93,11 @@ class JobsScreen(DeskScreen):
         profile: str
         job: FineTuningJob
 
+    def __init__(self) -> None:
+        """Begin with nothing asked."""
+        super().__init__()
+        self._wanted: str | None = None
+
     def compose_body(self) -> Iterable[Widget]:
         """Yield the list over (or beside) curves and events."""
         screen = JobsScreen
@@ -108,7 +113,6 @@ class JobsScreen(DeskScreen):
 
     def on_mount(self) -> None:
         """Begin to watch the store, once the services are there."""
-        self._wanted: str | None = None
         if self.desk.workbench is not None:
             self._begin(self.desk.workbench)
 
