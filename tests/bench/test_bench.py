@@ -1,0 +1,30 @@
+"""The bench runs to its end on a handful of rows and finds what the other tools find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import data
+from tests.bench.__main__ import main
+
+
+def test_the_bench_of_data_runs_on_a_file_and_names_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "QUESTIONS", data.QUESTIONS[:1])
+    file = data.made_up(tmp_path / "rows.jsonl", 300)
+    assert main(["data", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "missing: " in out
+    assert "failed" not in out
+    assert "(found" not in out
+    for step in ("import", "open, first page", "literal, count", "sort by chars", "page", "private memory"):
+        assert f"\n{step}" in out
+
+
+def test_a_made_up_file_is_the_same_every_time(tmp_path: Path) -> None:
+    first, again = (data.made_up(tmp_path / name, 20).read_bytes() for name in ("a", "b"))
+    assert first == again
+    assert first.count(b"\n") == 20
