@@ -33,6 +33,7 @@ Kind = Literal[
     "replace_rows",
     "restore",
     "fix",
+    "trim",
     "exclude",
     "include",
     "tag",
@@ -80,6 +81,8 @@ def unpack(packed: bytes) -> array[int]:
 
 def of_row(edit: Edit, place: int) -> Edit:
     """Return what an edit does to the row at `place` of its rows, where that differs from row to row."""
+    if edit.kind == "trim" and isinstance(edit.arguments["turns"], list):
+        return msgspec.structs.replace(edit, arguments={"turns": edit.arguments["turns"][place]})
     if edit.kind != "replace_rows":
         return edit
     row: Row = edit.arguments["contents"][place]
@@ -109,6 +112,8 @@ def apply(edit: Edit, row: Row) -> Row:
         return _system_prompt(row, edit.arguments["prompt"])
     if edit.kind == "fix":
         return fixes.fix(row, edit.arguments["codes"])[0]
+    if edit.kind == "trim":
+        return trimmed(row, edit.arguments["turns"])
     if edit.kind == "replace_row":
         replacement: Row = edit.arguments["row"]
         return replacement
@@ -189,6 +194,18 @@ def fix(rows: Iterable[int], codes: Sequence[str]) -> Edit:
     return _edit("fix", rows, f"fix {', '.join(codes)}", codes=list(codes))
 
 
+def trim(rows: Iterable[int] | None, turns: int) -> Edit:
+    """Keep the system prompts and the last `turns` user messages with what follows them; raises DataError below 1."""
+    if turns < 1:
+        raise DataError("a conversation keeps at least one turn", "give a number from 1")
+    return _edit("trim", rows, f"keep the last {turns} turns", turns=turns)
+
+
+def trim_each(turns: Mapping[int, int]) -> Edit:
+    """Keep of each row (by its number) so many of its last turns."""
+    return _edit("trim", turns, "trim to the limit", turns=[turns[index] for index in sorted(turns)])
+
+
 def exclude(rows: Iterable[int] | None) -> Edit:
     """Leave rows out of every export; None for all rows."""
     return _edit("exclude", rows, "exclude")
@@ -230,6 +247,25 @@ def _system_prompt(row: Row, prompt: str) -> Row:
     if "messages" not in row and isinstance(prompted, dict):
         return {**row, "input": with_system_prompt(prompted, prompt)}
     return with_system_prompt(row, prompt)
+
+
+def trimmed(row: Row, turns: int) -> Row:
+    """Return a row with its system prompts and its last `turns` user messages and what follows them.
+
+    A row with no more of them is returned as it is.
+    """
+    messages = row.get("messages")
+    if not isinstance(messages, list):
+        return row
+    roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+    users = [place for place, role in enumerate(roles) if role == "user"]
+    if len(users) <= turns:
+        return row
+    start = users[-turns]
+    kept = [
+        one for place, one in enumerate(messages) if place >= start or roles[place] in ("system", "developer")
+    ]
+    return {**row, "messages": kept}
 
 
 Messages = list[dict[str, Any]]

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tunedesk.core.conversations import Row
 from tunedesk.core.message_table import RowTokens
 from tunedesk.core.tokens import Encoding
@@ -26,6 +28,7 @@ _PROBE = "tunedesk_probe"
 _TOOL = {"name": _PROBE, "description": "", "parameters": {"type": "object", "properties": {}}}
 
 Message = dict[str, Any]
+_decode = msgspec.json.Decoder(Row).decode
 
 
 def find_tokenizer(model: str, folders: Sequence[Path]) -> Path | None:
@@ -105,7 +108,7 @@ class LocalCounter:
 
     def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
         """Return the tokens of rows in JSON."""
-        return self.count_rows([json.loads(line) for line in lines])
+        return self.count_rows([_decode(line) for line in lines])
 
     def _counted(self, row: Row) -> tuple[int, int, int]:
         """Return all tokens, trained ones, and those of the system prompts' texts."""
