@@ -1,7 +1,10 @@
-"""Fine-tuning jobs: service.py launches and finds them, uploading.py brings files up, tailing.py follows."""
+"""Fine-tuning jobs: service.py launches and finds them, uploading.py brings files up, tailing.py follows,
+recipes.py keeps how models were made, importing.py fetches what an account holds."""
 
 from __future__ import annotations
 
+from tunedesk.jobs.importing import ImportReport, import_jobs
+from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.service import LAUNCH_KEY, JobService, LaunchRequest, new_launch_id
 from tunedesk.jobs.tailing import EventSeen, JobChanged, PointSeen, PollFailed, Update
 from tunedesk.jobs.uploading import OnUpload
@@ -9,12 +12,15 @@ from tunedesk.jobs.uploading import OnUpload
 __all__ = [
     "LAUNCH_KEY",
     "EventSeen",
+    "ImportReport",
     "JobChanged",
     "JobService",
     "LaunchRequest",
     "OnUpload",
     "PointSeen",
     "PollFailed",
+    "RecipeBook",
     "Update",
+    "import_jobs",
     "new_launch_id",
 ]

@@ -13,14 +13,16 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
+from tunedesk.core.lineage import Lineage, lineage_of
 from tunedesk.errors import JobError, ProviderError
-from tunedesk.jobs.tailing import Update, follow
+from tunedesk.jobs.recipes import RecipeBook
+from tunedesk.jobs.tailing import JobChanged, Update, follow
 from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
 from tunedesk.paths import private_folder
 from tunedesk.providers.base import UNREACHABLE, Provider
@@ -54,6 +56,8 @@ class LaunchRequest:
     seed: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     """Further pairs for the job, beside our own."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """Where the files came from, as far as the caller knows; the rest is read from the training file."""
     launch: str = ""
     """An id chosen by the caller (see `new_launch_id`): asked for again, it is the same launch. Empty: a fresh one."""
 
@@ -81,6 +85,7 @@ class JobService:
         self._today = today
         self._profile = provider.profile.name
         self._files = Uploader(store, provider, pause)
+        self.recipes = RecipeBook(store.path.parent)
 
     def prepare(self, request: LaunchRequest) -> Launch:
         """Write the intent down, durably, and send nothing; the same launch id again returns what is known of it.
@@ -93,17 +98,23 @@ class JobService:
             return known
         check_open(self.provider.profile, self._today())
         check_request(self.provider.profile, request.suffix, request.hyperparameters)
+        training = self._files.described(request.training)
+        validation = self._files.described(request.validation) if request.validation else None
+        for file in (training, validation):
+            if file is not None:
+                self.recipes.keep(Path(file.path), file.content_sha256 or file.sha256)
         launch = Launch(
             id=request.launch or new_launch_id(),
             profile=self._profile,
             model=request.model,
-            training=self._files.described(request.training),
-            validation=self._files.described(request.validation) if request.validation else None,
+            training=training,
+            validation=validation,
             method=request.method,
             hyperparameters=request.hyperparameters,
             suffix=request.suffix,
             seed=request.seed,
             metadata=dict(request.metadata),
+            lineage=lineage_of(request.training, training.content_sha256 or training.sha256, request.lineage),
             account=self.provider.account,
             state=INTENT,
             at=time.time(),
@@ -174,8 +185,14 @@ class JobService:
 
     async def refresh(self, limit: int = 100) -> list[KnownJob]:
         """Ask the provider for its jobs, keep them, and return all that are known at this profile."""
-        self.store.save_jobs(self._profile, await self.provider.jobs(limit=limit))
+        self.remember(await self.provider.jobs(limit=limit))
         return self.known_jobs()
+
+    def remember(self, jobs: Sequence[FineTuningJob]) -> None:
+        """Keep jobs as the provider told them, and write the recipes of those that have succeeded."""
+        self.store.save_jobs(self._profile, jobs)
+        for job in jobs:
+            self.recipes.note(self._profile, job, self.store.launch_of(self._profile, job.id))
 
     def known_jobs(self) -> list[KnownJob]:
         """Return the jobs of this profile as last heard of, the newest first."""
@@ -194,9 +211,12 @@ class JobService:
         """Let a paused job go on."""
         return await self._acted(job_id, self.provider.resume)
 
-    def tail(self, job_id: str, *, interval: float | None = None) -> AsyncIterator[Update]:
-        """Follow a job to its end, beginning with what the store holds (see tailing.follow)."""
-        return follow(self.store, self.provider, job_id, interval=interval, pause=self._pause)
+    async def tail(self, job_id: str, *, interval: float | None = None) -> AsyncIterator[Update]:
+        """Follow a job to its end, beginning with what the store holds (see tailing.follow); then write its recipe."""
+        async for update in follow(self.store, self.provider, job_id, interval=interval, pause=self._pause):
+            if isinstance(update, JobChanged) and update.job.is_final:
+                self.remember([update.job])
+            yield update
 
     async def _acted(self, job_id: str, act: Callable[[str], Awaitable[FineTuningJob]]) -> FineTuningJob:
         """Do something to a job; an answer that got lost is replaced by a look at the job."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tunedesk.core.fine_tuning import FineTuningJob, JobEvent, MetricPoint
+from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, JobEvent, MetricPoint
 from tunedesk.core.metrics import point_from_checkpoint, points_from_result_file
 from tunedesk.errors import ProviderError
 from tunedesk.providers.base import Provider
@@ -65,24 +65,26 @@ async def follow(
     job_id: str,
     *,
     interval: float | None = None,
+    looks: int | None = None,
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[Update]:
     """Yield what the store holds of a job, then all that is new, until its status is final.
 
     Each update is durable before it is yielded. `interval` is the pause in seconds between looks while things
     happen (1 for the local engine, else 5); quiet stretches and failures lengthen it, with jitter, and a
-    Retry-After is obeyed. Raises ProviderError when asking again cannot help (401, 404, …).
+    Retry-After is obeyed. `looks` ends it after so many, final or not, and lets every failure out. Raises
+    ProviderError when asking again cannot help (401, 404, …).
     """
     poll = _Poll(store, provider, job_id)
     base = interval if interval is not None else (1.0 if provider.profile.is_local else 5.0)
     for update in poll.held():
         yield update
-    quiet = failures = 0
+    quiet = failures = seen = 0
     while True:
         try:
             updates = await poll.look()
         except ProviderError as error:
-            if not error.retryable:
+            if not error.retryable or looks is not None:
                 raise
             failures += 1
             wait = min(_SLOWEST, base * 2**failures) * random.uniform(0.75, 1.25)
@@ -93,7 +95,8 @@ async def follow(
             quiet = 0 if updates else quiet + 1
             for update in updates:
                 yield update
-            if poll.done:
+            seen += 1
+            if poll.done or seen == looks:
                 return
             wait = min(base * 1.3 ** min(quiet, 6), _SLOWEST) * random.uniform(0.9, 1.1)
         await pause(wait)
@@ -134,8 +137,11 @@ class _Poll:
         events, changed = self._store.add_events(self._profile, self._id, fetched)
         self._known |= {event.id for event in events}
         self._metrics_told = self._metrics_told or any(event.type == "metrics" for event in events)
+        if not self._metrics_told or job.is_final:
+            checkpoints = await _if_offered(self._provider.checkpoints(self._id), [])
+            self._store.save_checkpoints(self._profile, self._id, checkpoints)
         if not self._metrics_told:
-            elsewhere = await self._points_elsewhere(job)
+            elsewhere = await self._points_elsewhere(job, checkpoints)
             changed += self._store.save_points(self._profile, self._id, elsewhere)
         self._points += len(changed)
         updates: list[Update] = [EventSeen(event) for event in events]
@@ -168,10 +174,9 @@ class _Poll:
                 return list(fetched.values())
             after = page[-1].id
 
-    async def _points_elsewhere(self, job: FineTuningJob) -> list[MetricPoint]:
+    async def _points_elsewhere(self, job: FineTuningJob, checkpoints: list[Checkpoint]) -> list[MetricPoint]:
         """Take the curve from checkpoints, or at the end from the result file, where events tell no metrics."""
-        checkpoints = await _if_offered(self._provider.checkpoints(self._id), [])
-        points = [point_from_checkpoint(checkpoint) for checkpoint in checkpoints]
+        points = [point_from_checkpoint(checkpoint) for checkpoint in checkpoints if checkpoint.metrics]
         if not points and not self._points and job.is_final:
             for file in job.result_files:
                 content = await _if_offered(self._provider.file_content(file), b"")

@@ -33,7 +33,8 @@ class Uploader:
     def described(self, path: Path) -> LaunchedFile:
         """Hash `path` as it would be sent; raises DataError when it cannot be read."""
         payload = Payload.of(path, utf8_bom=self._provider.profile.utf8_bom)
-        return LaunchedFile(str(path.absolute()), payload.sha256(), payload.size)
+        plain = Payload.of(path).sha256() if payload.prefix else ""
+        return LaunchedFile(str(path.absolute()), payload.sha256(), payload.size, plain)
 
     async def uploaded(self, local: LaunchedFile, on_upload: OnUpload | None) -> LaunchedFile:
         """Return `local` with the id of a verified file of the same bytes: one that is there already, or a new one."""

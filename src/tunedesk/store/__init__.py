@@ -1,8 +1,8 @@
 """The workbench's own memory: one SQLite file, durable at every return.
 
 Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views), files.py (files, uploads),
-jobs.py (launches, jobs, events, points), chats.py (chats, journeys). A row is the one dataclass of its subject;
-schema.py holds the migrations.
+jobs.py (launches, jobs, events, points, checkpoints), chats.py (chats, journeys). A row is the one dataclass of its
+subject; schema.py holds the migrations.
 """
 
 from __future__ import annotations

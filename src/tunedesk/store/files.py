@@ -54,6 +54,11 @@ class FileTables:
         )
         return KnownFile(row["file"], row["bytes"]) if row else None
 
+    def file_sha256(self, profile: str, file: str) -> str | None:
+        """Return the hash of a file's bytes by the provider's id, None when they were never here."""
+        row = self.database.read_one("SELECT sha256 FROM files WHERE profile = ? AND file = ?", profile, file)
+        return str(row["sha256"]) if row else None
+
     def forget_file(self, key: FileKey) -> None:
         """Drop a file that the provider does not have any more."""
         self.database.write(

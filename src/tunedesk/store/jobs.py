@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tunedesk import db
-from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobEvent, MetricPoint
+from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, Hyperparameters, JobEvent, MetricPoint
+from tunedesk.core.lineage import Lineage
 from tunedesk.core.metrics import merge, point_from_event
 from tunedesk.store.database import Database, decode, encode
 
@@ -32,6 +33,8 @@ class LaunchedFile:
     sha256: str
     """Of the bytes that are sent (with a byte-order mark where the provider wants one)."""
     bytes: int
+    content_sha256: str = ""
+    """Of the file itself, where a byte-order mark was put before it."""
     file: str | None = None
     """The provider's id, once it is there and verified."""
 
@@ -51,6 +54,7 @@ class Launch:
     suffix: str | None = None
     seed: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
     account: str = ""
     """Fingerprint of the key that it is sent with (never the key)."""
     state: str = INTENT
@@ -72,7 +76,7 @@ class KnownJob:
 
 
 class JobTables:
-    """Tables launches, jobs, events and points."""
+    """Tables launches, jobs, events, points and checkpoints."""
 
     database: Database
 
@@ -91,6 +95,11 @@ class JobTables:
     def launch(self, launch: str) -> Launch | None:
         """Return one launch by its id, or None."""
         row = self.database.read_one("SELECT body FROM launches WHERE id = ?", launch)
+        return decode(row["body"], Launch) if row else None
+
+    def launch_of(self, profile: str, job: str) -> Launch | None:
+        """Return the launch that made a job, or None when it was made elsewhere."""
+        row = self.database.read_one("SELECT body FROM launches WHERE profile = ? AND job = ?", profile, job)
         return decode(row["body"], Launch) if row else None
 
     def launches(self, profile: str | None = None, *, unfinished: bool = False) -> list[Launch]:
@@ -151,6 +160,19 @@ class JobTables:
             "SELECT body FROM events WHERE profile = ? AND job = ? ORDER BY created_at, id", profile, job
         )
         return [decode(row["body"], JobEvent) for row in rows]
+
+    def save_checkpoints(self, profile: str, job: str, checkpoints: Iterable[Checkpoint]) -> None:
+        """Keep a job's checkpoints, also those that the provider will drop."""
+        rows = [(profile, job, one.id, one.step, encode(one)) for one in checkpoints]
+        with self.database.writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)", rows)
+
+    def checkpoints(self, profile: str, job: str) -> list[Checkpoint]:
+        """Return a job's known checkpoints by step."""
+        rows = self.database.read(
+            "SELECT body FROM checkpoints WHERE profile = ? AND job = ? ORDER BY step, id", profile, job
+        )
+        return [decode(row["body"], Checkpoint) for row in rows]
 
     def save_points(self, profile: str, job: str, points: Iterable[MetricPoint]) -> list[MetricPoint]:
         """Merge points into a job's curve by step; return those that are new or say more than before."""

@@ -79,5 +79,12 @@ CREATE TABLE uploads (
 """
 """Files are known by account as well: those known before are found again by the name that carries their hash."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS)
+_CHECKPOINTS = """
+CREATE TABLE checkpoints (
+    profile TEXT NOT NULL, job TEXT NOT NULL, id TEXT NOT NULL, step INTEGER NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (profile, job, id)
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""
