@@ -301,9 +301,9 @@ def _command(command: list[str], *, lines: bool = False) -> Run | None:
 
 
 def _private() -> int:
-    """Return this process's private memory in MB, 0 where /proc does not tell it."""
+    """Return this process's memory in MB that the system cannot drop (no file behind it), 0 where /proc is missing."""
     rollup = Path("/proc/self/smaps_rollup")
     if not rollup.exists():
         return 0
-    private = [line.split() for line in rollup.read_text().splitlines() if line.startswith("Private_")]
-    return sum(int(parts[1]) for parts in private) >> 10
+    lines = [line.split() for line in rollup.read_text().splitlines()]
+    return sum(int(parts[1]) for parts in lines if parts[0] == "Anonymous:") >> 10
