@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tunedesk.cli import main
+from tunedesk.paths import Paths
 
 Captured = pytest.CaptureFixture[str]
 WORDS = ["card", "loan", "fee", "transfer", "mortgage", "cheque", "address"]
@@ -218,7 +219,10 @@ def test_what_cannot_be_read_exits_with_2_and_says_what_to_do(arguments: list[st
     assert "Traceback" not in captured.err
 
 
-def test_a_launch_above_the_budget_is_refused_with_the_number(rows: Path, capsys: Captured) -> None:
+def test_a_launch_above_the_budget_is_refused_with_the_number(
+    rows: Path, capsys: Captured, paths: Paths
+) -> None:
+    (paths.config / "profiles.toml").write_text('[openai]\ncloses = ""\n')
     arguments = [
         "launch",
         "--train",
@@ -233,6 +237,16 @@ def test_a_launch_above_the_budget_is_refused_with_the_number(rows: Path, capsys
     ]
     assert main(arguments) == 2
     assert "above the budget of $0.001" in capsys.readouterr().err
+
+
+def test_a_launch_after_the_closing_is_refused_and_the_way_out_is_named(
+    rows: Path, capsys: Captured, paths: Paths
+) -> None:
+    (paths.config / "profiles.toml").write_text('[openai]\ncloses = "2026-01-01"\n')
+    assert main(["launch", "--train", str(rows), "--provider", "openai", "--yes"]) == 1
+    told = capsys.readouterr().err
+    assert "no new jobs since 2026-01-01" in told
+    assert "train it on this machine instead: --provider local" in told
 
 
 def test_data_never_acts_on_the_terminal(tmp_path: Path, capsys: Captured) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.fakes import Endpoint, ScriptedProvider
+from tests.test_queue import Training
 from tunedesk.cli import main
 from tunedesk.config import Profile
-from tunedesk.core.fine_tuning import ProviderFile
+from tunedesk.core.fine_tuning import FineTuningJob, ProviderFile
+from tunedesk.jobs import RecipeBook
 from tunedesk.paths import Paths
 from tunedesk.workbench import Workbench
 
@@ -19,15 +21,15 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch, paths: Paths) -> Endpoint:
+def cloud(monkeypatch: pytest.MonkeyPatch, paths: Paths) -> Training:
     """Let every profile be at one endpoint in this process."""
-    endpoint = Endpoint()
+    endpoint = Training()
 
     async def connect(_bench: Workbench, profile: Profile) -> ScriptedProvider:
         return ScriptedProvider(endpoint, profile)
 
     monkeypatch.setattr(Workbench, "connect", connect)
-    assert paths.data.exists()
+    (paths.config / "profiles.toml").write_text('[openai]\ncloses = ""\n')
     return endpoint
 
 
@@ -52,3 +54,86 @@ def test_files_are_listed_downloaded_and_deleted(cloud: Endpoint, capsys: Captur
     assert output(capsys, "files", "--delete", "file-1", "--yes") == {"id": "file-1", "deleted": True}
     assert list(cloud.files) == ["file-2"]
     assert main(["files", "--download", "file-2"]) == 2
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    path = tmp_path / "train.jsonl"
+    said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
+    path.write_text((json.dumps({"messages": said}) + "\n") * 12)
+    return path
+
+
+def test_a_sweep_prints_a_row_for_each_job_and_the_best(
+    cloud: Training, capsys: Captured, training: Path
+) -> None:
+    cloud.fails = ("ftjob-2",)
+    cloud.ending([1.5, 1.0, 1.2])
+    sweep = ["launch", "--train", str(training), "--sweep", "epochs=1,2,3", "--yes"]
+    assert main([*sweep, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["state"] for row in rows[:3]] == ["succeeded", "failed", "succeeded"]
+    assert (rows[3]["type"], rows[3]["job"], rows[3]["valid_loss"]) == ("best", "ftjob-3", 1.2)
+    assert main(sweep) == 0
+    told = capsys.readouterr().out
+    assert "best: ft:ftjob-3" in told
+    assert cloud.calls.count("create_job") == 3, "the same sweep again finds its jobs"
+    assert main([*sweep, "--again", "1"]) == 0
+    assert cloud.calls.count("create_job") == 6
+
+
+def test_a_model_is_made_again_elsewhere_by_its_recipe(
+    cloud: Training, capsys: Captured, training: Path, paths: Paths
+) -> None:
+    cloud.ending([])
+    launched = output(
+        capsys, "launch", "--train", str(training), "--provider", "openai", "--model", "gpt-4o-mini-2024-07-18",
+        "--suffix", "bank", "--epochs", "2", "--learning-rate-multiplier", "1.5", "--seed", "4", "--yes", "--follow",
+    )  # fmt: skip
+    assert launched["type"] in ("job", "diagnosis")
+    (told,) = output(capsys, "recipes")
+    assert (told["provider"], told["base"], told["seed"]) == ("openai", "gpt-4o-mini-2024-07-18", 4)
+    training.unlink()
+    again = output(capsys, "launch", "--recipe", told["path"], "--provider", "local", "--yes")
+    job = cloud.jobs[again["job"]]
+    assert job.model == "SmolLM2-135M-Instruct"
+    assert len(cloud.contents[job.training_file].splitlines()) == 12
+    bench = Workbench(paths)
+    launch = bench.store.launch(again["launch"])
+    assert launch is not None
+    assert (launch.hyperparameters.n_epochs, launch.hyperparameters.learning_rate_multiplier) == (2, 1.5)
+    assert (launch.suffix, launch.seed) == ("bank", 4)
+    bench.store.close()
+    assert main(["launch", "--yes"]) == 2
+    assert len(RecipeBook(paths.data).all()) >= 1
+
+
+def test_jobs_of_an_account_are_imported(cloud: Training, capsys: Captured) -> None:
+    cloud.jobs["old"] = FineTuningJob("old", "succeeded", "gpt-4.1-2025-04-14", 4, fine_tuned_model="ft:x:y")
+    report = output(capsys, "jobs", "--import", "--provider", "openai")
+    assert (report["jobs"], report["models"], len(report["recipes"])) == (1, ["ft:x:y"], 1)
+
+
+def test_a_followed_job_ends_with_what_its_curve_says(
+    cloud: Training, capsys: Captured, training: Path, tmp_path: Path
+) -> None:
+    cloud.ending([])
+    held_back = tmp_path / "held.jsonl"
+    held_back.write_bytes(training.read_bytes())
+    assert (
+        main(["launch", "--train", str(training), "--validation", str(held_back), "--yes", "--follow"]) == 0
+    )
+    assert "validation is too small" in capsys.readouterr().err
+
+
+def test_a_launch_that_has_no_job_is_given_up_by_cancel(
+    cloud: Training, capsys: Captured, training: Path, paths: Paths
+) -> None:
+    from tunedesk.errors import ProviderError
+
+    cloud.lose("upload", ProviderError("no", status=401), carried_out=False)
+    assert main(["launch", "--train", str(training), "--yes"]) == 1
+    bench = Workbench(paths)
+    (launch,) = bench.store.launches()
+    bench.store.close()
+    assert output(capsys, "cancel", launch.id) == {"launch": launch.id, "state": "abandoned"}

@@ -84,6 +84,32 @@ class Profile:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """How a job's end is told to someone who looks elsewhere: [notify] in settings.toml."""
+
+    bell: bool = True
+    osc: tuple[str, ...] = ("9",)
+    """Terminal notifications: "9" (iTerm2, Windows Terminal, kitty, …), "777" (urxvt, foot, …)."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments; {title}, {text}, {status}, {job} and {model} are put in."""
+
+
+def notify_settings(paths: Paths) -> Notify:
+    """Return how to notify; raises UsageError when settings.toml cannot be read."""
+    own = paths.config / "settings.toml"
+    if not own.exists():
+        return Notify()
+    try:
+        values: dict[str, Any] = tomllib.loads(own.read_text(encoding="utf-8")).get("notify", {})
+        fields: dict[str, Any] = {
+            k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return Notify(**fields)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise UsageError(f"{own}: {error}", "[notify] takes bell, osc and command") from error
+
+
 def profiles(paths: Paths) -> dict[str, Profile]:
     """Return all profiles by name: the shipped presets, then `profiles.toml` in the config folder over them.
 

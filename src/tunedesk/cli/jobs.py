@@ -1,10 +1,9 @@
-"""Commands on fine-tuning jobs: launch, list, follow, cancel, pause, resume."""
+"""Commands on fine-tuning jobs that exist: list, import, follow, cancel, pause, resume; recipes of their models."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,119 +13,29 @@ from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show,
 
 if TYPE_CHECKING:
     from tunedesk.core.fine_tuning import FineTuningJob
-    from tunedesk.jobs import JobService
+    from tunedesk.jobs import JobService, Notice
     from tunedesk.workbench import Workbench
 
 provider_option = click.option("--provider", help="A profile's name or a base URL; this machine by default.")
 
 
-@click.command()
-@click.option(
-    "--train", "training", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
-@click.option("--validation", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--model", default="", help="Base model, or a tuned one to continue; the provider's default unless given."
-)
-@provider_option
-@click.option("--epochs", type=click.IntRange(1, 50))
-@click.option("--batch-size", type=click.IntRange(1, 256))
-@click.option("--learning-rate-multiplier", type=click.FloatRange(0, min_open=True))
-@click.option("--method", type=click.Choice(["supervised", "dpo"]), default="supervised", show_default=True)
-@click.option("--suffix", help="Part of the tuned model's name.")
-@click.option("--seed", type=click.IntRange(min=0))
-@click.option("--budget", type=click.FloatRange(min=0), help="Refuse to launch above this many US dollars.")
-@click.option("--yes", is_flag=True, help="Do not ask before the launch.")
-@click.option("--follow", is_flag=True, help="Follow the job to its end.")
-@json_option
-def launch(
-    training: Path, validation: Path | None, model: str, provider: str | None, epochs: int | None,
-    batch_size: int | None, learning_rate_multiplier: float | None, method: str, suffix: str | None,
-    seed: int | None, budget: float | None, yes: bool, follow: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Upload, verify and create exactly one fine-tuning job."""
-    from tunedesk.core.fine_tuning import Hyperparameters
-    from tunedesk.jobs import LaunchRequest
-
-    bench = workbench()
-    profile = bench.profile(provider)
-    chosen = bench.model_for(model, provider)
-    _afford(bench, training, chosen, provider, epochs, budget, yes)
-    request = LaunchRequest(
-        model=chosen, training=training, validation=validation, method=method, suffix=suffix, seed=seed,
-        hyperparameters=Hyperparameters(epochs or "auto", batch_size or "auto", learning_rate_multiplier or "auto"),
-    )  # fmt: skip
-
-    async def work() -> None:
-        service = await bench.jobs(profile)
-        with Progress("uploading") as progress:
-            done = await service.launch(
-                request, on_upload=lambda _, sent, size: progress.update(sent, size, " B")
-            )
-        known = service.store.job(done.job or "", profile.name)
-        status = known.job.status if known else ""
-        if as_json:
-            emit(
-                {
-                    "launch": done.id, "job": done.job, "training_file": done.training.file,
-                    "validation_file": done.validation.file if done.validation else None, "status": status,
-                }
-            )  # fmt: skip
-        else:
-            show(f"{done.job} {status}")
-        if follow:
-            _finish(await _follow(service, done.job or "", as_json))
-
-    _run(bench, work)
-
-
-def _afford(
-    bench: Workbench, training: Path, model: str, provider: str | None, epochs: int | None, budget: float | None,
-    yes: bool,
-) -> None:  # fmt: skip
-    """Tell the cost, refuse it above the budget, and ask once."""
-    from datetime import date
-
-    from tunedesk.errors import UsageError
-    from tunedesk.providers.limits import check_open
-
-    profile = bench.profile(provider)
-    check_open(profile, date.today())
-    workspace = bench.open_source(str(training))
-    counts = bench.count(workspace, model)
-    estimate = bench.estimate(counts, workspace, model, profile, epochs or "auto")
-    cost = f"{dollars(estimate.usd)} ({dollars(estimate.low)} to {dollars(estimate.high)})"
-    if budget is not None:
-        if estimate.high is None:
-            raise UsageError(
-                f"the price of {model} is unknown, so the budget cannot be held", "add it to prices.toml"
-            )
-        if estimate.high > budget:
-            raise UsageError(
-                f"the job may cost {dollars(estimate.high)}, above the budget of {dollars(budget)}"
-            )
-    say(f"{counts.stats.conversations:,} conversations, {estimate.billed_tokens:,} tokens billed, {cost}")
-    for notice in profile.notices(date.today()):
-        say(f"{profile.label} {notice}")
-    if estimate.price and estimate.price.shutdown:
-        say(f"{model} and what is tuned from it stop on {estimate.price.shutdown}")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("the launch was not confirmed", "add --yes to launch without a question")
-    click.confirm(f"Launch on {model} at {profile.label or profile.name}?", abort=True, err=True)
-
-
 @click.command("jobs")
 @provider_option
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--import", "bring", is_flag=True,
+    help="Fetch all jobs of the account with events, checkpoints and files, and write recipes.",
+)  # fmt: skip
 @json_option
-def jobs_(provider: str | None, limit: int, as_json: bool) -> None:
+def jobs_(provider: str | None, limit: int, bring: bool, as_json: bool) -> None:
     """List the fine-tuning jobs of a provider, the newest first."""
     bench = workbench()
 
     async def work() -> None:
         service = await bench.jobs(bench.profile(provider))
+        if bring:
+            await _bring(service, as_json)
+            return
         known = await service.refresh(limit)
         if as_json:
             emit([_told(one.job) for one in known[:limit]])
@@ -141,6 +50,46 @@ def jobs_(provider: str | None, limit: int, as_json: bool) -> None:
     _run(bench, work)
 
 
+async def _bring(service: JobService, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from tunedesk.jobs import import_jobs
+
+    with Progress("importing jobs") as progress:
+        report = await import_jobs(service, on_progress=progress.update)
+    if as_json:
+        emit(asdict(report))
+        return
+    show(f"{report.jobs:,} jobs, {report.events:,} events, {report.points:,} points of loss curves")
+    show(f"{report.checkpoints:,} checkpoints, {report.files:,} files, {len(report.recipes):,} recipes")
+    for name in report.models:
+        show(f"model  {name}")
+    for path in report.recipes:
+        show(f"recipe {path}")
+    for one in report.missing:
+        say(f"{one.job}: no {one.what}: {one.reason}")
+
+
+@click.command()
+@json_option
+def recipes(as_json: bool) -> None:
+    """List how each tuned model was made; `launch --recipe` makes it again, anywhere."""
+    import msgspec
+
+    from tunedesk.jobs import RecipeBook
+
+    found = RecipeBook(workbench().paths.data).all()
+    if as_json:
+        emit([{"path": str(path), **msgspec.to_builtins(recipe)} for path, recipe in found])
+        return
+    heading = ("model", "from", "provider", "dataset", "cost", "recipe")
+    rows = [
+        (one.model, one.trained_from, one.provider, one.lineage.dataset_name, dollars(one.cost_usd), path)
+        for path, one in found
+    ]
+    table([heading, *rows], right=(4,))
+
+
 @click.command()
 @click.argument("job")
 @provider_option
@@ -150,7 +99,7 @@ def tail(job: str, provider: str | None, as_json: bool) -> None:
     bench = workbench()
 
     async def work() -> None:
-        _finish(await _follow(await _service(bench, job, provider), job, as_json))
+        _finish(bench, await _follow(await _service(bench, job, provider), job, as_json))
 
     _run(bench, work)
 
@@ -162,7 +111,7 @@ async def _service(bench: Workbench, job: str, provider: str | None) -> JobServi
 
 
 async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob | None:
-    """Print the updates of a job as they come and return it as it ended."""
+    """Print the updates of a job as they come, then what its curve says, and return it as it ended."""
     from dataclasses import asdict
 
     from tunedesk.jobs import EventSeen, JobChanged, PointSeen, PollFailed
@@ -178,16 +127,61 @@ async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob
             emit({"type": "point", **asdict(update.point)})
         elif isinstance(update, PollFailed):
             say(f"{update.error.message}; looking again")
+    if last is not None:
+        _explain(service, last, as_json)
     return last
 
 
-def _finish(job: FineTuningJob | None) -> None:
-    from tunedesk.errors import JobError
+def _explain(service: JobService, job: FineTuningJob, as_json: bool) -> None:
+    """Print what the curve of a finished job says, and what is left to do before its model answers."""
+    from dataclasses import asdict
 
+    from tunedesk.core.diagnosis import diagnose
+
+    profile = service.provider.profile
+    launch = service.store.launch_of(profile.name, job.id)
+    epochs = job.hyperparameters.n_epochs
+    found = diagnose(
+        service.store.points(profile.name, job.id),
+        n_epochs=epochs if isinstance(epochs, int) else None,
+        validation=launch.lineage.validation or None if launch else None,
+    )
+    for one in found:
+        if as_json:
+            emit({"type": "diagnosis", **asdict(one)})
+        else:
+            say(f"{one.text} ({one.evidence}): {one.advice}")
+    if job.status == "succeeded" and profile.deployment:
+        say(profile.deployment)
+
+
+def _finish(bench: Workbench, job: FineTuningJob | None) -> None:
+    """Notify, and raise JobError unless the job succeeded."""
+    from tunedesk.errors import JobError
+    from tunedesk.jobs import Notice
+
+    if job is not None:
+        notify(bench, Notice.of(job))
     if job is None or job.status != "succeeded":
         raise JobError(
             f"the job did not succeed: {(job.error or job.status) if job else 'it was never told'}"
         )
+
+
+def notify(bench: Workbench, notice: Notice) -> None:
+    """Ring, notify and run the user's command; what goes wrong there is said and stops nothing."""
+    from tunedesk.config import notify_settings
+    from tunedesk.errors import UsageError
+    from tunedesk.jobs.notices import run_command, signals
+
+    try:
+        settings = notify_settings(bench.paths)
+        if sys.stderr.isatty():
+            sys.stderr.write(signals(notice, settings))
+            sys.stderr.flush()
+        run_command(notice, settings)
+    except UsageError as error:
+        say(f"{error.message} ({error.hint})")
 
 
 def _acting(
@@ -244,4 +238,4 @@ cancel = _acting(
 pause = _acting("pause", lambda service, job: service.pause(job), "Halt JOB so that it can go on later.")
 resume = _acting("resume", lambda service, job: service.resume(job), "Let a paused JOB go on.")
 
-COMMANDS = (launch, jobs_, tail, cancel, pause, resume)
+COMMANDS = (jobs_, tail, cancel, pause, resume, recipes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunedesk.cli.data import workbench
+from tunedesk.cli.jobs import notify
 from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ def run(
 
 
 async def _travel(journey: Journey, printer: Printer, yes: bool) -> None:
+    from tunedesk.errors import JobError
+    from tunedesk.jobs import Notice
+    from tunedesk.journey import StepDone
+
     try:
         async for update in journey.prepare():
             printer.tell(update)
@@ -79,6 +84,11 @@ async def _travel(journey: Journey, printer: Printer, yes: bool) -> None:
             _ask(journey, split)
         async for update in journey.finish():
             printer.tell(update)
+            if isinstance(update, StepDone) and update.step == "compare" and not update.resumed:
+                notify(journey.bench, Notice("Fine-tuning succeeded", update.data["model"]))
+    except JobError as error:
+        notify(journey.bench, Notice("Fine-tuning stopped", error.message))
+        raise
     finally:
         printer.close()
         await journey.bench.close()

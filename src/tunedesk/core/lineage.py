@@ -32,6 +32,8 @@ class Lineage:
     system_prompts: int = 0
     """How many different ones there are."""
     conversations: int = 0
+    validation: int = 0
+    """Conversations held back."""
     split_seed: int | None = None
     split_rule: str = ""
 
@@ -88,6 +90,15 @@ def lineage_of(path: Path, sha256: str = "", known: Lineage | None = None) -> Li
         "system_prompts": len(prompts), "conversations": count, "split_seed": split.seed, "split_rule": split.rule,
     }  # fmt: skip
     return Lineage(**(told | {name: value for name, value in found.items() if not told[name]}))
+
+
+def count_lines(path: Path) -> int:
+    """Return the conversations of a training file: its lines that are not blank; raises DataError."""
+    try:
+        with path.open("rb") as file:
+            return sum(1 for line in file if line.strip())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "check the path") from error
 
 
 def _split_of(path: Path, sha256: str) -> _Split:

@@ -1,9 +1,13 @@
 """Fine-tuning jobs: service.py launches and finds them, uploading.py brings files up, tailing.py follows,
-recipes.py keeps how models were made, importing.py fetches what an account holds."""
+recipes.py keeps how models were made, importing.py fetches what an account holds, queue.py runs several
+in order, notices.py tells that one has ended.
+"""
 
 from __future__ import annotations
 
 from tunedesk.jobs.importing import ImportReport, import_jobs
+from tunedesk.jobs.notices import Notice
+from tunedesk.jobs.queue import QueueItem, QueueRow, StopRules, run_queue
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.service import LAUNCH_KEY, JobService, LaunchRequest, new_launch_id
 from tunedesk.jobs.tailing import EventSeen, JobChanged, PointSeen, PollFailed, Update
@@ -16,11 +20,16 @@ __all__ = [
     "JobChanged",
     "JobService",
     "LaunchRequest",
+    "Notice",
     "OnUpload",
     "PointSeen",
     "PollFailed",
+    "QueueItem",
+    "QueueRow",
     "RecipeBook",
+    "StopRules",
     "Update",
     "import_jobs",
     "new_launch_id",
+    "run_queue",
 ]

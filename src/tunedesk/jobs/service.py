@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
-from tunedesk.core.lineage import Lineage, lineage_of
+from tunedesk.core.lineage import Lineage, count_lines, lineage_of
 from tunedesk.errors import JobError, ProviderError
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.tailing import JobChanged, Update, follow
@@ -27,7 +27,7 @@ from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
 from tunedesk.paths import private_folder
 from tunedesk.providers.base import UNREACHABLE, Provider
 from tunedesk.providers.limits import check_open, check_pause, check_request
-from tunedesk.store import KnownJob, Launch, Store
+from tunedesk.store import KnownJob, Launch, LaunchedFile, Store
 from tunedesk.store.jobs import (
     ABANDONED,
     ADOPTED,
@@ -114,7 +114,7 @@ class JobService:
             suffix=request.suffix,
             seed=request.seed,
             metadata=dict(request.metadata),
-            lineage=lineage_of(request.training, training.content_sha256 or training.sha256, request.lineage),
+            lineage=self._lineage(request, training),
             account=self.provider.account,
             state=INTENT,
             at=time.time(),
@@ -228,6 +228,11 @@ class JobService:
             job = await self.provider.job(job_id)
         self.store.save_jobs(self._profile, [job])
         return job
+
+    def _lineage(self, request: LaunchRequest, training: LaunchedFile) -> Lineage:
+        held_back = count_lines(request.validation) if request.validation else 0
+        known = replace(request.lineage, validation=held_back)
+        return lineage_of(request.training, training.content_sha256 or training.sha256, known)
 
     def _check_same_place(self, launch: Launch) -> None:
         if launch.profile != self._profile:
