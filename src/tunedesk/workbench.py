@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,13 +22,14 @@ from tunedesk.core.exporters import Written, write_rows
 from tunedesk.core.fixes import FIXABLE, fix, fix_rows
 from tunedesk.core.pricing import Estimate, Price
 from tunedesk.core.split import split, write_split
-from tunedesk.core.tokens import Encoding, TokenCounter, TokenStats, encoding_for, stats_of
 from tunedesk.core.workspace import RowView, Workspace
+from tunedesk.counting import Counting, Counts
 from tunedesk.errors import DataError, TunedeskError, UsageError
 from tunedesk.jobs import JobService
 from tunedesk.paths import Paths, private_folder
 from tunedesk.providers import connect
 from tunedesk.providers.base import Provider
+from tunedesk.spending import Spending
 from tunedesk.store import DatasetEntry, Store
 from tunedesk.versions import Versions, Views
 
@@ -59,18 +59,6 @@ class Preview:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     """What is unusual about it, as far as it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Tokens of a workspace for one model."""
-
-    model: str
-    per_row: array[int]
-    """Tokens of every row, the excluded ones too (typecode I)."""
-    stats: TokenStats
-    """Over the included rows."""
-    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +109,16 @@ class Endpoints:
         """Prices by model, the user's own over the shipped ones."""
         return pricing.load_prices(self.paths.config / "prices.toml")
 
+    @cached_property
+    def counting(self) -> Counting:
+        """Tokens of workspaces and files, counted once."""
+        return Counting(self.paths)
+
+    @cached_property
+    def spending(self) -> Spending:
+        """Estimates, ledger and budget."""
+        return Spending(self.paths, lambda: self.store, lambda: self.prices, self.counting)
+
     def profiles(self) -> dict[str, Profile]:
         """Return all profiles by name."""
         return profiles(self.paths)
@@ -164,7 +162,8 @@ class Endpoints:
 
     async def jobs(self, profile: Profile) -> JobService:
         """Return the service that launches and follows jobs at `profile`."""
-        return JobService(self.store, await self.connect(profile))
+        quote = self.spending.guard(profile)
+        return JobService(self.store, await self.connect(profile), quote=quote)
 
     async def close(self) -> None:
         """Close all connections and the store."""
@@ -179,10 +178,6 @@ class Endpoints:
 
 class Workbench(Endpoints):
     """All services of one user's state folders; safe to call from several threads, one call at a time each."""
-
-    def __init__(self, paths: Paths) -> None:
-        super().__init__(paths)
-        self._counters: dict[str, TokenCounter] = {}
 
     @cached_property
     def versions(self) -> Versions:
@@ -278,7 +273,7 @@ class Workbench(Endpoints):
 
     def rules(self, model: str, profile: Profile) -> Rules:
         """Return what conversations are held against for `model` at `profile`."""
-        counter = self._counter(model or profile.default_model)
+        counter = self.counting.counter(model or profile.default_model)
         return Rules(provider=profile.name, count_tokens=counter.row, limit=counter.limit)
 
     def check(
@@ -387,26 +382,9 @@ class Workbench(Endpoints):
 
     # --- tokens and money
 
-    def _counter(self, model: str) -> TokenCounter:
-        encoding = encoding_for(model).name + model
-        if encoding not in self._counters:
-            self._counters[encoding] = TokenCounter(model, self.paths.cache)
-        return self._counters[encoding]
-
     def count(self, workspace: Workspace, model: str, on_progress: OnProgress | None = None) -> Counts:
-        """Count all rows of a workspace for `model`; the statistics are over the included ones."""
-        counter = self._counter(model)
-        excluded = set(range(workspace.total)) - {index for index, _ in workspace.included()}
-        counts, trained, included = array("I"), 0, []
-        for index in range(workspace.total):
-            row = workspace.row(index)
-            counts.append(counter.row(row))
-            if index not in excluded:
-                included.append(counts[-1])
-                trained += counter.trained(row)
-            if on_progress and index % _STEP == 0:
-                on_progress(index, workspace.total)
-        return Counts(model, counts, stats_of(included, trained, counter.limit), counter.encoding)
+        """Count all rows of a workspace for `model`, those alone that were never counted (see counting.py)."""
+        return self.counting.count(workspace, model, on_progress)
 
     def with_counts(self, workspace: Workspace, counts: Counts) -> Workspace:
         """Return the workspace that knows its tokens, for the list and for `tokens>500`."""
@@ -415,15 +393,18 @@ class Workbench(Endpoints):
     def estimate(
         self, counts: Counts, workspace: Workspace, model: str, profile: Profile, n_epochs: int | str = "auto"
     ) -> Estimate:
-        """Return what training on the included conversations would bill and cost.
+        """Return what training on the included conversations would bill and cost (see spending.py)."""
+        return self.spending.estimate(counts.stats, model, profile, n_epochs)
 
-        A model that has a price is another endpoint's, also while the engine on this machine is chosen.
-        """
-        local = profile.is_local and pricing.price_for(model, self.prices) is None
-        stats = counts.stats
-        return pricing.estimate(
-            stats.billed_per_epoch, stats.conversations, model, self.prices, n_epochs=n_epochs, local=local
-        )
+    def trim(self, workspace: Workspace, turns: int, rows: Iterable[int] | None = None) -> Workspace:
+        """Keep only the last `turns` of the included rows (or of `rows`), as one undoable edit."""
+        chosen = [index for index, _ in workspace.included()] if rows is None else rows
+        return workspace.apply(edits.trim(chosen, turns))
+
+    def trim_to_limit(self, workspace: Workspace, counts: Counts) -> Workspace:
+        """Keep of each included row over the model's limit the last turns that fit; the same when none is over."""
+        edit = self.counting.to_limit(workspace, counts)
+        return workspace if edit is None else workspace.apply(edit)
 
     # --- files for training
 

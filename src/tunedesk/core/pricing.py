@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tunedesk.core.fine_tuning import base_model
 from tunedesk.errors import UsageError
+from tunedesk.paths import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,10 @@ class Price:
     """YYYY-MM-DD on which the price was read."""
     shutdown: str = ""
     """YYYY-MM-DD on which the model and all models tuned from it stop; empty when unknown."""
+
+    def age(self, today: date) -> int | None:
+        """Return how many days ago the price was read, None when that is not known."""
+        return (today - date.fromisoformat(self.as_of)).days if self.as_of else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Estimate:
     low: float | None
     high: float | None
     price: Price | None
+    seconds: float | None = None
+    """How long it would take on this machine, where that can be told."""
 
 
 def load_prices(override: Path | None = None) -> dict[str, Price]:
@@ -76,6 +84,38 @@ def _read(text: str) -> dict[str, Price]:
         for alias in (name, *aliases):
             prices[alias] = Price(model=name, **values)
     return prices
+
+
+def write_price(path: Path, model: str, training: float, today: date) -> None:
+    """Put the price of one model into the user's file, its other blocks kept; raises UsageError, StoreError."""
+    if not model.strip() or not model.isprintable() or '"' in model or "\\" in model:
+        raise UsageError(f"{model!r} cannot be a model's name", "give the name that the provider lists")
+    if not 0 <= training < 1e6:
+        raise UsageError("a price is in US dollars per million tokens", "such as 25 or 0.48")
+    load_prices(path)
+    kept = path.read_text(encoding="utf-8") if path.exists() else ""
+    blocks = [block for block in kept.split("[[model]]") if f'prefix = "{model}"' not in block]
+    block = f'\nprefix = "{model}"\ntraining = {training!r}\nsource = "set by you"\nas_of = "{today}"\n'
+    write_whole(path, "[[model]]".join([*blocks, block] if blocks else ["", block]))
+
+
+def notes(model: str, price: Price | None, closes: str, endpoint: str, today: date) -> list[str]:
+    """Return what to know before a model is chosen: how old its price is, and what ends when."""
+    told = []
+    if price is not None:
+        age = price.age(today)
+        told.append(f"price of {price.as_of}, {age} days old" if age is not None else "price without a date")
+        if price.shutdown:
+            ended = date.fromisoformat(price.shutdown) <= today
+            told.append(
+                f"{model} and what is tuned from it {'stopped' if ended else 'stop'} on {price.shutdown}"
+            )
+    if closes:
+        done = date.fromisoformat(closes) <= today
+        told.append(
+            f"{endpoint} {'has taken' if done else 'takes'} no new jobs {'since' if done else 'from'} {closes}"
+        )
+    return told
 
 
 def price_for(model: str, prices: dict[str, Price]) -> Price | None:

@@ -27,7 +27,7 @@ from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
 from tunedesk.paths import private_folder
 from tunedesk.providers.base import UNREACHABLE, Provider
 from tunedesk.providers.limits import check_open, check_pause, check_request
-from tunedesk.store import KnownJob, Launch, LaunchedFile, Store
+from tunedesk.store import KnownJob, Launch, LaunchedFile, Quote, Store
 from tunedesk.store.jobs import (
     ABANDONED,
     ADOPTED,
@@ -77,12 +77,17 @@ class JobService:
         *,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
         today: Callable[[], date] = date.today,
+        quote: Callable[[LaunchRequest], Quote] | None = None,
     ) -> None:
-        """`pause` waits for seconds; `today` tells the day on which a provider may have closed."""
+        """`pause` waits for seconds; `today` tells the day on which a provider may have closed.
+
+        `quote` tells what a launch may cost, and raises UsageError when that is more than the user allows.
+        """
         self.store = store
         self.provider = provider
         self._pause = pause
         self._today = today
+        self._quote = quote
         self._profile = provider.profile.name
         self._files = Uploader(store, provider, pause)
         self.recipes = RecipeBook(store.path.parent)
@@ -91,13 +96,14 @@ class JobService:
         """Write the intent down, durably, and send nothing; the same launch id again returns what is known of it.
 
         Reads and hashes the files. Raises DataError, StoreError, UsageError when the provider would misread the
-        request, ProviderError when it takes no new jobs.
+        request or the launch would cost too much, ProviderError when it takes no new jobs.
         """
         known = self.store.launch(request.launch) if request.launch else None
         if known is not None:
             return known
         check_open(self.provider.profile, self._today())
         check_request(self.provider.profile, request.suffix, request.hyperparameters)
+        quote = self._quote(request) if self._quote else None
         training = self._files.described(request.training)
         validation = self._files.described(request.validation) if request.validation else None
         for file in (training, validation):
@@ -118,6 +124,7 @@ class JobService:
             account=self.provider.account,
             state=INTENT,
             at=time.time(),
+            quote=quote,
         )
         self.store.add_launch(launch)
         return launch

@@ -15,7 +15,7 @@ from tunedesk.store.chats import ChatEntry, ChatTables, ChatTurn, Journey
 from tunedesk.store.database import Database
 from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
 from tunedesk.store.files import FileKey, FileTables, KnownFile
-from tunedesk.store.jobs import JobTables, KnownJob, Launch, LaunchedFile
+from tunedesk.store.jobs import JobTables, KnownJob, Launch, LaunchedFile, Quote
 from tunedesk.store.schema import MIGRATIONS
 from tunedesk.store.versions import Version, VersionTables, View
 
@@ -32,6 +32,7 @@ __all__ = [
     "Launch",
     "LaunchedFile",
     "PromptVersion",
+    "Quote",
     "Store",
     "Version",
     "View",

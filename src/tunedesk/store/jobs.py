@@ -40,6 +40,26 @@ class LaunchedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """What a launch was expected to bill, before anything was sent."""
+
+    conversations: int
+    tokens_per_epoch: int
+    """Each conversation cut at the model's limit."""
+    n_epochs: int
+    billed_tokens: int
+    usd: float | None
+    """US dollars; None where no price is known, 0 on this machine."""
+    low: float | None
+    high: float | None
+    usd_per_million: float | None
+    """The price that it was reckoned with."""
+    price_as_of: str = ""
+    seconds: float | None = None
+    """How long it would take on this machine, where that could be told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One intent to train: durable before anything is sent, ended by exactly one job."""
 
@@ -65,6 +85,8 @@ class Launch:
     job: str | None = None
     error: str = ""
     """Why the last try ended, empty when it did not fail."""
+    quote: Quote | None = None
+    """None for launches of earlier versions, and where nobody estimated."""
 
 
 @dataclass(frozen=True, slots=True)

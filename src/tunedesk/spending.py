@@ -1,0 +1,250 @@
+"""Money: what a launch may cost, what all of them did, and the budget that refuses more.
+
+Every launch is estimated from its file before anything is sent; the estimate is kept with it (store/jobs.py), so
+that the ledger holds both what was expected and what the provider says was trained.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from tunedesk.config import LOCAL, Profile
+from tunedesk.core import pricing
+from tunedesk.core.fine_tuning import FineTuningJob, base_model
+from tunedesk.core.pricing import Estimate, Price
+from tunedesk.core.tokens import TokenStats
+from tunedesk.counting import Counting
+from tunedesk.errors import UsageError
+from tunedesk.jobs import LaunchRequest
+from tunedesk.paths import Paths, write_whole
+from tunedesk.store import Launch, Quote, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that launches may cost, US dollars; None where there is no limit."""
+
+    per_launch: float | None = None
+    per_month: float | None = None
+    """All launches of a calendar month (UTC) together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One launch in the ledger: what was estimated, and what came of it."""
+
+    launch: str
+    at: float
+    """Unix seconds."""
+    profile: str
+    model: str
+    job: str | None
+    status: str
+    """The job's, or `not created`."""
+    estimated_tokens: int | None
+    estimated_usd: float | None
+    low_usd: float | None
+    high_usd: float | None
+    actual_tokens: int | None
+    """As the provider tells it; None before the job is done."""
+    actual_usd: float | None
+    """By the price of the estimate; None while tokens or price are unknown."""
+    estimated_seconds: float | None
+    actual_seconds: float | None
+    """From the job's creation to its end."""
+
+    @property
+    def committed(self) -> float:
+        """What it counts against the month: what it did cost, or may at most while that is not known."""
+        if self.actual_usd is not None:
+            return self.actual_usd
+        over = self.status in ("failed", "cancelled", "not created")
+        return 0.0 if over else self.high_usd or 0.0
+
+
+class Spending:
+    """Estimates, ledger and budget of one user."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        store: Callable[[], Store],
+        prices: Callable[[], dict[str, Price]],
+        counting: Counting,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`store` and `prices` are asked for at use; `now` tells Unix seconds."""
+        self._budget_file = paths.config / "budget.toml"
+        self._prices_file = paths.config / "prices.toml"
+        self._store, self._prices, self._counting, self._now = store, prices, counting, now
+        self._files: dict[tuple[str, int, int, str], TokenStats] = {}
+
+    # --- before a launch
+
+    def estimate(
+        self, stats: TokenStats, model: str, profile: Profile, n_epochs: int | str = "auto"
+    ) -> Estimate:
+        """Return what training on conversations of these statistics would bill, cost and, on this machine, take.
+
+        A model that has a price is another endpoint's, also while the engine on this machine is chosen.
+        """
+        prices = self._prices()
+        local = profile.is_local and pricing.price_for(model, prices) is None
+        found = pricing.estimate(
+            stats.billed_per_epoch, stats.conversations, model, prices, n_epochs=n_epochs, local=local
+        )
+        speed = self.speed(model) if local else None
+        return replace(found, seconds=found.billed_tokens / speed) if speed else found
+
+    def side_by_side(
+        self, counted: dict[str, TokenStats], profile: Profile, n_epochs: int | str = "auto"
+    ) -> dict[str, Estimate]:
+        """Return the estimate of each model, from the statistics of its own count."""
+        return {name: self.estimate(stats, name, profile, n_epochs) for name, stats in counted.items()}
+
+    def speed(self, model: str) -> float | None:
+        """Return how many tokens a second the latest job of this base model went through on this machine, or None."""
+        base = base_model(model).casefold()
+        store = self._store()
+        for known in store.jobs(LOCAL):
+            job = known.job
+            if job.status == "succeeded" and job.trained_tokens and base_model(job.model).casefold() == base:
+                timed = [point for point in store.points(LOCAL, job.id) if point.at]
+                first, last = (timed[0], timed[-1]) if timed else (None, None)
+                if first and last and last.at > first.at and last.total_steps:
+                    steps = (last.step - first.step) / (last.at - first.at)
+                    return steps * job.trained_tokens / last.total_steps
+                if job.finished_at and job.finished_at > job.created_at:
+                    return job.trained_tokens / (job.finished_at - job.created_at)
+        return None
+
+    def quote(self, path: Path, model: str, profile: Profile, n_epochs: int | str = "auto") -> Quote:
+        """Return the estimate for a training file as it lies on disk; raises DataError."""
+        status = path.stat()
+        key = (str(path.absolute()), status.st_mtime_ns, status.st_size, model)
+        if key not in self._files:
+            self._files[key] = self._counting.file(path, model)
+        stats = self._files[key]
+        found = self.estimate(stats, model, profile, n_epochs)
+        price = found.price
+        per_million = price.training if price else (0.0 if found.usd == 0 else None)
+        return Quote(
+            conversations=stats.conversations, tokens_per_epoch=stats.billed_per_epoch, n_epochs=found.epochs.n,
+            billed_tokens=found.billed_tokens, usd=found.usd, low=found.low, high=found.high,
+            usd_per_million=per_million, price_as_of=price.as_of if price else "", seconds=found.seconds,
+        )  # fmt: skip
+
+    def guard(self, profile: Profile) -> Callable[[LaunchRequest], Quote]:
+        """Return what a job service asks before it writes a launch down: the quote, or UsageError above the budget."""
+
+        def ask(request: LaunchRequest) -> Quote:
+            quote = self.quote(request.training, request.model, profile, request.hyperparameters.n_epochs)
+            self.afford(quote, request.model)
+            return quote
+
+        return ask
+
+    def afford(self, quote: Quote | Estimate, model: str, per_launch: float | None = None) -> None:
+        """Raise UsageError, with the number, when a launch may cost more than is allowed.
+
+        `per_launch` is a further limit for this launch alone. An unknown price cannot be held against any.
+        """
+        budget = self.budget()
+        limits = [one for one in (per_launch, budget.per_launch) if one is not None]
+        if not limits and budget.per_month is None:
+            return
+        if quote.high is None:
+            raise UsageError(
+                f"the price of {model} is unknown, so the budget cannot be held",
+                f"tunedesk prices --set {model}=USD (per million tokens trained)",
+            )
+        if quote.high == 0:
+            return
+        if limits and quote.high > min(limits):
+            raise UsageError(
+                f"the job may cost ${quote.high:,.2f}, above the budget of ${min(limits):,.2f} a launch",
+                "fewer epochs, fewer conversations or another model cost less; tunedesk budget changes the limit",
+            )
+        spent = self.spent()
+        if budget.per_month is not None and spent + quote.high > budget.per_month:
+            raise UsageError(
+                f"the job may cost ${quote.high:,.2f}; with ${spent:,.2f} of this month"
+                f" that is above the budget of ${budget.per_month:,.2f} a month",
+                "tunedesk ledger lists the month; tunedesk budget changes the limit",
+            )
+
+    # --- the budget
+
+    def budget(self) -> Budget:
+        """Return the budget that the user set; raises UsageError when its file cannot be read."""
+        if not self._budget_file.exists():
+            return Budget()
+        try:
+            values = tomllib.loads(self._budget_file.read_text(encoding="utf-8"))
+            return Budget(**{name: float(value) for name, value in values.items()})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{self._budget_file}: {error}", "it may hold per_launch and per_month, in US dollars"
+            ) from error
+
+    def set_budget(self, budget: Budget) -> None:
+        """Keep another budget, durably; raises UsageError for a negative one."""
+        values = {name: value for name, value in asdict(budget).items() if value is not None}
+        if any(value < 0 for value in values.values()):
+            raise UsageError("a budget cannot be negative", "0 refuses every launch that costs something")
+        write_whole(self._budget_file, "".join(f"{name} = {value!r}\n" for name, value in values.items()))
+
+    def set_price(self, model: str, training: float) -> None:
+        """Write the user's own price of a model (US dollars a million tokens trained), dated today."""
+        pricing.write_price(self._prices_file, model, training, self.today())
+        self._prices().update(pricing.load_prices(self._prices_file))
+
+    def today(self) -> date:
+        """Return the day (UTC)."""
+        return datetime.fromtimestamp(self._now(), tz=UTC).date()
+
+    # --- afterwards
+
+    def ledger(self) -> list[Entry]:
+        """Return all launches, the newest first."""
+        store = self._store()
+        jobs = {(one.profile, one.job.id): one.job for one in store.jobs()}
+        return [
+            _entry(launch, jobs.get((launch.profile, launch.job)) if launch.job else None)
+            for launch in store.launches()
+        ]
+
+    def outcome(self, job: str) -> Entry | None:
+        """Return the ledger's entry of a job, None when it was not launched from here."""
+        return next((entry for entry in self.ledger() if entry.job == job), None)
+
+    def spent(self) -> float:
+        """Return what the launches of this month (UTC) come to, US dollars: actual where known, else the most."""
+        month = self.today().replace(day=1)
+        start = datetime(month.year, month.month, 1, tzinfo=UTC).timestamp()
+        return sum(entry.committed for entry in self.ledger() if entry.at >= start)
+
+    def notes(self, model: str, profile: Profile) -> list[str]:
+        """Return what to know before choosing a model: the age of its price, and the dates on which things end."""
+        price = pricing.price_for(model, self._prices())
+        return pricing.notes(model, price, profile.closes, profile.label or profile.name, self.today())
+
+
+def _entry(launch: Launch, job: FineTuningJob | None) -> Entry:
+    quote = launch.quote
+    tokens = job.trained_tokens if job else None
+    per_million = quote.usd_per_million if quote else None
+    return Entry(
+        launch=launch.id, at=launch.at, profile=launch.profile, model=launch.model, job=launch.job,
+        status=job.status if job else "not created" if launch.job is None else "unknown",
+        estimated_tokens=quote.billed_tokens if quote else None, estimated_usd=quote.usd if quote else None,
+        low_usd=quote.low if quote else None, high_usd=quote.high if quote else None, actual_tokens=tokens,
+        actual_usd=None if tokens is None or per_million is None else round(tokens * per_million / 1e6, 6),
+        estimated_seconds=quote.seconds if quote else None,
+        actual_seconds=job.finished_at - job.created_at if job and job.finished_at else None,
+    )  # fmt: skip
