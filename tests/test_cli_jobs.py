@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,30 @@ def test_a_launch_that_has_no_job_is_given_up_by_cancel(
     (launch,) = bench.store.launches()
     bench.store.close()
     assert output(capsys, "cancel", launch.id) == {"launch": launch.id, "state": "abandoned"}
+
+
+def test_the_same_launch_given_twice_is_one_job_until_it_has_ended(
+    cloud: Training, capsys: Captured, training: Path
+) -> None:
+    arguments = ["launch", "--train", str(training), "--provider", "openai", "--yes"]
+    first = output(capsys, *arguments)
+    assert output(capsys, *arguments)["job"] == first["job"]
+    assert output(capsys, *arguments, "--epochs", "3")["job"] != first["job"]
+    assert output(capsys, *arguments, "--again", "1")["job"] != first["job"]
+    assert cloud.calls.count("create_job") == 3
+    for job in cloud.jobs.values():
+        cloud.jobs[job.id] = replace(job, status="succeeded")
+    assert output(capsys, *arguments)["job"] == "ftjob-4"
+
+
+def test_a_request_that_got_no_answer_is_resent_only_by_the_users_word(
+    cloud: Training, capsys: Captured, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunedesk.jobs.service.LOOKS", (0.0,))
+    cloud.lose("create_job", carried_out=False)
+    arguments = ["launch", "--train", str(training), "--provider", "openai", "--yes"]
+    assert main(arguments) == 1
+    assert "--resend" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert cloud.calls.count("create_job") == 1
+    assert output(capsys, *arguments, "--resend")["job"] == "ftjob-1"

@@ -53,10 +53,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--stop-after", type=click.IntRange(min=1), help="Start nothing more after so many failed jobs."
 )
 @click.option(
-    "--again",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Another number makes the same grid anew.",
+    "--again", type=click.IntRange(min=0), default=0,
+    help="Another number makes the same job or grid anew, though one is under way.",
+)  # fmt: skip
+@click.option(
+    "--resend", is_flag=True, help="Ask anew for a job whose request got no answer and is listed nowhere."
 )
 @click.option(
     "--budget", type=click.FloatRange(min=0), help="Refuse to launch above this many US dollars in all."
@@ -67,7 +68,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def launch(
     training: Path | None, validation: Path | None, recipe: Path | None, model: str, provider: str | None,
     epochs: int | None, batch_size: int | None, learning_rate_multiplier: float | None, method: str | None,
-    suffix: str | None, seed: int | None, sweeps: tuple[str, ...], stop_after: int | None, again: int,
+    suffix: str | None, seed: int | None, sweeps: tuple[str, ...], stop_after: int | None, again: int, resend: bool,
     budget: float | None, yes: bool, follow: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Upload, verify and create exactly one fine-tuning job, or one for each place of a --sweep."""
@@ -93,7 +94,7 @@ def launch(
         _sweep(bench, profile, request, sweeps, (budget, stop_after, again), yes, as_json)
         return
     _afford(bench, profile, [request], budget, yes)
-    _one(bench, profile, request, follow, as_json)
+    _one(bench, profile, request, (again, resend), follow, as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +220,24 @@ def _afford(
     return high
 
 
-def _one(bench: Workbench, profile: Profile, request: LaunchRequest, follow: bool, as_json: bool) -> None:
+def _one(
+    bench: Workbench, profile: Profile, request: LaunchRequest, asked: tuple[int, bool], follow: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Launch, or go on with the same launch where it stopped, and print its job."""
+    again, resend = asked
+
     async def work() -> None:
         service = await bench.jobs(profile)
+        begun = None if again else await service.begun(request)
+        if begun is not None:
+            under_way = (
+                f"job {begun.job} is the same and has not ended" if begun.job else f"going on with {begun.id}"
+            )
+            say(f"{under_way} (--again 1 makes another)")
+        launch = begun or service.prepare(request)
         with Progress("uploading") as progress:
-            done = await service.launch(
-                request, on_upload=lambda _, sent, size: progress.update(sent, size, " B")
+            done = await service.carry_out(
+                launch.id, again=resend, on_upload=lambda _, sent, size: progress.update(sent, size, " B")
             )
         known = service.store.job(done.job or "", profile.name)
         status = known.job.status if known else ""

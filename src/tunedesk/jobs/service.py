@@ -21,6 +21,7 @@ from pathlib import Path
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
 from tunedesk.core.lineage import Lineage, count_lines, lineage_of
 from tunedesk.errors import JobError, ProviderError
+from tunedesk.jobs.finding import LAUNCH_KEY, find_begun, find_job
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.tailing import JobChanged, Update, follow
 from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
@@ -36,11 +37,6 @@ from tunedesk.store.jobs import (
     TRAINING_UPLOADED,
     VALIDATION_UPLOADED,
 )
-
-LAUNCH_KEY = "tunedesk_launch"
-"""The key of a job's metadata that names our launch."""
-_CLOCKS = 300
-"""Seconds by which the provider's clock and ours may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +105,11 @@ class JobService:
         for file in (training, validation):
             if file is not None:
                 self.recipes.keep(Path(file.path), file.content_sha256 or file.sha256)
-        launch = Launch(
+        launch = replace(
+            _blank(request, self._profile, training, validation),
             id=request.launch or new_launch_id(),
-            profile=self._profile,
-            model=request.model,
-            training=training,
-            validation=validation,
-            method=request.method,
-            hyperparameters=request.hyperparameters,
-            suffix=request.suffix,
-            seed=request.seed,
-            metadata=dict(request.metadata),
             lineage=self._lineage(request, training),
             account=self.provider.account,
-            state=INTENT,
             at=time.time(),
             quote=quote,
         )
@@ -169,10 +156,20 @@ class JobService:
         for launch in self.store.launches(self._profile, unfinished=True):
             if launch.state == CREATE_SENT:
                 with self._alone(launch.id):
-                    job = await self._find_job(launch)
+                    job = await find_job(self.store, self.provider, launch)
                     if job is not None:
                         self._adopt(launch, job)
         return self.store.launches(self._profile, unfinished=True)
+
+    async def begun(self, request: LaunchRequest) -> Launch | None:
+        """Return the launch that asks for the same and has not ended: half done, or its job is still on; else None.
+
+        So the same command given twice, after a stop or by mistake, does not pay twice. Raises ProviderError.
+        """
+        training = self._files.described(request.training)
+        validation = self._files.described(request.validation) if request.validation else None
+        wanted = replace(_blank(request, self._profile, training, validation), account=self.provider.account)
+        return await find_begun(self.store, self.provider, wanted)
 
     async def abandon(self, launch_id: str) -> Launch:
         """Give a launch up before its job is asked for: cancel what is half uploaded, and never carry it out.
@@ -305,7 +302,7 @@ class JobService:
         try:
             for wait in (0.0, *LOOKS):
                 await self._pause(wait)
-                job = await self._find_job(launch)
+                job = await find_job(self.store, self.provider, launch)
                 if job is not None:
                     return self._adopt(launch, job)
                 if self.provider.profile.is_local:
@@ -319,7 +316,7 @@ class JobService:
             return await self._create_again(launch)
         raise JobError(
             "the request for the job got no answer, and the provider lists no job of it",
-            "look at the provider's own page of jobs; if none is there either, ask for it again",
+            "look at the provider's own page of jobs; if none is there either: tunedesk launch … --resend",
         )
 
     async def _create_again(self, launch: Launch) -> Launch:
@@ -334,32 +331,22 @@ class JobService:
             raise
         return self._adopt(launch, job)
 
-    async def _find_job(self, launch: Launch) -> FineTuningJob | None:
-        """Look for the launch's job: by the filter on metadata, then, where that is not honoured, in the whole list."""
-        if self.provider.profile.takes_metadata:
-            wanted = {LAUNCH_KEY: launch.id}
-            try:
-                listed = await self.provider.jobs(metadata=wanted)
-            except ProviderError as error:
-                if error.status not in (400, 422):
-                    raise
-                listed = []
-            for job in [*listed, *await self.provider.jobs(limit=1000)]:
-                if job.metadata.get(LAUNCH_KEY) == launch.id:
-                    return job
-            return None
-        taken = {other.job for other in self.store.launches(self._profile)}
-        for job in await self.provider.jobs(limit=1000):
-            same = job.training_file == launch.training.file and job.id not in taken
-            if same and job.created_at >= launch.sent_at - _CLOCKS:
-                return job
-        return None
-
     def _adopt(self, launch: Launch, job: FineTuningJob) -> Launch:
         self.store.save_jobs(self._profile, [job])
         launch = replace(launch, state=ADOPTED, job=job.id, error="")
         self.store.save_launch(launch)
         return launch
+
+
+def _blank(
+    request: LaunchRequest, profile: str, training: LaunchedFile, validation: LaunchedFile | None
+) -> Launch:
+    """Return what a request asks for as a launch without an id."""
+    return Launch(
+        "", profile, request.model, training, validation, method=request.method,
+        hyperparameters=request.hyperparameters, suffix=request.suffix, seed=request.seed,
+        metadata=dict(request.metadata), state=INTENT,
+    )  # fmt: skip
 
 
 def _job_request(launch: Launch) -> JobRequest:
