@@ -166,6 +166,48 @@ def test_tokens_and_cost(rows: Path, capsys: Captured) -> None:
     assert cost["as_of"] == "2026-10-01"
 
 
+def test_tokens_tell_more_after_the_contracts_keys(rows: Path, capsys: Captured) -> None:
+    told = output(
+        capsys, "tokens", str(rows), "--model", "gpt-4.1-mini", "--compare", "gpt-3.5-turbo", "--where"
+    )
+    assert list(told)[:8] == [
+        "conversations", "encoding", "tokens", "trained_tokens_per_epoch", "over_limit", "epochs", "billed_tokens",
+        "cost",
+    ]  # fmt: skip
+    assert sum(bar["conversations"] for bar in told["histogram"]) == told["conversations"]
+    assert told["price_age_days"] > 0
+    assert told["shutdown"] == "2027-01-14"
+    assert told["models"]["gpt-3.5-turbo"]["cost"]["usd"] is None
+    assert told["costliest"][0]["tokens"] == told["tokens"]["max"]
+    assert [one["turns"] for one in told["trims"]][:3] == [1, 2, 3]
+
+
+def test_a_dataset_is_trimmed_and_a_file_is_not(rows: Path, capsys: Captured) -> None:
+    output(capsys, "import", str(rows), "--name", "cards")
+    told = output(capsys, "trim", "cards", "--turns", "1")
+    assert told["tokens_after"] <= told["tokens_before"]
+    assert output(capsys, "tokens", "cards")["tokens"]["total"] <= told["tokens_after"] * 2
+    assert main(["trim", str(rows)]) == 2
+
+
+def test_a_price_and_a_budget_are_set_and_told(capsys: Captured) -> None:
+    known: Any = output(capsys, "prices", "--set", "mine=0.5")
+    (mine,) = [one for one in known if one["model"] == "mine"]
+    assert (mine["training"], mine["age_days"]) == (0.5, 0)
+    assert main(["prices", "--set", "mine"]) == 2
+    assert output(capsys, "budget", "--per-launch", "3")["per_launch"] == 3
+    told = output(capsys, "budget", "--per-month", "20")
+    assert told == {"per_launch": 3, "per_month": 20, "spent_this_month": 0}
+    assert output(capsys, "budget", "--none")["per_launch"] is None
+
+
+def test_the_ledger_is_exported(capsys: Captured) -> None:
+    entries: Any = output(capsys, "ledger")
+    assert entries == []
+    assert main(["ledger", "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("launch,at,profile,model,job,status,estimated_tokens")
+
+
 def test_tokens_on_this_machine_cost_nothing(rows: Path, capsys: Captured) -> None:
     told = output(capsys, "tokens", str(rows))
     assert told["cost"]["usd"] == 0

@@ -244,6 +244,7 @@ def test_models_stand_side_by_side_with_an_unknown_price_unknown(bench: Workbenc
     found = bench.spending.side_by_side({MODEL: stats, "mystery": stats}, CLOUD, 1)
     assert found[MODEL].usd == pytest.approx(1.0)
     assert found["mystery"].usd is None
+    assert bench.spending.estimate(stats, "gpt-3.5-turbo", HERE, 1).usd is None
     bench.spending.set_price("mystery", 0.5)
     assert bench.spending.estimate(stats, "mystery", CLOUD, 1).usd == pytest.approx(0.1)
     bench.spending.set_price("mystery", 2)

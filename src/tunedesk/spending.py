@@ -17,7 +17,7 @@ from tunedesk.config import LOCAL, Profile
 from tunedesk.core import pricing
 from tunedesk.core.fine_tuning import FineTuningJob, base_model
 from tunedesk.core.pricing import Estimate, Price
-from tunedesk.core.tokens import TokenStats
+from tunedesk.core.tokens import TokenStats, is_hosted
 from tunedesk.counting import Counting
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest
@@ -91,10 +91,11 @@ class Spending:
     ) -> Estimate:
         """Return what training on conversations of these statistics would bill, cost and, on this machine, take.
 
-        A model that has a price is another endpoint's, also while the engine on this machine is chosen.
+        A model that has a price, or is known to be hosted, is another endpoint's, also while the engine on this
+        machine is chosen; no price is made up for it.
         """
         prices = self._prices()
-        local = profile.is_local and pricing.price_for(model, prices) is None
+        local = profile.is_local and pricing.price_for(model, prices) is None and not is_hosted(model)
         found = pricing.estimate(
             stats.billed_per_epoch, stats.conversations, model, prices, n_epochs=n_epochs, local=local
         )

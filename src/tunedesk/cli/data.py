@@ -1,4 +1,4 @@
-"""Commands on conversations: import, export, convert, list, check, fix, tokens, split, duplicates, diff."""
+"""Commands on conversations: import, export, convert, list, check, fix, split, duplicates, diff."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show, table
+from tunedesk.cli.output import Progress, emit, json_option, say, show, table
 
 if TYPE_CHECKING:
     from tunedesk.core.importers import Report
@@ -230,59 +230,6 @@ def fix(file: str, output: Path, codes: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file")
-@model_option
-@click.option("--provider", help="Provider that would train.")
-@click.option("--epochs", type=click.IntRange(1, 50), help="Epochs; the published rule by default.")
-@json_option
-def tokens(file: str, model: str, provider: str | None, epochs: int | None, as_json: bool) -> None:
-    """Count the tokens of FILE and what training on them costs."""
-    from dataclasses import asdict
-
-    bench = workbench()
-    workspace = bench.open_source(file)
-    with Progress("counting") as progress:
-        counted = bench.count(workspace, bench.model_for(model, provider), on_progress=progress.update)
-    estimate = bench.estimate(counted, workspace, counted.model, bench.profile(provider), epochs or "auto")
-    stats, price = counted.stats, estimate.price
-    if counted.encoding.note:
-        say(f"note: {counted.encoding.note}")
-    if as_json:
-        cost = {
-            "usd": estimate.usd, "low": estimate.low, "high": estimate.high,
-            "price_per_million": price.training if price else None, "as_of": price.as_of if price else None,
-        }  # fmt: skip
-        emit(
-            {
-                "conversations": stats.conversations,
-                "encoding": counted.encoding.name,
-                "tokens": {
-                    "total": stats.total, "min": stats.minimum, "median": stats.median, "p95": stats.p95,
-                    "max": stats.maximum,
-                },
-                "trained_tokens_per_epoch": stats.trained_per_epoch,
-                "over_limit": stats.over_limit,
-                "epochs": asdict(estimate.epochs),
-                "billed_tokens": estimate.billed_tokens,
-                "cost": cost,
-            }
-        )  # fmt: skip
-        return
-    show(f"model          {counted.model} ({counted.encoding.name})")
-    show(
-        f"conversations  {stats.conversations:,}, {stats.over_limit:,} over the limit of {stats.limit:,} tokens"
-    )
-    spread = f"min {stats.minimum:,}, median {stats.median:,.0f}, p95 {stats.p95:,}, max {stats.maximum:,}"
-    show(f"tokens         {stats.total:,} ({spread})")
-    show(f"trained        {stats.trained_per_epoch:,} an epoch")
-    show(f"billed         {estimate.billed_tokens:,} in {estimate.epochs.n} epochs ({estimate.epochs.rule})")
-    dated = f", price of {price.as_of}" if price else ""
-    show(
-        f"cost           {dollars(estimate.usd)} ({dollars(estimate.low)} to {dollars(estimate.high)}{dated})"
-    )
-
-
-@click.command()
-@click.argument("file")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into.")
 @click.option(
     "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True
@@ -382,4 +329,4 @@ def _show_change(change: dict[str, Any]) -> None:
         show(f"    changed: {', '.join(change['keys'])}")
 
 
-COMMANDS = (import_, export, convert, list_, check, fix, tokens, split, duplicates, diff)
+COMMANDS = (import_, export, convert, list_, check, fix, split, duplicates, diff)

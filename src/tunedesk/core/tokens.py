@@ -101,6 +101,11 @@ def encoding_for(model: str) -> Encoding:
     )
 
 
+def is_hosted(model: str) -> bool:
+    """Return whether `model` is known to run at its vendor's endpoint alone, never on this machine."""
+    return not encoding_for(model).note and not base_model(model).lower().startswith("gpt-oss")
+
+
 def limit_for(model: str) -> int:
     """Return how many tokens one example may have for `model` (facts: OpenAI's guides; 65,536 where unknown)."""
     base = base_model(model).lower()
