@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tunedesk.jobs import JobService, LaunchRequest, import_jobs
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.paths import Paths
 from tunedesk.store import Store
+from tunedesk.workbench import Workbench
 
 OPENAI = Profile(name="openai", base_url="https://api.openai.com/v1")
 PROMPT = 'You are "Isla".\nBe kind. ☂ \x07'
@@ -114,6 +116,37 @@ def test_the_split_beside_a_file_is_believed_only_with_its_hash(tmp_path: Path) 
     assert lineage_of(path, "bb").split_seed is None
     (tmp_path / "split.json").write_text("[")
     assert lineage_of(path, "aa").split_seed is None
+
+
+async def test_the_dataset_and_its_version_go_from_the_split_into_the_recipe(
+    paths: Paths, tmp_path: Path
+) -> None:
+    rng = random.Random(1)
+    lines = [
+        {
+            "messages": [
+                {"role": role, "content": f"{rng.random()} {rng.random()}"} for role in ("user", "assistant")
+            ]
+        }
+        for _ in range(40)
+    ]
+    source = tmp_path / "cards.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bench = Workbench(paths)
+    workspace = bench.import_file(source).workspace
+    told = []
+    for step in range(3):
+        if step:
+            workspace = bench.exclude(workspace, [step])
+        if step == 2:
+            bench.versions.save(workspace, "v2")
+        lineage = lineage_of((files := bench.split(workspace)).train, files.sha256["train.jsonl"])
+        assert (lineage.dataset, lineage.dataset_name) == (workspace.dataset.id, "cards")
+        told.append(lineage.dataset_version)
+    assert told[0] == "imported"
+    assert told[1].startswith("1 edits ")
+    assert told[2] == "v2"
+    await bench.close()
 
 
 def test_odd_lines_count_for_nothing_and_the_commonest_prompt_wins(tmp_path: Path) -> None:

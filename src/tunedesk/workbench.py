@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from tunedesk.providers import connect
 from tunedesk.providers.base import Provider
 from tunedesk.spending import Spending
 from tunedesk.store import DatasetEntry, Store
-from tunedesk.versions import Versions, Views
+from tunedesk.versions import IMPORTED, Versions, Views
 
 OnProgress = Callable[[int, int], None]
 """Called with units done and units in all (0 when unknown); what it raises stops the work."""
@@ -419,12 +420,24 @@ class Workbench(Endpoints):
         folder = folder or self.paths.data / "splits" / f"{workspace.dataset.id}-{seed}"
         rows = [row for _, row in workspace.included()]
         made = split(rows, validation=validation, seed=seed, by=by, group=group)
-        written = write_split(rows, made, private_folder(folder))
+        written = write_split(rows, made, private_folder(folder), origin=self._origin(workspace))
         return SplitFiles(
             train=written.train, validation=written.validation, train_count=len(made.train),
             validation_count=len(made.validation), groups=made.groups, leaks=written.leaks, seed=seed,
             sha256=written.sha256, warnings=made.warnings,
         )  # fmt: skip
+
+    def _origin(self, workspace: Workspace) -> dict[str, str]:
+        """Return which dataset, under which name, and which of its versions: by name, else by its edits' hash."""
+        position = workspace.position
+        named = [one.name for one in self.store.versions(workspace.dataset.id) if one.edits == position]
+        digest = hashlib.sha256(repr(position).encode()).hexdigest()[:12]
+        version = named[0] if named else f"{len(position)} edits {digest}" if position else IMPORTED
+        return {
+            "dataset": workspace.dataset.id,
+            "dataset_name": workspace.dataset.name,
+            "dataset_version": version,
+        }
 
     def export(self, source: str, output: Path, *, format_name: str, keep_metadata: bool) -> Written:
         """Write a dataset's (or a file's) included rows as a training file."""

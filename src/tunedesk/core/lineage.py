@@ -60,6 +60,7 @@ class _Split(msgspec.Struct):
     seed: int | None = None
     rule: str = ""
     sha256: dict[str, str] = {}
+    origin: dict[str, str] = {}
 
 
 def lineage_of(path: Path, sha256: str = "", known: Lineage | None = None) -> Lineage:
@@ -88,6 +89,7 @@ def lineage_of(path: Path, sha256: str = "", known: Lineage | None = None) -> Li
     found = {
         "system_prompt": max(prompts, key=lambda text: prompts[text]) if prompts else "",
         "system_prompts": len(prompts), "conversations": count, "split_seed": split.seed, "split_rule": split.rule,
+        **{name: split.origin.get(name, "") for name in ("dataset", "dataset_name", "dataset_version")},
     }  # fmt: skip
     return Lineage(**(told | {name: value for name, value in found.items() if not told[name]}))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,11 +201,13 @@ def write_split(
     folder: Path,
     *,
     keep_metadata: bool = False,
+    origin: Mapping[str, str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write train.jsonl, validation.jsonl and split.json into `folder`, each whole or not at all, and check them again.
 
-    Only the API's keys are written unless `keep_metadata`. Raises DataError when a twin is found on the other side.
+    Only the API's keys are written unless `keep_metadata`; `origin` (dataset, name, version) is kept in split.json for
+    the lineage of what is trained on it. Raises DataError when a twin is found on the other side.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,6 +242,7 @@ def write_split(
         "rule": made.rule,
         "warnings": list(made.warnings),
         "sha256": hashes,
+        **({"origin": dict(origin)} if origin else {}),
     }
     write_whole(folder / "split.json", json.dumps(record, indent=2) + "\n", mode=0o644)
     return Written(folder / "train.jsonl", folder / "validation.jsonl", folder / "split.json", leaks, hashes)

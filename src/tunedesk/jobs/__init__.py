@@ -5,11 +5,12 @@ in order, notices.py tells that one has ended.
 
 from __future__ import annotations
 
+from tunedesk.jobs.finding import LAUNCH_KEY
 from tunedesk.jobs.importing import ImportReport, import_jobs
 from tunedesk.jobs.notices import Notice
 from tunedesk.jobs.queue import QueueItem, QueueRow, StopRules, run_queue
 from tunedesk.jobs.recipes import RecipeBook
-from tunedesk.jobs.service import LAUNCH_KEY, JobService, LaunchRequest, new_launch_id
+from tunedesk.jobs.service import JobService, LaunchRequest, new_launch_id
 from tunedesk.jobs.tailing import EventSeen, JobChanged, PointSeen, PollFailed, Update
 from tunedesk.jobs.uploading import OnUpload
 

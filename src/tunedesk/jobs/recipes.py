@@ -62,7 +62,9 @@ class RecipeBook:
         return path if path.exists() else self.write(self.priced(_of_launch(recipe_of(job, profile), launch)))
 
     def priced(self, recipe: Recipe) -> Recipe:
-        """Put the cost in: none on this machine, unknown where there is no price or no count of tokens."""
+        """Put the cost in, unless it is: none on this machine, unknown without a price or a count of tokens."""
+        if recipe.cost_usd is not None:
+            return recipe
         if recipe.provider == LOCAL:
             return replace(recipe, cost_usd=0.0)
         price = price_for(recipe.base, load_prices())
@@ -96,6 +98,10 @@ class RecipeBook:
 def _of_launch(recipe: Recipe, launch: Launch | None) -> Recipe:
     if launch is None:
         return recipe
+    quote, tokens = launch.quote, recipe.trained_tokens
+    if quote is not None and quote.usd_per_million is not None and tokens is not None:
+        cost = round(quote.usd_per_million * tokens / 1e6, 6)
+        recipe = replace(recipe, cost_usd=cost, price_as_of=quote.price_as_of)
     return replace(
         recipe, launch=launch.id, method=launch.method, suffix=launch.suffix or "", seed=launch.seed,
         asked=launch.hyperparameters, training=_file(launch.training),
