@@ -28,3 +28,13 @@ def test_a_made_up_file_is_the_same_every_time(tmp_path: Path) -> None:
     first, again = (data.made_up(tmp_path / name, 20).read_bytes() for name in ("a", "b"))
     assert first == again
     assert first.count(b"\n") == 20
+
+
+def test_the_bench_of_tokens_runs_and_every_way_counts_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = data.made_up(tmp_path / "rows.jsonl", 100)
+    assert main(["tokens", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("  yes") == 14
+    assert "  NO" not in out

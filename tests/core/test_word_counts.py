@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_an_encoding_whose_tokens_hold_spaces_elsewhere_is_counted_word_by_word(
     texts = ["one two three", "two three  four"]
     encode = load("o200k_base", cache).encode_ordinary
     assert counter.count(texts).to_list() == [len(encode(text)) for text in texts]
+
+
+def test_several_threads_share_a_counter(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_counts, "_BATCH", 50)
+    monkeypatch.setattr(word_counts, "_MOST_WORDS", 100_000)
+    encoding = load("o200k_base", cache)
+    counter = WordCounter(encoding)
+    parts = [[f"card {n % 90} of {n}  is\n lost{part}, {n * 31}!" for n in range(2_000)] for part in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda part: counter.count(part).to_list(), parts))
+    assert found == [[len(encoding.encode_ordinary(text)) for text in part] for part in parts]

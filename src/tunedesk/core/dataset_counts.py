@@ -10,7 +10,6 @@ import contextlib
 import mmap
 import os
 import sys
-import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ _MOST_THREADS = 4
 
 
 class BulkCounter(Protocol):
-    """Counts many rows at once, in one thread."""
+    """Counts many rows at once, for several threads."""
 
     def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
         """Return the tokens of rows in JSON."""
@@ -54,7 +53,7 @@ def dataset_tokens(
 ) -> RowTokens:
     """Return the tokens of every row as it was imported; read where they were counted by `rule` before.
 
-    `rule` names the encoding and all else that the counts depend on, `make` gives each thread a counter.
+    `rule` names the encoding and all else that the counts depend on, `make` gives the counter, when it is needed.
     """
     path = dataset.folder / f"tokens-{rule}.bin"
     known = _read(path, _Header(rule, len(dataset)))
@@ -67,20 +66,13 @@ def dataset_tokens(
 
 def _count(dataset: Dataset, make: Callable[[], BulkCounter], on_progress: OnProgress | None) -> RowTokens:
     counted = RowTokens.zeros(len(dataset))
-    own = threading.local()
-
-    def work(lines: Sequence[bytes]) -> RowTokens:
-        if not hasattr(own, "counter"):
-            own.counter = make()
-        counter: BulkCounter = own.counter
-        return counter.count_lines(lines)
-
+    counter = make()
     threads = min(_MOST_THREADS, os.cpu_count() or 1, 1 + len(dataset) // BLOCK)
     waiting: deque[tuple[int, Future[RowTokens]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")
     try:
         for start, lines in _blocks(dataset):
-            waiting.append((start, pool.submit(work, lines)))
+            waiting.append((start, pool.submit(counter.count_lines, lines)))
             if len(waiting) > threads:
                 _collect(waiting, counted, on_progress)
         while waiting:

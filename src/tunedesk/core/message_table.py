@@ -116,7 +116,7 @@ class MessageTable:
 
 
 class TableCounter:
-    """Counts rows in bulk as `counter` counts them one by one; not for several threads at once."""
+    """Counts rows in bulk as `counter` counts them one by one; for several threads at once."""
 
     def __init__(self, counter: TokenCounter) -> None:
         self._counter = counter

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Callable, Sequence
 
 import polars as pl
@@ -45,8 +46,37 @@ def count_text(encode: Callable[[str], Sequence[int]], text: str) -> int:
     )
 
 
+class _Words:
+    """The words known so far: a number for each, and tables of their counts, replaced and never changed."""
+
+    def __init__(self) -> None:
+        self.type = pl.Categorical(pl.Categories(f"words{next(_numbers)}", "tunedesk", pl.UInt32))
+        # Polars forgets a mapping that no column uses, and gives its codes out anew.
+        self._kept = pl.Series([""], dtype=pl.String).cast(self.type)
+        self.first, self.after = pl.Series([], dtype=pl.UInt32), pl.Series([], dtype=pl.UInt32)
+        """Counts of words that begin a text (or of pieces), and of words after a space."""
+        self.bytes = 0
+
+    def cover(self, codes: pl.Series) -> None:
+        """Make both tables long enough for `codes`."""
+        highest = codes.max()
+        missing = (highest if isinstance(highest, int) else 0) + 1 - len(self.first)
+        if missing > 0:
+            more = max(missing, len(self.first) // 2, 1 << 16)
+            unknown = pl.repeat(_UNKNOWN, more, dtype=pl.UInt32, eager=True)
+            self.first = pl.concat([self.first, unknown], rechunk=True)
+            self.after = pl.concat([self.after, unknown], rechunk=True)
+
+    def new(self, codes: pl.Series, words: pl.Series, table: pl.Series) -> pl.DataFrame:
+        """Return each of the words that `table` does not know, once, with its code."""
+        new = pl.DataFrame({"code": codes, "word": words}).unique("code")
+        new = new.filter(table.gather(new["code"]) == _UNKNOWN).with_columns(pl.col("word").cast(pl.String))
+        self.bytes += int(new["word"].str.len_bytes().sum())
+        return new
+
+
 class WordCounter:
-    """Counts texts in one encoding; not for several threads at once."""
+    """Counts texts in one encoding; several threads share what it knows."""
 
     def __init__(self, encoding: tiktoken.Encoding) -> None:
         self._encode = encoding.encode_ordinary
@@ -54,20 +84,14 @@ class WordCounter:
         self._begins = pl.repeat(False, encoding.max_token_value + 1, dtype=pl.Boolean, eager=True)
         self._begins = self._begins.scatter(spaced, True)
         """Of each token, whether it begins with a space."""
-        self._reset()
+        self._words = _Words()
+        self._learning = threading.Lock()
 
     def count(self, texts: Sequence[str]) -> pl.Series:
         """Return the tokens of each text (UInt32), special tokens read as ordinary text; never raises on any string."""
         series = strings(texts)
         parts = [self._unique(series.slice(at, _BATCH)) for at in range(0, len(series), _BATCH)]
         return pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt32)
-
-    def _reset(self) -> None:
-        self._type = pl.Categorical(pl.Categories(f"words{next(_numbers)}", "tunedesk", pl.UInt32))
-        # Polars forgets a mapping that no column uses, and gives its codes out anew.
-        self._kept = pl.Series([""], dtype=pl.String).cast(self._type)
-        self._first, self._after = pl.Series([], dtype=pl.UInt32), pl.Series([], dtype=pl.UInt32)
-        self._bytes = 0
 
     def _unique(self, texts: pl.Series) -> pl.Series:
         """Count each of the different texts once."""
@@ -80,78 +104,66 @@ class WordCounter:
 
     def _split(self, texts: pl.Series) -> pl.Series:
         """Count texts by their words; those that cannot be cut at every space by their pieces."""
-        if len(self._first) > _MOST_WORDS or self._bytes > _MOST_BYTES:
-            self._reset()
+        known = self._words
+        if len(known.first) > _MOST_WORDS or known.bytes > _MOST_BYTES:
+            known = self._words = _Words()
         lists = texts.str.split(" ")
         lengths = lists.list.len().cast(pl.UInt32)
         ends = lengths.cast(pl.UInt64).cum_sum()
         heads = (ends - lengths).cast(pl.UInt32)
-        words = lists.explode().cast(self._type)
+        words = lists.explode().cast(known.type)
         codes = words.to_physical()
-        self._grow(codes)
-        first_codes = codes.gather(heads)
-        first = self._first.gather(first_codes)
-        unknown = (first == _UNKNOWN).arg_true()
-        if len(unknown):
-            self._learn_first(first_codes.gather(unknown), words.gather(heads.gather(unknown)))
-            first = self._first.gather(first_codes)
+        first = self._first(known, codes.gather(heads), words.gather(heads))
         alone = (lengths == 1).arg_true()
         first = first.scatter(alone, first.gather(alone) & (_SLOW - 1))
-        counts = self._after.gather(codes).scatter(heads, first)
+        counts = self._covering(known, codes).after.gather(codes).scatter(heads, first)
         unknown = (counts == _UNKNOWN).arg_true()
         if len(unknown):
             missing = codes.gather(unknown)
-            self._learn_after(missing, words.gather(unknown))
-            counts = counts.scatter(unknown, self._after.gather(missing))
+            with self._learning:
+                self._learn_after(known, missing, words.gather(unknown))
+            counts = counts.scatter(unknown, known.after.gather(missing))
         totals = _sums(counts, ends, lengths)
         slow = (totals >= _SLOW).arg_true()
         if len(slow):
-            totals = totals.scatter(slow, self._by_pieces(texts.gather(slow)))
+            totals = totals.scatter(slow, self._by_pieces(known, texts.gather(slow)))
         return totals.cast(pl.UInt32)
 
-    def _by_pieces(self, texts: pl.Series) -> pl.Series:
+    def _by_pieces(self, known: _Words, texts: pl.Series) -> pl.Series:
         """Count texts by their pieces, each of them looked up as the first word of a text is."""
         lists = texts.str.extract_all(_PIECES)
         lengths = lists.list.len().cast(pl.UInt32)
-        pieces = lists.explode().cast(self._type)
-        codes = pieces.to_physical()
-        self._grow(codes)
-        unknown = (self._first.gather(codes) == _UNKNOWN).arg_true()
-        if len(unknown):
-            self._learn_first(codes.gather(unknown), pieces.gather(unknown))
-        counts = self._first.gather(codes) & (_SLOW - 1)
+        pieces = lists.explode().cast(known.type)
+        counts = self._first(known, pieces.to_physical(), pieces) & (_SLOW - 1)
         return _sums(counts, lengths.cast(pl.UInt64).cum_sum(), lengths)
 
-    def _grow(self, codes: pl.Series) -> None:
-        highest = codes.max()
-        missing = (highest if isinstance(highest, int) else 0) + 1 - len(self._first)
-        if missing > 0:
-            more = max(missing, len(self._first) // 2, 1 << 16)
-            unknown = pl.repeat(_UNKNOWN, more, dtype=pl.UInt32, eager=True)
-            self._first = pl.concat([self._first, unknown], rechunk=True)
-            self._after = pl.concat([self._after, unknown], rechunk=True)
+    def _covering(self, known: _Words, codes: pl.Series) -> _Words:
+        with self._learning:
+            known.cover(codes)
+        return known
 
-    def _new(self, codes: pl.Series, words: pl.Series) -> pl.DataFrame:
-        """Return each of the words to be encoded once, with its code."""
-        new = pl.DataFrame({"code": codes, "word": words}).unique("code")
-        new = new.with_columns(pl.col("word").cast(pl.String))
-        self._bytes += int(new["word"].str.len_bytes().sum())
-        return new
+    def _first(self, known: _Words, codes: pl.Series, words: pl.Series) -> pl.Series:
+        """Return the counts of words that begin a text, those that end in white space with the bit of it."""
+        counts = self._covering(known, codes).first.gather(codes)
+        unknown = (counts == _UNKNOWN).arg_true()
+        if not len(unknown):
+            return counts
+        with self._learning:
+            new = known.new(codes.gather(unknown), words.gather(unknown), known.first)
+            learnt = [count_text(self._encode, word) for word in new["word"].to_list()]
+            found = pl.Series(learnt, dtype=pl.UInt32)
+            spaced = new["word"].str.contains(r"\s$").arg_true()
+            known.first = known.first.scatter(
+                new["code"], found.scatter(spaced, found.gather(spaced) | _SLOW)
+            )
+        return known.first.gather(codes)
 
-    def _learn_first(self, codes: pl.Series, words: pl.Series) -> None:
-        new = self._new(codes, words)
-        counts = pl.Series(
-            [count_text(self._encode, word) for word in new["word"].to_list()], dtype=pl.UInt32
-        )
-        spaced = new["word"].str.contains(r"\s$").arg_true()
-        self._first = self._first.scatter(new["code"], counts.scatter(spaced, counts.gather(spaced) | _SLOW))
-
-    def _learn_after(self, codes: pl.Series, words: pl.Series) -> None:
+    def _learn_after(self, known: _Words, codes: pl.Series, words: pl.Series) -> None:
         """Encode words that follow a space; all of usual length as one text, cut again where a token begins a word."""
         word = pl.col("word")
         slow = word.str.contains(r"(?:^|\s)$")
         kind = pl.when(slow).then(0).when(word.str.len_chars() > _WORD).then(1).otherwise(2)
-        new = self._new(codes, words).with_columns(kind=kind)
+        new = known.new(codes, words, known.after).with_columns(kind=kind)
         together = new.filter(pl.col("kind") == 2)
         alone = new.filter(pl.col("kind") == 1)
         counted = [
@@ -160,7 +172,7 @@ class WordCounter:
             together.select("code", count=self._together(together["word"])),
         ]
         learnt = pl.concat(counted)
-        self._after = self._after.scatter(learnt["code"], learnt["count"])
+        known.after = known.after.scatter(learnt["code"], learnt["count"])
 
     def _alone(self, words: pl.Series) -> list[int]:
         return [count_text(self._encode, " " + word) for word in words.to_list()]
