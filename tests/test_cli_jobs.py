@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_model_is_made_again_elsewhere_by_its_recipe(
         capsys, "launch", "--train", str(training), "--provider", "openai", "--model", "gpt-4o-mini-2024-07-18",
         "--suffix", "bank", "--epochs", "2", "--learning-rate-multiplier", "1.5", "--seed", "4", "--yes", "--follow",
     )  # fmt: skip
-    assert launched["type"] in ("job", "diagnosis")
+    assert launched["type"] == "job"
     (told,) = output(capsys, "recipes")
     assert (told["provider"], told["base"], told["seed"]) == ("openai", "gpt-4o-mini-2024-07-18", 4)
     training.unlink()
@@ -165,3 +166,48 @@ def test_a_request_that_got_no_answer_is_resent_only_by_the_users_word(
     assert main(arguments) == 1
     assert cloud.calls.count("create_job") == 1
     assert output(capsys, *arguments, "--resend")["job"] == "ftjob-1"
+
+
+def test_several_recipes_are_a_queue_each_at_its_own_provider(
+    cloud: Training, capsys: Captured, training: Path, tmp_path: Path
+) -> None:
+    from tunedesk.core.lineage import Recipe, RecipeFile, to_toml
+
+    cloud.ending([2.0, 1.0])
+    digest = hashlib.sha256(training.read_bytes()).hexdigest()
+    paths = []
+    for provider, base in (("openai", "gpt-4o-mini-2024-07-18"), ("local", "SmolLM2-135M-Instruct")):
+        paths.append(tmp_path / f"{provider}.toml")
+        recipe = Recipe("ft:x", base, provider=provider, training=RecipeFile(str(training), digest))
+        paths[-1].write_text(to_toml(recipe))
+    assert main(["launch", "--recipe", str(paths[0]), "--recipe", str(paths[1]), "--yes", "--json"]) == 0
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    told = [(row["provider"], row["state"]) for row in rows[:2]]
+    assert told == [("openai", "succeeded"), ("local", "succeeded")]
+    assert rows[2]["provider"] == "local"
+    assert f"sha256 {digest[:16]}" in captured.err
+    assert "warnings left" in captured.err
+
+
+def test_listing_jobs_finds_the_one_whose_answer_was_lost(
+    cloud: Training, capsys: Captured, training: Path
+) -> None:
+    from tunedesk.errors import ProviderError
+
+    cloud.lose("create_job")
+    cloud.lose("jobs", ProviderError("gone", retryable=True, code="unreachable"))
+    launch = ["launch", "--train", str(training), "--provider", "openai", "--yes"]
+    assert main(launch) == 1
+    assert main(["jobs", "--provider", "openai"]) == 0
+    assert "unfinished" not in capsys.readouterr().err
+    assert output(capsys, *launch)["job"] == "ftjob-1"
+
+
+def test_each_line_of_a_tail_says_what_it_is(cloud: Training, capsys: Captured, training: Path) -> None:
+    cloud.ending([])
+    job = output(capsys, "launch", "--train", str(training), "--yes")["job"]
+    assert main(["tail", job, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["type"] for row in rows} == {"job", "event", "point"}
+    assert [row["kind"] for row in rows if row["type"] == "event"] == ["metrics"]

@@ -36,6 +36,10 @@ def jobs_(provider: str | None, limit: int, bring: bool, as_json: bool) -> None:
         if bring:
             await _bring(service, as_json)
             return
+        for launch in await service.reconcile():
+            say(
+                f"launch {launch.id} of {launch.model} is unfinished ({launch.state}): launch again, or cancel it"
+            )
         known = await service.refresh(limit)
         if as_json:
             emit([_told(one.job) for one in known[:limit]])
@@ -122,7 +126,8 @@ async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob
             last = update.job
             emit({"type": "job", **_told(last)}) if as_json else say(f"{last.id} {last.status}")
         elif isinstance(update, EventSeen):
-            emit({"type": "event", **asdict(update.event)}) if as_json else show(update.event.message)
+            told = {**asdict(update.event), "type": "event", "kind": update.event.type}
+            emit(told) if as_json else show(update.event.message)
         elif isinstance(update, PointSeen) and as_json:
             emit({"type": "point", **asdict(update.point)})
         elif isinstance(update, PollFailed):

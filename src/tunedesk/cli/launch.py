@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -11,16 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from tunedesk.cli.data import workbench
-from tunedesk.cli.jobs import _finish, _follow, _run, notify, provider_option
-from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show, table
+from tunedesk.cli.jobs import _finish, _follow, _run, provider_option
+from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show
+from tunedesk.cli.sweeps import run_places, spread
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
     from tunedesk.core.fine_tuning import Hyperparameters
     from tunedesk.core.lineage import Recipe
     from tunedesk.core.pricing import Estimate
-    from tunedesk.jobs import LaunchRequest, QueueRow
-    from tunedesk.jobs.tailing import Update
+    from tunedesk.jobs import LaunchRequest
     from tunedesk.workbench import Workbench
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,8 +31,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--train", "training", type=_FILE, help="Training file; the recipe's unless given.")
 @click.option("--validation", type=_FILE)
 @click.option(
-    "--recipe", type=_FILE, help="Make a model again as this recipe says; other options go over it."
-)
+    "--recipe", "recipes", type=_FILE, multiple=True,
+    help="Make a model again as this recipe says; other options go over it. Several are a queue.",
+)  # fmt: skip
 @click.option(
     "--model", default="", help="Base model, or a tuned one to continue; the provider's default unless given."
 )
@@ -66,7 +68,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--follow", is_flag=True, help="Follow the job to its end.")
 @json_option
 def launch(
-    training: Path | None, validation: Path | None, recipe: Path | None, model: str, provider: str | None,
+    training: Path | None, validation: Path | None, recipes: tuple[Path, ...], model: str, provider: str | None,
     epochs: int | None, batch_size: int | None, learning_rate_multiplier: float | None, method: str | None,
     suffix: str | None, seed: int | None, sweeps: tuple[str, ...], stop_after: int | None, again: int, resend: bool,
     budget: float | None, yes: bool, follow: bool, as_json: bool,
@@ -87,14 +89,16 @@ def launch(
         suffix,
         seed,
     )
-    if recipe is None and training is None:
+    if not recipes and training is None:
         raise UsageError("there is nothing to train on", "--train FILE, or --recipe FILE")
-    request, profile = by_recipe(bench, asked, recipe) if recipe else by_options(bench, asked)
-    if sweeps:
-        _sweep(bench, profile, request, sweeps, (budget, stop_after, again), yes, as_json)
+    asks = [by_recipe(bench, asked, path) for path in recipes] or [by_options(bench, asked)]
+    if sweeps or len(asks) > 1:
+        places = [(place, profile) for one, profile in asks for place in spread(one, sweeps)]
+        costs = afford(bench, places, None, yes)
+        run_places(bench, places, costs, (budget, stop_after, again), as_json)
         return
-    _afford(bench, profile, [request], budget, yes)
-    _one(bench, profile, request, (again, resend), follow, as_json)
+    afford(bench, asks, budget, yes)
+    _one(bench, *asks[0], (again, resend), follow, as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,43 +189,79 @@ def _estimate(bench: Workbench, profile: Profile, request: LaunchRequest) -> Est
     return bench.estimate(counts, workspace, request.model, profile, request.hyperparameters.n_epochs)
 
 
-def _afford(
-    bench: Workbench, profile: Profile, requests: list[LaunchRequest], budget: float | None, yes: bool
+def afford(
+    bench: Workbench, places: list[tuple[LaunchRequest, Profile]], budget: float | None, yes: bool
 ) -> list[float | None]:
-    """Tell what it will cost and what ends when, refuse it above the budget, and ask once; return the upper ends."""
+    """Tell what will be sent, what it costs and what ends when, refuse one job above the budget, and ask once.
+
+    Returns the most that each may cost. Raises UsageError.
+    """
     from tunedesk.errors import UsageError
     from tunedesk.providers.limits import check_open
 
-    check_open(profile, date.today())
-    estimates = [_estimate(bench, profile, request) for request in requests]
-    first, model = estimates[0], requests[0].model
-    high = [one.high for one in estimates]
-    most = None if None in high else sum(one or 0.0 for one in high)
+    if len(places) == 1:
+        check_open(places[0][1], date.today())
+    estimates = [_estimate(bench, profile, request) for request, profile in places]
+    most = _sum([one.high for one in estimates])
     if budget is not None and most is None:
         raise UsageError(
-            f"the price of {model} is unknown, so the budget cannot be held", "add it to prices.toml"
+            f"the price of {places[0][0].model} is unknown, so the budget cannot be held",
+            "add it to prices.toml",
         )
-    if budget is not None and len(requests) == 1 and (most or 0.0) > budget:
+    if budget is not None and (most or 0.0) > budget:
         raise UsageError(f"the job may cost {dollars(most)}, above the budget of {dollars(budget)}")
-    low = None if most is None else sum(one.low or 0.0 for one in estimates)
-    usd = None if most is None else sum(one.usd or 0.0 for one in estimates)
-    tokens = sum(one.billed_tokens for one in estimates)
-    as_of = f", prices of {first.price.as_of}" if first.price else ""
-    many = f"{len(requests)} jobs, " if len(requests) > 1 else ""
-    say(f"{many}{tokens:,} tokens billed, {dollars(usd)} ({dollars(low)} to {dollars(most)}{as_of})")
-    for notice in profile.notices(date.today()):
-        say(f"{profile.label} {notice}")
-    if first.price and first.price.shutdown:
-        say(f"{model} and what is tuned from it stop on {first.price.shutdown}")
+    _tell(bench, places, estimates)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("the launch was not confirmed", "add --yes to launch without a question")
-        click.confirm(f"Launch {many}on {model} at {profile.label or profile.name}?", abort=True, err=True)
-    return high
+        many = f"{len(places)} jobs, " if len(places) > 1 else ""
+        names = ", ".join(dict.fromkeys(f"{one.model} at {p.label or p.name}" for one, p in places))
+        click.confirm(f"Launch {many}{names}?", abort=True, err=True)
+    return [one.high for one in estimates]
+
+
+def _tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], estimates: list[Estimate]) -> None:
+    """Say files with hashes and findings, settings, cost with its range, and the dates that matter."""
+    for path in dict.fromkeys(f for one, _ in places for f in (one.training, one.validation) if f):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        say(f"{path.name}  {path.stat().st_size:,} B  sha256 {digest[:16]}…")
+    request, profile = places[0]
+    checked = bench.check_source(str(request.training), model=request.model, provider=profile.name)
+    errors = sum(one.severity == "error" for one in checked.findings)
+    warnings = len(checked.findings) - errors
+    see = f": tunedesk check {request.training}" if errors or warnings else ""
+    say(f"{checked.conversations:,} conversations, {errors:,} errors and {warnings:,} warnings left{see}")
+    for one, where in places:
+        say(f"{where.label or where.name}: {_settings(one)}")
+    usd, low, high = (_sum([getattr(one, name) for one in estimates]) for name in ("usd", "low", "high"))
+    dated = next((f", prices of {one.price.as_of}" for one in estimates if one.price), "")
+    tokens = sum(one.billed_tokens for one in estimates)
+    say(f"{tokens:,} tokens billed, {dollars(usd)} ({dollars(low)} to {dollars(high)}{dated})")
+    for name in {where.name: None for _, where in places}:
+        place = next(where for _, where in places if where.name == name)
+        for notice in place.notices(date.today()):
+            say(f"{place.label} {notice}")
+    for model, found in {one.model: found for (one, _), found in zip(places, estimates, strict=True)}.items():
+        if found.price and found.price.shutdown:
+            say(f"{model} and what is tuned from it stop on {found.price.shutdown}")
+
+
+def _settings(request: LaunchRequest) -> str:
+    asked = asdict(request.hyperparameters)
+    given = [f"{name} {value}" for name, value in asked.items() if value not in ("auto", None)]
+    given = given or ["hyperparameters auto"]
+    given += [f"suffix {request.suffix}"] * bool(request.suffix)
+    given += [f"seed {request.seed}"] * (request.seed is not None)
+    return ", ".join([request.model, request.method, *given])
+
+
+def _sum(values: list[float | None]) -> float | None:
+    return None if any(value is None for value in values) else sum(value or 0.0 for value in values)
 
 
 def _one(
-    bench: Workbench, profile: Profile, request: LaunchRequest, asked: tuple[int, bool], follow: bool, as_json: bool
+    bench: Workbench, request: LaunchRequest, profile: Profile, asked: tuple[int, bool], follow: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Launch, or go on with the same launch where it stopped, and print its job."""
     again, resend = asked
@@ -254,68 +294,6 @@ def _one(
             _finish(bench, await _follow(service, done.job or "", as_json))
 
     _run(bench, work)
-
-
-def _sweep(
-    bench: Workbench, profile: Profile, request: LaunchRequest, sweeps: tuple[str, ...],
-    stops: tuple[float | None, int | None, int], yes: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Train a grid in order; each row is printed when its job has ended, the best one last."""
-    from dataclasses import replace
-
-    from tunedesk.errors import JobError
-    from tunedesk.jobs import JobChanged, Notice, QueueItem, StopRules, run_queue
-    from tunedesk.jobs.queue import best, grid, sweep_launch_id
-
-    budget, failures, turn = stops
-    requests = [replace(request, hyperparameters=one) for one in grid(sweeps, request.hyperparameters)]
-    costs = _afford(bench, profile, requests, budget, yes)
-
-    def moved(row: QueueRow, update: Update) -> None:
-        if isinstance(update, JobChanged):
-            say(f"{row.job} {update.job.status}")
-
-    async def work() -> None:
-        service = await bench.jobs(profile)
-        named = [replace(one, launch=sweep_launch_id(one, service, turn)) for one in requests]
-        items = [QueueItem(service, one, usd) for one, usd in zip(named, costs, strict=True)]
-        rows: list[QueueRow] = []
-        async for row in run_queue(items, StopRules(budget, failures), on_update=moved):
-            if row.state != "running":
-                rows.append(row)
-                if as_json:
-                    emit({"type": "row", **asdict(row)})
-        winner = best(rows)
-        if as_json:
-            emit({"type": "best", **(asdict(winner) if winner else {"job": None})})
-        else:
-            _show(rows, winner)
-        good = sum(row.state == "succeeded" for row in rows)
-        notify(bench, Notice("Sweep finished", f"{good} of {len(rows)} jobs succeeded"))
-        if winner is None:
-            raise JobError("no job of the sweep succeeded", "see the reasons above")
-
-    _run(bench, work)
-
-
-def _show(rows: list[QueueRow], winner: QueueRow | None) -> None:
-    heading = ("", "epochs", "batch", "rate", "state", "train loss", "validation", "cost", "job")
-    lines = [
-        (
-            "*" if row is winner else "", row.hyperparameters.n_epochs, row.hyperparameters.batch_size,
-            row.hyperparameters.learning_rate_multiplier, row.state, _loss(row.train_loss), _loss(row.valid_loss),
-            dollars(row.usd), row.job or row.reason,
-        )
-        for row in rows
-    ]  # fmt: skip
-    table([heading, *lines], right=(1, 2, 3, 5, 6, 7))
-    if winner is not None and winner.fine_tuned_model:
-        show(f"best: {winner.fine_tuned_model}")
-        show(f"tunedesk chat {winner.model} {winner.fine_tuned_model} --provider {winner.provider}")
-
-
-def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 COMMANDS = (launch,)

@@ -144,10 +144,15 @@ async def run_queue(
 
 
 def best(rows: Sequence[QueueRow]) -> QueueRow | None:
-    """Return the succeeded row with the lowest validation loss (training loss where none has one), or None."""
+    """Return the succeeded row with the lowest validation loss (training loss where none has one), or None.
+
+    Where no loss was told at all it is the first that succeeded.
+    """
     done = [row for row in rows if row.state == "succeeded"]
     held = [row for row in done if row.valid_loss is not None]
     told = held or [row for row in done if row.train_loss is not None]
+    if not told:
+        return next(iter(done), None)
     return min(told, key=lambda row: row.valid_loss if held else row.train_loss, default=None)  # type: ignore[arg-type, return-value]
 
 
