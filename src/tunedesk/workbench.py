@@ -25,6 +25,7 @@ from tunedesk.core.pricing import Estimate, Price
 from tunedesk.core.split import split, write_split
 from tunedesk.core.workspace import RowView, Workspace
 from tunedesk.counting import Counting, Counts
+from tunedesk.curation import Curation
 from tunedesk.errors import DataError, TunedeskError, UsageError
 from tunedesk.jobs import JobService
 from tunedesk.paths import Paths, private_folder
@@ -184,6 +185,11 @@ class Workbench(Endpoints):
     def versions(self) -> Versions:
         """Named versions of datasets, and what differs between two states."""
         return Versions(self.store, self.open_source)
+
+    @cached_property
+    def curation(self) -> Curation:
+        """Personal data, duplicates and coverage: what needs a look at all conversations."""
+        return Curation(self.paths, self.open_source)
 
     @cached_property
     def views(self) -> Views:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tunedesk.core import fixes
 from tunedesk.core.checks import CHECKS, Checked, Rules, check_file, check_rows
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.text_checks import personal_data, repair
+from tunedesk.core.text_checks import repair
 
 Message = dict[str, Any]
 
@@ -410,21 +410,3 @@ def test_mojibake_is_only_repaired_where_the_way_is_exact() -> None:
     assert repair("Ã¼ber â€œnieâ€\x9d ðŸ˜€ Â£5") == "über “nie” 😀 £5"
     for text in ("São Tomé à côté", "Ã", "AMANHÃ”", "naïve café – ‘ok’", "Ελλάδα", "日本語", "Â", "5 Â C"):
         assert repair(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "kinds"),
-    [
-        ("write to a.b+c@mail.example.co.uk", ["e-mail"]),
-        ("4111 1111 1111 1111", ["card"]),
-        ("4111 1111 1111 1112", []),
-        ("GB82 WEST 1234 5698 7654 32", ["IBAN"]),
-        ("GB82 WEST 1234 5698 7654 33", []),
-        ("call +44 20 7946 0958", ["phone"]),
-        ("(977) 625-2661", ["phone"]),
-        ("order 3348917502 of 2019-11-06, 1,234.50 euros, 10:30, 192.168.1.1", []),
-        ("version 1.2.3 costs 100-200 or 2023/2024", []),
-    ],
-)
-def test_personal_data_is_told_by_kind(text: str, kinds: list[str]) -> None:
-    assert personal_data(text) == kinds

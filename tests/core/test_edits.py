@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunedesk.core import edits
+from tunedesk.core.applying import apply
 from tunedesk.core.conversations import Row
 from tunedesk.core.edits import Edit
 from tunedesk.errors import DataError, StoreError
@@ -27,7 +28,7 @@ ROW: Row = {
 
 
 def after(edit: Edit, row: Row = ROW) -> list[tuple[str, str]]:
-    return [(message["role"], message["content"]) for message in edits.apply(edit, row)["messages"]]
+    return [(message["role"], message["content"]) for message in apply(edit, row)["messages"]]
 
 
 BEFORE = after(edits.tag([0], "x"))
@@ -68,7 +69,7 @@ def test_an_edit_changes_the_row_as_it_says_and_never_the_given_one(
 
 def test_a_weight_is_set_dropped_or_put_on_all_replies() -> None:
     def weights(edit: Edit) -> list[Any]:
-        return [message.get("weight") for message in edits.apply(edit, ROW)["messages"]]
+        return [message.get("weight") for message in apply(edit, ROW)["messages"]]
 
     assert weights(edits.set_weight([0], 4, 0)) == [None, None, 0, None, 0]
     assert weights(edits.set_weight([0], 2, None)) == [None] * 5
@@ -76,12 +77,12 @@ def test_a_weight_is_set_dropped_or_put_on_all_replies() -> None:
 
 
 def test_a_message_that_stops_being_a_reply_loses_its_weight() -> None:
-    changed = edits.apply(edits.set_role([0], 2, "user"), ROW)
+    changed = apply(edits.set_role([0], 2, "user"), ROW)
     assert changed["messages"][2] == {"role": "user", "content": "Hi."}
 
 
 def test_rewording_keeps_the_other_keys_of_a_message_and_the_metadata() -> None:
-    changed = edits.apply(edits.replace_message([0], 2, "Hello!"), ROW)
+    changed = apply(edits.replace_message([0], 2, "Hello!"), ROW)
     assert changed["messages"][2] == {"role": "assistant", "content": "Hello!", "weight": 0}
     assert changed["metadata"] == ROW["metadata"]
 
@@ -101,7 +102,7 @@ def test_rewording_keeps_the_other_keys_of_a_message_and_the_metadata() -> None:
 )
 def test_an_edit_that_does_not_fit_the_row_is_refused(edit: Edit) -> None:
     with pytest.raises(DataError):
-        edits.apply(edit, ROW)
+        apply(edit, ROW)
 
 
 def test_calls_and_parts_are_not_merged_or_split_blindly() -> None:
@@ -109,16 +110,16 @@ def test_calls_and_parts_are_not_merged_or_split_blindly() -> None:
     row: Row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "tool_calls": []}]}
     for edit in (edits.merge_messages([0], 0), edits.split_message([0], 0, 1)):
         with pytest.raises(DataError):
-            edits.apply(edit, row)
+            apply(edit, row)
 
 
 def test_a_preference_row_takes_a_system_prompt_and_no_message_edit() -> None:
     row: Row = {"input": {"messages": [{"role": "user", "content": "q"}]}, "preferred_output": []}
-    changed = edits.apply(edits.set_system_prompt(None, "S"), row)
+    changed = apply(edits.set_system_prompt(None, "S"), row)
     assert changed["input"]["messages"][0] == {"role": "system", "content": "S"}
     assert "messages" not in changed
     with pytest.raises(DataError, match="no messages"):
-        edits.apply(edits.delete_message([0], 0), row)
+        apply(edits.delete_message([0], 0), row)
 
 
 @pytest.mark.parametrize("make", [edits.set_role, edits.add_message])

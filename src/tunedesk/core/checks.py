@@ -14,6 +14,7 @@ from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.duplicates import Finder, digest, normalised, spoken_text, whole_text
 from tunedesk.core.file_checks import has_lone, read_line
 from tunedesk.core.findings import CHECKS, Check, Finding, finding
+from tunedesk.core.privacy import find_in_row
 from tunedesk.core.row_checks import check_row
 from tunedesk.core.sources import Progress, Source
 
@@ -22,6 +23,8 @@ __all__ = ["CHECKS", "Check", "Checked", "Finding", "Rules", "check_file", "chec
 FEWEST = 10
 """Conversations that a training file must have (OpenAI, Azure)."""
 _FEW_PROMPTS = 3
+_SURE = 0.7
+"""Confidence from which personal data is a finding: below it, a bare first name or a number by context alone."""
 _SHORTEST = 12
 """Characters below which a question ("hi") is too short for two answers to it to contradict each other."""
 
@@ -36,6 +39,8 @@ class Rules:
     """Tokens of a row for the model, where lengths are to be checked (TokenCounter.row)."""
     limit: int = 0
     """Tokens one conversation may have."""
+    personal_data: bool = True
+    """Also look for personal data, which takes most of the time."""
     near_duplicates: bool = True
     """Also look for nearly the same conversations: a few seconds for 10,000 rows."""
 
@@ -119,6 +124,23 @@ def _check_line(raw: bytes, line: int, whole: _Whole) -> Iterator[Finding]:
     yield from whole.row(value, line)
 
 
+def _personal(row: Row, line: int) -> Iterator[Finding]:
+    """Yield a finding for each message with personal data, that of the system's aside."""
+    kinds: dict[int, list[str]] = {}
+    for one in find_in_row(row):
+        if one.confidence >= _SURE:
+            kinds.setdefault(one.message, []).append(one.kind)
+    messages = row.get("messages")
+    roles = (
+        [m.get("role") if isinstance(m, dict) else "" for m in messages] if isinstance(messages, list) else []
+    )
+    for place, found in kinds.items():
+        role = roles[place] if place < len(roles) else "user"
+        told = dict.fromkeys(kind for kind in found if role == "user" or kind != "phone")
+        if told and role not in ("system", "developer"):  # the house's own lines stand in many answers
+            yield finding("pii", line, place, ", ".join(told).replace("_", " "))
+
+
 @dataclass(slots=True)
 class _Prompts:
     """Which system prompts the rows of a file have."""
@@ -171,6 +193,8 @@ class _Whole:
         if not (isinstance(messages, list) and messages) and "preferred_output" not in value:
             return
         yield from self._against_others(value, line)
+        if self.rules.personal_data:
+            yield from _personal(value, line)
         if isinstance(messages, list) and messages:
             self._prompts.add(value, line)
             yield from self._length(value, line)

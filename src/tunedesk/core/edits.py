@@ -1,6 +1,6 @@
 """Edits: each one undoable operation on one row, some, or all, as data that is journalled and replayed.
 
-An edit changes no row on disk. `apply` gives the row as it is after the edit; the dataset below stays what was
+An edit changes no row on disk: applying.py gives the row as it is after the edit, the dataset below stays what was
 imported, and a system prompt put on a million rows is one entry of the journal.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import msgspec
 
-from tunedesk.core import fixes
-from tunedesk.core.conversations import ROLES, Row, with_system_prompt
+from tunedesk.core.conversations import ROLES, Row
 from tunedesk.errors import DataError, StoreError
 
 Kind = Literal[
@@ -34,6 +33,7 @@ Kind = Literal[
     "restore",
     "fix",
     "trim",
+    "mask",
     "exclude",
     "include",
     "tag",
@@ -104,25 +104,6 @@ def decode(data: bytes) -> Edit:
         ) from error
 
 
-def apply(edit: Edit, row: Row) -> Row:
-    """Return `row` after `edit`, the given row unchanged; raises DataError when it has no such message."""
-    if edit.kind in MARKS:
-        return row
-    if edit.kind == "set_system_prompt":
-        return _system_prompt(row, edit.arguments["prompt"])
-    if edit.kind == "fix":
-        return fixes.fix(row, edit.arguments["codes"])[0]
-    if edit.kind == "trim":
-        return trimmed(row, edit.arguments["turns"])
-    if edit.kind == "replace_row":
-        replacement: Row = edit.arguments["row"]
-        return replacement
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise DataError("this row has no messages to edit", "edit it as JSON")
-    return {**row, "messages": _OPERATIONS[edit.kind](list(messages), **edit.arguments)}
-
-
 def replace_message(rows: Iterable[int], message: int, text: str) -> Edit:
     """Give a message new text."""
     return _edit("replace_message", rows, "reword message", message=message, text=text)
@@ -165,11 +146,13 @@ def merge_messages(rows: Iterable[int], message: int) -> Edit:
     return _edit("merge_messages", rows, "merge messages", message=message)
 
 
-def set_system_prompt(rows: Iterable[int] | None, prompt: str) -> Edit:
-    """Replace the system prompt, or put it first; an empty one removes it; None for all rows."""
-    return _edit(
-        "set_system_prompt", rows, "set system prompt" if prompt else "remove system prompt", prompt=prompt
-    )
+def set_system_prompt(rows: Iterable[int] | None, prompt: str, *, fill: bool = False) -> Edit:
+    """Replace the system prompt, or put it first; an empty one removes it; None for all rows.
+
+    With `fill` each {{key}} in it becomes the value that the row's metadata has under that key.
+    """
+    label = "set system prompt" if prompt else "remove system prompt"
+    return _edit("set_system_prompt", rows, label, prompt=prompt, **({"fill": True} if fill else {}))
 
 
 def replace_row(row_index: int, row: Row, label: str = "edit as JSON") -> Edit:
@@ -189,9 +172,17 @@ def restore(kept: Sequence[int], name: str) -> Edit:
     return _edit("restore", None, f"go to {name}", edits=list(kept))
 
 
-def fix(rows: Iterable[int], codes: Sequence[str]) -> Edit:
-    """Apply the safe fixes of `codes` (fixes.FIXABLE)."""
-    return _edit("fix", rows, f"fix {', '.join(codes)}", codes=list(codes))
+def fix(rows: Iterable[int], codes: Sequence[str], *, excluded: Iterable[int] = ()) -> Edit:
+    """Apply the safe fixes of `codes` (fixes.FIXABLE) to `rows`, and leave `excluded` rows out, in one."""
+    out = sorted(set(excluded))
+    return _edit(
+        "fix", rows, f"fix {', '.join(codes)}", codes=list(codes), **({"excluded": out} if out else {})
+    )
+
+
+def mask(rows: Iterable[int]) -> Edit:
+    """Replace personal data by placeholders (privacy.mask_row)."""
+    return _edit("mask", rows, "mask personal data")
 
 
 def trim(rows: Iterable[int] | None, turns: int) -> Edit:
@@ -240,115 +231,3 @@ def _tag_name(name: str) -> str:
     if not name or not name.isprintable() or name != name.strip():
         raise DataError("a tag needs a name of printable characters", "such as keep")
     return name
-
-
-def _system_prompt(row: Row, prompt: str) -> Row:
-    prompted = row.get("input")
-    if "messages" not in row and isinstance(prompted, dict):
-        return {**row, "input": with_system_prompt(prompted, prompt)}
-    return with_system_prompt(row, prompt)
-
-
-def trimmed(row: Row, turns: int) -> Row:
-    """Return a row with its system prompts and its last `turns` user messages and what follows them.
-
-    A row with no more of them is returned as it is.
-    """
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        return row
-    roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
-    users = [place for place, role in enumerate(roles) if role == "user"]
-    if len(users) <= turns:
-        return row
-    start = users[-turns]
-    kept = [
-        one for place, one in enumerate(messages) if place >= start or roles[place] in ("system", "developer")
-    ]
-    return {**row, "messages": kept}
-
-
-Messages = list[dict[str, Any]]
-
-
-def _at(messages: Messages, place: int) -> dict[str, Any]:
-    if not 0 <= place < len(messages) or not isinstance(messages[place], dict):
-        raise DataError(f"there is no message {place + 1}", f"the conversation has {len(messages)}")
-    return messages[place]
-
-
-def _replace(messages: Messages, message: int, text: str) -> Messages:
-    messages[message] = {**_at(messages, message), "content": text}
-    return messages
-
-
-def _role(messages: Messages, message: int, role: str) -> Messages:
-    changed = {**_at(messages, message), "role": role}
-    if role != "assistant":
-        # The API takes a weight on assistant messages alone.
-        changed.pop("weight", None)
-    messages[message] = changed
-    return messages
-
-
-def _weight(messages: Messages, message: int | None, weight: int | None) -> Messages:
-    if message is not None and _at(messages, message).get("role") != "assistant":
-        raise DataError("only assistant messages have a weight", "choose a reply")
-    for place, one in enumerate(messages):
-        chosen = place == message if message is not None else isinstance(one, dict)
-        if chosen and one.get("role") == "assistant":
-            rest = {key: value for key, value in one.items() if key != "weight"}
-            messages[place] = rest if weight is None else {**rest, "weight": weight}
-    return messages
-
-
-def _add(messages: Messages, at: int, role: str, text: str) -> Messages:
-    if not 0 <= at <= len(messages):
-        raise DataError(f"there is no place {at + 1}", f"the conversation has {len(messages)} messages")
-    messages.insert(at, {"role": role, "content": text})
-    return messages
-
-
-def _delete(messages: Messages, message: int) -> Messages:
-    _at(messages, message)
-    del messages[message]
-    return messages
-
-
-def _move(messages: Messages, message: int, to: int) -> Messages:
-    _at(messages, to)
-    moved = _at(messages, message)
-    del messages[message]
-    messages.insert(to, moved)
-    return messages
-
-
-def _split(messages: Messages, message: int, at: int, role: str | None) -> Messages:
-    one = _at(messages, message)
-    text = one.get("content")
-    if not isinstance(text, str) or not 0 < at < len(text):
-        raise DataError("the message cannot be split there", "put the cursor inside its text")
-    second = {"role": role or one.get("role"), "content": text[at:].lstrip()}
-    messages[message : message + 1] = [{**one, "content": text[:at].rstrip()}, second]
-    return messages
-
-
-def _merge(messages: Messages, message: int) -> Messages:
-    first, second = _at(messages, message), _at(messages, message + 1)
-    texts = [first.get("content"), second.get("content")]
-    if not all(isinstance(text, str) for text in texts) or "tool_calls" in second or "tool_call_id" in second:
-        raise DataError("only two messages of plain text can be merged", "edit the row as JSON")
-    messages[message : message + 2] = [{**first, "content": "\n".join(text for text in texts if text)}]
-    return messages
-
-
-_OPERATIONS: dict[str, Callable[..., Messages]] = {
-    "replace_message": _replace,
-    "set_role": _role,
-    "set_weight": _weight,
-    "add_message": _add,
-    "delete_message": _delete,
-    "move_message": _move,
-    "split_message": _split,
-    "merge_messages": _merge,
-}

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from tunedesk.core.applying import apply
 from tunedesk.core.conversations import Row
 from tunedesk.core.dataset import Chunk, Dataset
-from tunedesk.core.edits import MARKS, Edit, apply, of_row
+from tunedesk.core.edits import MARKS, Edit, of_row
 from tunedesk.core.indexing import ChunkBuilder, RowFacts, fold, row_facts
 from tunedesk.errors import DataError
 
@@ -99,8 +100,9 @@ class Overlay:
                 _set(flags, rows, EXCLUDED, edit.kind == "exclude")
             else:
                 entry = Entry(number, edit, rows)
+                _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True)
                 few = rows is not None and len(rows) <= FEW
-                layered = edit.kind == "set_system_prompt" and not few
+                layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
                 _set(flags, rows, EDITED | (0 if layered or edit.kind == "set_weight" else REWRITTEN), True)
                 if few:
                     for index in rows or ():

@@ -1,4 +1,4 @@
-"""Faults inside a text: characters, leftovers of templates and models, personal data."""
+"""Faults inside a text: characters, leftovers of templates and models."""
 
 from __future__ import annotations
 
@@ -38,27 +38,11 @@ _MOJIBAKE = re.compile(
     f"|(?:[ÐÑ]{_TAIL}){{3,}}|(?:à[¤¥¦§¸¹¨©]{_TAIL}){{2,}}|(?:[ã-é]{_TAIL}{{2}}){{3,}}|ï»¿|ï¿½"
 )
 
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")
-_DIGITS = re.compile(r"\d[\d\s().A-Z-]{5,}[\dA-Z]")
-"""What every number that is personal data looks like: cheap to look for first."""
-_PHONE = re.compile(
-    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(0\))?[ .-]?(?:\(?\d{1,5}\)?[ .-]?){2,5}\d{2,4}"
-    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}-\d{3}-\d{4}"
-    r"|0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4})(?![\w-]|\.\d)"
-)
-_CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
-
 
 def text_faults(text: str, role: str) -> Iterator[tuple[str, str]]:
     """Yield (code, detail) for each kind of fault in `text`, spoken by `role`; each code at most once."""
     yield from _characters(text)
     yield from _leftovers(text, role)
-    kinds = [] if role in ("system", "developer") else personal_data(text)
-    if role != "user" and "phone" in kinds:
-        kinds.remove("phone")  # the house's own lines stand in many answers
-    if kinds:
-        yield "pii", ", ".join(kinds)
 
 
 def _characters(text: str) -> Iterator[tuple[str, str]]:
@@ -135,34 +119,3 @@ def _decoded(found: re.Match[str]) -> str:
         return raw.decode("utf-8")
     except UnicodeError:
         return run
-
-
-def personal_data(text: str) -> list[str]:
-    """Return the kinds of personal data in `text`: e-mail, phone, card (Luhn holds), IBAN (checksum holds)."""
-    kinds = []
-    if "@" in text and _EMAIL.search(text):
-        kinds.append("e-mail")
-    if not _DIGITS.search(text):
-        return kinds
-    if any(_luhn(found[0]) for found in _CARD.finditer(text)):
-        kinds.append("card")
-    if any(_iban(found[0]) for found in _IBAN.finditer(text)):
-        kinds.append("IBAN")
-    if _PHONE.search(text):
-        kinds.append("phone")
-    return kinds
-
-
-def _luhn(number: str) -> bool:
-    digits = [int(char) for char in number if char.isdigit()]
-    if len(set(digits)) == 1 or digits[0] not in (2, 3, 4, 5, 6):
-        return False
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-def _iban(number: str) -> bool:
-    packed = number.replace(" ", "")
-    if not 15 <= len(packed) <= 34:
-        return False
-    return int("".join(str(int(char, 36)) for char in packed[4:] + packed[:4])) % 97 == 1

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from tunedesk.core.applying import trimmed
 from tunedesk.core.arrow_parts import buffer_series
 from tunedesk.core.conversations import Row
 from tunedesk.core.dataset_counts import BulkCounter
-from tunedesk.core.edits import trimmed
 from tunedesk.core.matches import Matches
 from tunedesk.core.message_table import SYSTEM, USER, MessageTable, RowTokens, TableCounter
 from tunedesk.core.overlay import EXCLUDED, Overlay

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from tunedesk.core.applying import apply
 from tunedesk.core.conversations import Row, encode_row, upload_row
 from tunedesk.core.dataset import Dataset
-from tunedesk.core.edits import MARKS, Edit, apply, encode, of_row
+from tunedesk.core.edits import MARKS, Edit, encode, of_row
 from tunedesk.core.history import Journal, MemoryJournal, Recorded, in_force, read_history
 from tunedesk.core.indexing import CHUNK_ROWS, HAS_TOOLS, ITEM_BREAK, RowFacts
 from tunedesk.core.matches import Matches

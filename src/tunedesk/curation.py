@@ -1,0 +1,219 @@
+"""Curating conversations as a whole: personal data, duplicates, coverage. Blocking calls, safe in any thread."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tunedesk.core import edits, privacy
+from tunedesk.core.applying import apply
+from tunedesk.core.conversations import Row, encode_row
+from tunedesk.core.diff import MessageChange, message_changes
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError, StoreError
+from tunedesk.paths import Paths, private_folder, replacing, write_whole
+
+OnProgress = Callable[[int, int], None]
+"""Called with rows done and rows in all; what it raises stops the work."""
+_STEP = 200
+"""Rows between two calls of a progress function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """One stretch of personal data in a file."""
+
+    line: int
+    message: int
+    kind: str
+    """One of privacy.KINDS."""
+    start: int
+    end: int
+    text: str
+    """The characters found: shown to the user who has them, never written to where they could be uploaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """What masking a file did."""
+
+    found: list[Personal]
+    conversations: int
+    map: Path
+    """Placeholder → value by line, on this machine alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What an edit would do to one row."""
+
+    line: int
+    before: Row
+    after: Row
+    messages: tuple[MessageChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EditPreview:
+    """What an edit would do, shown before it is made."""
+
+    edit: edits.Edit
+    rows: int
+    """Rows it is about."""
+    excluded: int
+    """Rows it leaves out."""
+    samples: tuple[RowChange, ...]
+    """The first rows that it changes."""
+
+
+def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, most: int = 5) -> EditPreview:
+    """Return what `edit` would do: its first `most` changed rows, row `first` (if it is touched) before others."""
+    touched = edit.indexes()
+    order: Iterable[int] = range(workspace.total) if touched is None else touched
+    if first is not None and (touched is None or first in touched):
+        order = (first, *(index for index in order if index != first))
+    samples: list[RowChange] = []
+    for index in order:
+        row = workspace.row(index)
+        after = apply(edit, row)
+        if after != row:
+            samples.append(RowChange(workspace.line(index), row, after, message_changes(row, after)))
+        if len(samples) == most:
+            break
+    rows = workspace.total if touched is None else len(touched)
+    return EditPreview(edit, rows, len(edit.arguments.get("excluded", ())), tuple(samples))
+
+
+class Curation:
+    """What needs a look at all conversations, over any source that `open_source` opens."""
+
+    def __init__(self, paths: Paths, open_source: Callable[..., Workspace]) -> None:
+        """Keep maps of placeholders under `paths.data`."""
+        self._paths, self._open_source = paths, open_source
+
+    # --- personal data
+
+    def personal(self, source: str, on_progress: OnProgress | None = None) -> list[Personal]:
+        """Return all personal data of a file or dataset, by line; raises DataError."""
+        workspace = self._open_source(source)
+        return [
+            one
+            for index, row in _told(workspace, on_progress)
+            for one in _personal(workspace.line(index), row)
+        ]
+
+    def mask_file(self, source: str, output: Path, on_progress: OnProgress | None = None) -> Masked:
+        """Write the included rows of `source` with placeholders for personal data; raises DataError, StoreError.
+
+        The map from placeholder to value stays under this machine's own folder, never beside the output.
+        """
+        workspace = self._open_source(source)
+        found: list[Personal] = []
+        maps: dict[int, dict[str, str]] = {}
+        count = 0
+        with replacing(output) as file:
+            for index, row in _told(workspace, on_progress):
+                line = workspace.line(index)
+                here = _personal(line, row)
+                found += here
+                masked, known = privacy.mask_row(row) if here else (row, {})
+                if known:
+                    maps[line] = known
+                file.write(encode_row(_without_personal_metadata(masked, known)) + b"\n")
+                count += 1
+        return Masked(found, count, self._keep(workspace, maps))
+
+    def rows_with_personal_data(
+        self, workspace: Workspace, on_progress: OnProgress | None = None
+    ) -> array[int]:
+        """Return the included rows that hold personal data, sorted."""
+        found = array("I")
+        for index, row in _told(workspace, on_progress):
+            if privacy.row_has_personal_data(row):
+                found.append(index)
+        return found
+
+    def masking(
+        self, workspace: Workspace, indexes: Iterable[int], on_progress: OnProgress | None = None
+    ) -> edits.Edit:
+        """Return the edit that masks those of `indexes` that hold personal data; raises DataError when none does."""
+        wanted = sorted(set(indexes))
+        hit = []
+        for place, index in enumerate(wanted):
+            if on_progress and place % _STEP == 0:
+                on_progress(place, len(wanted))
+            if privacy.row_has_personal_data(workspace.row(index)):
+                hit.append(index)
+        if not hit:
+            raise DataError("no personal data was found in these conversations", "nothing has to be masked")
+        return edits.mask(hit)
+
+    def mask(
+        self, workspace: Workspace, edit: edits.Edit, on_progress: OnProgress | None = None
+    ) -> Workspace:
+        """Make the edit that `masking` prepared; its map is kept on this machine before anything changes."""
+        rows = list(edit.indexes() or ())
+        maps: dict[int, dict[str, str]] = {}
+        for place, index in enumerate(rows):
+            if on_progress and place % _STEP == 0:
+                on_progress(place, len(rows))
+            maps[workspace.line(index)] = privacy.mask_row(workspace.row(index))[1]
+        self._keep(workspace, maps)
+        return workspace.apply(edit)
+
+    def map_of(self, workspace: Workspace) -> dict[int, dict[str, str]]:
+        """Return placeholder → value by line, as far as this dataset was masked on this machine."""
+        path = self._map_path(workspace)
+        if not path.exists():
+            return {}
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[int, dict[str, str]])
+        except (OSError, msgspec.DecodeError) as error:
+            raise StoreError(f"{path} cannot be read: {error}", "move it away to begin a new one") from error
+
+    def _map_path(self, workspace: Workspace) -> Path:
+        return self._paths.data / "privacy" / f"{workspace.dataset.id}.json"
+
+    def _keep(self, workspace: Workspace, maps: Mapping[int, Mapping[str, str]]) -> Path:
+        """Add to the map of a dataset, readable by this user alone; a later value of a placeholder wins."""
+        path = self._map_path(workspace)
+        private_folder(path.parent)
+        known = self.map_of(workspace)
+        for line, one in maps.items():
+            known[line] = {**known.get(line, {}), **one}
+        write_whole(path, msgspec.json.encode(known).decode())
+        return path
+
+
+def _told(workspace: Workspace, on_progress: OnProgress | None) -> Iterator[tuple[int, Row]]:
+    """Yield the included rows, telling how far it is."""
+    for place, (index, row) in enumerate(workspace.included()):
+        if on_progress and place % _STEP == 0:
+            on_progress(index, workspace.total)
+        yield index, row
+
+
+def _personal(line: int, row: Row) -> list[Personal]:
+    return [
+        Personal(line, one.message, one.kind, one.start, one.end, one.text)
+        for one in privacy.find_in_row(row)
+    ]
+
+
+def _without_personal_metadata(row: Row, known: Mapping[str, str]) -> Row:
+    """Return `row` without the metadata that holds personal data, or what a placeholder stands for in it."""
+    metadata = row.get("metadata")
+    if not isinstance(metadata, dict):
+        return row
+    values = [value.casefold() for value in known.values()]
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if not privacy.has_personal_data(f"{key}: {value}")
+        and not any(one in str(value).casefold() or str(value).casefold() in one.split() for one in values)
+    }
+    return {**row, "metadata": kept}
