@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunedesk.core import fixes
+from tunedesk.core import checks, examining, fixes
 from tunedesk.core.checks import CHECKS, Checked, Rules, check_file, check_rows
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.text_checks import repair
@@ -135,6 +135,32 @@ ROWS: dict[str, Case] = {
         1,
         said("As an aide I can.", "assistant"),
     ),
+    "refusal": (
+        said("I'm sorry, but I can't assist with that.", "assistant"),
+        1,
+        said("I'm sorry to hear that. I cannot see the payment yet, but it will come.", "assistant"),
+    ),
+    "role_flip": (
+        row({**U, "content": "Hello, how can I help you today?"}, {**A, "content": "I lost my card."}),
+        0,
+        row({**U, "content": "Can you help me? I lost my card."}, {**A, "content": "How may I help you?"}),
+    ),
+    "wrong_language": (
+        row(
+            {**U, "content": "Wo ist meine Karte? Ich habe sie nicht mehr."},
+            {**A, "content": "We have sent it to your address and you will have it on Monday."},
+        ),
+        1,
+        row(
+            {**U, "content": "Wo ist meine Karte? Ich habe sie nicht mehr."},
+            {**A, "content": "Die Karte ist auf dem Weg, Sie haben sie bis Montag bei sich."},
+        ),
+    ),
+    "moderation_risk": (
+        said("I will kill you all"),
+        0,
+        said("How do I kill the process? My phone bombed out, I'd kill for a coffee, Essex calls."),
+    ),
     "pii": (
         said("I am ann@example.com"),
         0,
@@ -151,6 +177,11 @@ WHOLE: dict[str, tuple[list[Row], int, list[Row]]] = {
         [*clean(), row(U, A), row(U, {**A, "content": "Twelve pounds."})],
         14,
         [*clean(), row(U, A)],
+    ),
+    "repeated_answer": (
+        [*clean(), *(row({**U, "content": f"{t}?"}, {**A, "content": LONG}) for t in TOPICS)],
+        13,
+        [*clean(), *(row({**U, "content": f"{t}?"}, {**A, "content": LONG}) for t in TOPICS[:8])],
     ),
     "system_prompts_differ": (
         [*clean(11, system="You help."), row({**S, "content": "You sell."}, U, A)],
@@ -203,7 +234,8 @@ def codes(result: Checked) -> set[str]:
 
 
 def test_every_code_has_a_failing_and_a_passing_example() -> None:
-    assert set(CHECKS) == set(ROWS) | set(WHOLE) | set(FILES) | {"over_long"}
+    apart = {"over_long", "mask_empty", "bom_missing", "file_too_large", "part_not_text"}
+    assert set(CHECKS) == set(ROWS) | set(WHOLE) | set(FILES) | apart
 
 
 def test_every_code_says_what_it_means() -> None:
@@ -239,11 +271,95 @@ def test_a_valid_file_has_no_findings(checked: Callable[[bytes], Checked]) -> No
     assert result.conversations == 13
 
 
-def test_a_conversation_over_the_limit_is_told_with_both_figures() -> None:
-    result = check(clean(), Rules(count_tokens=lambda one: 100 if "card" in str(one) else 5, limit=50))
-    assert [(one.line, one.code) for one in result.findings] == [(1, "over_long")]
-    assert "100 tokens, 50 over 50" in result.findings[0].text
-    assert check(clean(), Rules(count_tokens=lambda one: 50, limit=50)).findings == []
+def words(one: Row) -> int:
+    """Count a token for each word, one for each message."""
+    return sum(1 + len(str(message["content"]).split()) for message in one["messages"])
+
+
+def test_a_cut_that_hits_the_reply_shows_what_is_lost() -> None:
+    long = row(U, {**A, "content": "One two three four five six seven eight nine ten."})
+    result = check([*clean(), long], Rules(count_tokens=words, limit=words(long) - 3))
+    (found,) = [one for one in result.findings if one.line == 13]
+    assert (found.code, found.message) == ("over_long", 1)
+    assert f"{words(long)} tokens, 3 over {words(long) - 3}" in found.text
+    assert "message 1, assistant, at character 35: 'eight nine ten.'" in found.text
+    assert "stop token are never trained" in found.text
+    assert check([*clean(), long], Rules(count_tokens=words, limit=words(long))).findings == []
+
+
+def test_a_cut_before_every_reply_leaves_nothing_to_train() -> None:
+    long = row({**U, "content": "word " * 50}, A)
+    result = check([*clean(), long], Rules(count_tokens=words, limit=40))
+    assert [(one.line, one.message, one.code) for one in result.findings] == [(13, 0, "mask_empty")]
+
+
+def test_a_cut_of_a_tail_without_weight_does_not_hit_a_reply() -> None:
+    long = row(U, A, U, {**A, "content": "word " * 50, "weight": 0})
+    (found,) = check([*clean(), long], Rules(count_tokens=words, limit=50)).findings
+    assert found.code == "over_long"
+    assert "stop token" not in found.text
+
+
+def test_what_a_provider_takes_is_checked_for_that_provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictured = row({**U, "content": [TEXT_PART, IMAGE]}, A)
+    assert [(one.message, one.code) for one in check([*clean(), pictured], Rules("local")).findings] == [
+        (0, "part_not_text")
+    ]
+    assert check([*clean(), pictured], Rules("openai")).findings == []
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(GOOD))
+    assert [one.code for one in check_file(path, Rules("azure")).findings] == ["bom_missing"]
+    monkeypatch.setitem(checks.LARGEST, "nebius", 100)
+    assert [one.code for one in check_file(path, Rules("nebius")).findings] == ["file_too_large"]
+    assert check_file(path, Rules("openai")).findings == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "said_of_it"),
+    [
+        ("Wo ist meine Karte? Ich habe sie nicht mehr und brauche eine neue.",
+         "We have sent the new card to your address and you will have it on Monday.", "English in answer to German"),
+        ("Where is the card that you sent to me? I do not have it.",
+         "Мы отправили вашу новую карту по почте.", "Cyrillic in answer to English"),
+        ("Translate into German please: where is the card that you sent to me?",
+         "Wo ist die Karte, die Sie mir geschickt haben und die nicht da ist?", ""),
+        ("mera card block ho gaya hai kya karna hai mujhe batao", "You can unblock it in the app.", ""),
+        ("OK", "Мы отправили вашу новую карту по почте.", ""),
+        ("Where is the card that you sent to me? I do not have it.", "Café, résumé, naïve: 42 €.", ""),
+    ],
+)  # fmt: skip
+def test_an_answer_in_another_language_is_found_only_when_sure(
+    asked: str, answered: str, said_of_it: str
+) -> None:
+    bad = row({**U, "content": asked}, {**A, "content": answered})
+    found = [one.text for one in check([*clean(), bad]).findings if one.code == "wrong_language"]
+    assert [text.endswith(said_of_it) for text in found] == ([True] if said_of_it else [])
+
+
+def test_data_that_changes_language_by_habit_is_not_accused() -> None:
+    asked = "Wo ist {}? Ich habe das nicht mehr und brauche eine neue."
+    answered = "We have sent the {} to your address and you will have it on Monday."
+    rows = [
+        row({**U, "content": asked.format(topic)}, {**A, "content": answered.format(topic)})
+        for topic in TOPICS
+    ]
+    assert "wrong_language" not in codes(check(rows))
+    assert "wrong_language" in codes(check([*clean(), rows[0]]))
+
+
+def test_many_lines_are_examined_by_several_processes_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [json.dumps(case[0]).encode() for case in ROWS.values()]
+    path = tmp_path / "many.jsonl"
+    path.write_bytes(b"\n".join([*GOOD, *bad, *FILES["duplicate_key"][0].split(b"\n"), b"", *bad]))
+    alone = check_file(path)
+    monkeypatch.setattr(examining, "WORTH", 10)
+    monkeypatch.setattr(examining, "BATCH", 7)
+    assert check_file(path) == alone
+    assert len(codes(alone)) > 30
 
 
 VALID: dict[str, Row] = {

@@ -1,32 +1,39 @@
 """Everything that is wrong with a training file, in one pass, each fault with its physical line and message.
 
-A file is checked as bytes (`check_file`), rows of a dataset as they are (`check_rows`). Findings of single rows
-come first in the row; those that need the whole file (duplicates, differing system prompts) are put in by line.
+A file is checked as bytes (`check_file`), rows of a dataset as they are (`check_rows`, `check_lines`). Rows are
+examined one by one, by several processes when there are many (examining.py); what shows only across rows
+(duplicates, differing system prompts) is found here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.duplicates import Finder, digest, normalised, spoken_text, whole_text
-from tunedesk.core.file_checks import has_lone, read_line
+import msgspec
+
+from tunedesk.core.conversations import Row, SourceRow, content_text
+from tunedesk.core.duplicates import Finder
+from tunedesk.core.examining import Examined, Line, Mark, Wanted, examined, warned
+from tunedesk.core.file_checks import read_line
 from tunedesk.core.findings import CHECKS, Check, Finding, finding
-from tunedesk.core.privacy import find_in_row
-from tunedesk.core.row_checks import check_row
 from tunedesk.core.sources import Progress, Source
 
-__all__ = ["CHECKS", "Check", "Checked", "Finding", "Rules", "check_file", "check_rows"]
+__all__ = ["CHECKS", "Check", "Checked", "Finding", "Rules", "check_file", "check_lines", "check_rows"]
 
 FEWEST = 10
 """Conversations that a training file must have (OpenAI, Azure)."""
+LARGEST = {"openai": 8 << 30, "azure": 8 << 30, "nebius": 5 << 30}
+"""Bytes of a training file by provider (facts of their own documentation; OpenAI's and Azure's by the Uploads API)."""
 _FEW_PROMPTS = 3
-_SURE = 0.7
-"""Confidence from which personal data is a finding: below it, a bare first name or a number by context alone."""
-_SHORTEST = 12
-"""Characters below which a question ("hi") is too short for two answers to it to contradict each other."""
+_HABIT = 0.2
+"""Share of rows answered in another language from which that is how the data is meant (translations)."""
+_OFTEN = 10
+"""Rows with the same answer from which it is told; at least a twentieth of all."""
+_CUT_SHOWN = 60
+"""Characters shown of what is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +47,16 @@ class Rules:
     limit: int = 0
     """Tokens one conversation may have."""
     personal_data: bool = True
-    """Also look for personal data, which takes most of the time."""
+    """Also look for personal data, which takes half of the time."""
     near_duplicates: bool = True
-    """Also look for nearly the same conversations: a few seconds for 10,000 rows."""
+    """Also look for nearly the same conversations."""
+
+    def wanted(self, *, file: bool) -> Wanted:
+        """Return what the processes have to look for. A token is at least a byte, so only longer lines are counted."""
+        return Wanted(
+            file=file, personal_data=self.personal_data, near_duplicates=self.near_duplicates,
+            text_only=self.provider == "local", long=self.limit // 2 if self.count_tokens else 0,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +83,11 @@ def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progre
     """Check a JSONL file as it lies on disk (also .gz, or `-`); raises DataError only when it cannot be opened."""
     rules = rules or Rules()
     source = Source.open(path, on_progress)
-    found: list[Finding] = []
     try:
         whole = _Whole(rules)
-        if source.bom and source.encoding == "utf-8" and rules.provider != "azure":
-            found.append(finding("bom", 1, None))
-        if source.encoding != "utf-8":
-            found.append(finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}"))
-        for line, raw in source.raw_lines():
-            found.extend(_check_line(raw, line, whole))
-        if source.cut:
-            found.append(finding("gzip_cut", 0, None))
-        found.extend(whole.findings())
+        for batch in examined(source.raw_lines(), rules.wanted(file=True)):
+            whole.take(batch)
+        found = [*_of_source(source, path, rules), *whole.all()]
     finally:
         source.close()
     if _is_array(source.head):
@@ -92,14 +99,42 @@ def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progre
     return Checked(whole.count, _ordered(found))
 
 
+def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Finding]:
+    """Yield what the file as a whole shows; the source has been read to its end."""
+    if source.encoding != "utf-8":
+        yield finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}")
+    elif source.bom and rules.provider != "azure":
+        yield finding("bom", 1, None)
+    elif not source.bom and rules.provider == "azure" and source.head:
+        yield finding("bom_missing", 1, None)
+    if source.cut:
+        yield finding("gzip_cut", 0, None)
+    largest = LARGEST.get(rules.provider)
+    size = Path(path).stat().st_size if str(path) != "-" else 0
+    if largest and size > largest:
+        yield finding("file_too_large", 0, None, f"{size:,} bytes, {largest:,} are the most")
+
+
 def check_rows(rows: Iterable[SourceRow], rules: Rules | None = None) -> Checked:
-    """Check decoded rows, as of a dataset: all but what only a file's bytes can show."""
-    whole = _Whole(rules or Rules())
-    found: list[Finding] = []
-    for source in rows:
-        found.extend(whole.row(source.row, source.line))
-    found.extend(whole.findings())
-    return Checked(whole.count, _ordered(found))
+    """Check decoded rows, as of an import: all but what only a file's bytes can show."""
+    return check_lines(((one.line, _encoded(one.row)) for one in rows), rules)
+
+
+def _encoded(row: object) -> bytes:
+    """Return a row as JSON, also one that UTF-8 cannot hold (half of a surrogate pair)."""
+    try:
+        return msgspec.json.encode(row)
+    except UnicodeEncodeError:
+        return json.dumps(row).encode()
+
+
+def check_lines(lines: Iterable[Line], rules: Rules | None = None) -> Checked:
+    """Check encoded rows with their lines, as of a dataset: all but what only a file's bytes can show."""
+    rules = rules or Rules()
+    whole = _Whole(rules)
+    for batch in examined(lines, rules.wanted(file=False)):
+        whole.take(batch)
+    return Checked(whole.count, _ordered(list(whole.all())))
 
 
 def _ordered(found: list[Finding]) -> list[Finding]:
@@ -113,34 +148,6 @@ def _is_array(head: bytes) -> bool:
     return start.startswith(b"[") and (start[1:].lstrip()[:1] in (b"{", b"") or not first.endswith(b"]"))
 
 
-def _check_line(raw: bytes, line: int, whole: _Whole) -> Iterator[Finding]:
-    if not raw.strip():
-        yield finding("blank_line", line, None)
-        return
-    value, found = read_line(raw, line)
-    yield from found
-    if value is None and (found or raw.strip() != b"null"):
-        return
-    yield from whole.row(value, line)
-
-
-def _personal(row: Row, line: int) -> Iterator[Finding]:
-    """Yield a finding for each message with personal data, that of the system's aside."""
-    kinds: dict[int, list[str]] = {}
-    for one in find_in_row(row):
-        if one.confidence >= _SURE:
-            kinds.setdefault(one.message, []).append(one.kind)
-    messages = row.get("messages")
-    roles = (
-        [m.get("role") if isinstance(m, dict) else "" for m in messages] if isinstance(messages, list) else []
-    )
-    for place, found in kinds.items():
-        role = roles[place] if place < len(roles) else "user"
-        told = dict.fromkeys(kind for kind in found if role == "user" or kind != "phone")
-        if told and role not in ("system", "developer"):  # the house's own lines stand in many answers
-            yield finding("pii", line, place, ", ".join(told).replace("_", " "))
-
-
 @dataclass(slots=True)
 class _Prompts:
     """Which system prompts the rows of a file have."""
@@ -148,11 +155,8 @@ class _Prompts:
     lines: dict[bytes, list[int]] = field(default_factory=dict)
     """Digest of the prompt (empty for none) → lines."""
 
-    def add(self, row: Row, line: int) -> None:
-        first = next((m for m in row["messages"] if isinstance(m, dict)), {})
-        has_one = first.get("role") in ("system", "developer")
-        key = digest(str(first.get("content"))) if has_one else b""
-        self.lines.setdefault(key, []).append(line)
+    def add(self, prompt: bytes, line: int) -> None:
+        self.lines.setdefault(prompt, []).append(line)
 
     def findings(self) -> Iterator[Finding]:
         total = sum(map(len, self.lines.values()))
@@ -170,65 +174,109 @@ class _Prompts:
 
 
 class _Whole:
-    """Checks rows one after the other and remembers what only shows across them."""
+    """Takes batches in their order and remembers what only shows across rows."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.count = 0
+        self.found: list[Finding] = []
+        self._foreign: list[Finding] = []
         self._lines: list[int] = []
         self._finder = Finder(exact_only=not rules.near_duplicates)
-        self._answers: dict[bytes, tuple[int, str]] = {}
+        self._answers: dict[bytes, tuple[int, bytes]] = {}
+        self._replies: dict[bytes, list[int]] = {}
         self._prompts = _Prompts()
         self._contradicting: set[tuple[int, int]] = set()
 
-    def row(self, value: object, line: int) -> Iterator[Finding]:
-        """Yield the findings of one row, and of it against those before it."""
-        self.count += 1
-        yield from check_row(value, line)
-        if not isinstance(value, dict):
-            return
-        if has_lone({key: value[key] for key in value if key != "messages"}):
-            yield finding("lone_surrogate", line, None)
-        messages = value.get("messages")
-        if not (isinstance(messages, list) and messages) and "preferred_output" not in value:
-            return
-        yield from self._against_others(value, line)
-        if self.rules.personal_data:
-            yield from _personal(value, line)
-        if isinstance(messages, list) and messages:
-            self._prompts.add(value, line)
-            yield from self._length(value, line)
+    def take(self, batch: Examined) -> None:
+        """Add a batch: its own findings, and those against earlier rows."""
+        self.count += batch.rows
+        for one in batch.findings:
+            (self._foreign if one.code == "wrong_language" else self.found).append(one)
+        new = [self._take(mark) for mark in batch.marks]
+        if batch.sketches is not None:
+            self._finder.add_sketches(batch.sketches, new)
+        for line, raw in batch.long:
+            self.found += self._length(read_line(raw, line)[0], line)
 
-    def _against_others(self, row: Row, line: int) -> Iterator[Finding]:
-        first = self._finder.add(spoken_text(row), whole_text(row))
+    def _take(self, mark: Mark) -> bool:
+        """Add a mark; return whether the row is no exact duplicate of an earlier one."""
+        line = mark.line
+        first = self._finder.add_digest(mark.identity)
         self._lines.append(line)
+        if mark.prompt is not None:
+            self._prompts.add(mark.prompt, line)
         if first is not None:
-            yield finding("exact_duplicate", line, None, f"line {self._lines[first]}")
-            return
-        asked = spoken_text(row, prompt_only=True)
-        if "messages" not in row or len(asked) < _SHORTEST or not asked.startswith("user"):
-            return
-        answer = normalised(spoken_text(row)[len(asked) :])
-        earlier = self._answers.setdefault(digest(asked), (line, answer))
-        if earlier[0] != line and earlier[1] != answer:
-            self._contradicting.add((earlier[0], line))
-            yield finding("contradiction", line, None, f"line {earlier[0]}")
+            self.found.append(finding("exact_duplicate", line, None, f"line {self._lines[first]}"))
+            return False
+        for reply in mark.replies:
+            known = self._replies.setdefault(reply, [line, 0])
+            known[1] += 1
+        if mark.asked:
+            earlier = self._answers.setdefault(mark.asked, (line, mark.answer))
+            if earlier[0] != line and earlier[1] != mark.answer:
+                self._contradicting.add((earlier[0], line))
+                self.found.append(finding("contradiction", line, None, f"line {earlier[0]}"))
+        return True
 
     def _length(self, row: Row, line: int) -> Iterator[Finding]:
-        if self.rules.count_tokens is None or not self.rules.limit:
+        count, limit = self.rules.count_tokens, self.rules.limit
+        if count is None or not isinstance(row, dict) or (tokens := count(row)) <= limit:
             return
-        tokens = self.rules.count_tokens(row)
-        if tokens > self.rules.limit:
-            over = f"{tokens:,} tokens, {tokens - self.rules.limit:,} over {self.rules.limit:,}"
-            yield finding("over_long", line, len(row["messages"]) - 1, over)
+        messages = row["messages"]
+        place, kept = _cut(row, messages, count, limit)
+        text = (
+            content_text(messages[place].get("content"))[kept:] if isinstance(messages[place], dict) else ""
+        )
+        over = f"{tokens:,} tokens, {tokens - limit:,} over {limit:,}"
+        where = f"the cut is in message {place}, {_role(messages[place])}, at character {kept + 1:,}"
+        where += f": {text[:_CUT_SHOWN]!r}"
+        answers = [at for at, m in enumerate(messages) if _role(m) == "assistant" and m.get("weight") != 0]
+        lost = [at for at in answers if at > place or (at == place and not kept)]
+        if answers and len(lost) == len(answers):
+            yield finding("mask_empty", line, place, f"{over}; {where}")
+            return
+        if any(at >= place for at in answers):
+            where += "; it hits the reply, whose end and stop token are never trained"
+        yield finding("over_long", line, len(messages) - 1, f"{over}; {where}")
 
-    def findings(self) -> Iterator[Finding]:
-        """Yield what shows only at the end of the file."""
+    def all(self) -> Iterator[Finding]:
+        """Yield all findings, with what shows only at the end of the file."""
+        yield from self.found
+        if len(self._foreign) <= max(1, _HABIT * self.count):
+            yield from self._foreign
         if self.count < FEWEST:
             few = finding("too_few_examples", 0, None, f"it has {self.count}")
-            yield replace(few, severity="warning") if self.rules.provider == "local" else few
+            yield warned(few) if self.rules.provider == "local" else few
         yield from self._prompts.findings()
+        for line, count in self._replies.values():
+            if count >= max(_OFTEN, self.count / 20):
+                yield finding(
+                    "repeated_answer", line, None, f"in {count:,} of {self.count:,} rows, first here"
+                )
         for pair in self._finder.near():
             lines = self._lines[pair.first], self._lines[pair.second]
             if lines not in self._contradicting:
                 yield finding("near_duplicate", lines[1], None, f"{pair.similarity:.0%} of line {lines[0]}")
+
+
+def _role(message: object) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    return role if isinstance(role, str) else ""
+
+
+def _cut(row: Row, messages: list[object], count: Callable[[Row], int], limit: int) -> tuple[int, int]:
+    """Return the message that the limit cuts, and how many characters of it are kept."""
+    place = 0
+    while place + 1 < len(messages) and count({**row, "messages": messages[: place + 1]}) <= limit:
+        place += 1
+    message = messages[place]
+    if not isinstance(message, dict):
+        return place, 0
+    text = content_text(message.get("content"))
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        shorter = [*messages[:place], {**message, "content": text[:middle]}]
+        low, high = (middle, high) if count({**row, "messages": shorter}) <= limit else (low, middle - 1)
+    return place, low

@@ -7,15 +7,21 @@ missed once in 20,000. Every candidate is then measured exactly, so that what is
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import tempfile
+import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
+import polars as pl
 import rensa
 
+from tunedesk.core.arrow_parts import buffer_series
 from tunedesk.core.conversations import Row, content_text
 
 THRESHOLD = 0.8
@@ -24,6 +30,10 @@ _BANDS, _ROWS = 25, 5
 _PERMUTATIONS = _BANDS * _ROWS
 _SEED = 20_261
 _BATCH = 4_096
+_BAND_BYTES = _ROWS * 4
+_IN_MEMORY = 64 << 20
+_KNOWN_SETS = 4_096
+"""Sets of hashes kept read: neighbours in a bucket are measured against one another."""
 _END = 100_000
 """Characters of each end of a text that are compared: about a model's context, and bounded for a 20 MB line."""
 _WORD = re.compile(
@@ -105,19 +115,54 @@ def similarity(first: str, second: str) -> float:
     return len(a & b) / len(a | b) if a or b else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Sketches:
+    """What `sketch` makes of some texts, to be compared without them."""
+
+    sizes: array[int]
+    """Shingles of each text (typecode I)."""
+    hashes: array[int]
+    """Their 64-bit hashes, sorted within each text (typecode Q)."""
+    bands: array[int]
+    """_BANDS numbers a text (typecode I): texts that agree in one are worth measuring."""
+
+
+def sketch(texts: Iterable[str]) -> Sketches:
+    """Return the sketches of `texts`, the same in any process."""
+    sizes, hashes, bands = array("I"), array("Q"), array("I")
+    sets = []
+    for found in rensa.RMinHash.hash_token_sets([tuple(shingles(text)) for text in texts]):
+        one = array("Q", sorted(set(found)))
+        sets.append(one)
+        sizes.append(len(one))
+        hashes.extend(one)
+    if sets:
+        matrix = rensa.RMinHash.digest_matrix_from_token_hash_sets(sets, num_perm=_PERMUTATIONS, seed=_SEED)
+        for row in matrix.to_rows():
+            raw = array("I", row).tobytes()
+            bands.extend(map(crc32, (raw[at : at + _BAND_BYTES] for at in range(0, len(raw), _BAND_BYTES))))
+    return Sketches(sizes, hashes, bands)
+
+
 class Finder:
-    """Collects texts one by one; then finds exact duplicates, near pairs and groups among them."""
+    """Collects texts one by one; then finds exact duplicates, near pairs and groups among them.
+
+    Of each text 100 bytes stay in memory, its shingles' hashes in memory up to 64 MiB in all and then on disk.
+    """
 
     def __init__(self, threshold: float = THRESHOLD, *, exact_only: bool = False) -> None:
         """Start empty; pairs are near from `threshold` on, or never looked for if `exact_only`."""
         self.threshold = threshold
         self._exact_only = exact_only
         self._first: dict[bytes, int] = {}
-        self._places: list[int] = []
-        self._hashes = array("Q")
-        self._ends = [0]
-        self._waiting: list[tuple[str, ...]] = []
+        self._places = array("I")
+        self._ends = array("Q", [0])
+        self._bands = array("I")
+        self._hashes = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - lives as long as this
+        self._waiting: list[str] = []
         self._count = 0
+        weakref.finalize(self, self._hashes.close)
+        self._known: dict[int, frozenset[int]] = {}
         self.exact: list[tuple[int, int]] = []
         """(first, later) places of exact duplicates."""
 
@@ -126,73 +171,90 @@ class Finder:
 
         `identity` is what must be the same in exact duplicates (but for case and spacing); by itself, the text.
         """
+        first = self.add_digest(digest(text if identity is None else identity))
+        if first is None and not self._exact_only:
+            self._waiting.append(text)
+            if len(self._waiting) >= _BATCH:
+                self._sketch_waiting()
+        return first
+
+    def add_digest(self, identity: bytes) -> int | None:
+        """Take the next text by its digest; its sketch, when it is new, has to follow (`add_sketches`)."""
         place = self._count
         self._count += 1
-        first = self._first.setdefault(digest(text if identity is None else identity), place)
+        first = self._first.setdefault(identity, place)
         if first != place:
             self.exact.append((first, place))
             return first
-        if self._exact_only:
-            return None
-        self._places.append(place)
-        self._waiting.append(tuple(shingles(text)))
-        if len(self._waiting) >= _BATCH:
-            self._hash_waiting()
+        if not self._exact_only:
+            self._places.append(place)
         return None
 
-    def _hash_waiting(self) -> None:
-        for hashes in rensa.RMinHash.hash_token_sets(self._waiting):
-            self._hashes.extend(sorted(set(hashes)))
-            self._ends.append(len(self._hashes))
+    def add_sketches(self, made: Sketches, wanted: Sequence[bool]) -> None:
+        """Take the sketches of texts whose digests were added: of those that were new (`wanted`)."""
+        at = 0
+        self._hashes.seek(0, os.SEEK_END)
+        for place, (size, new) in enumerate(zip(made.sizes, wanted, strict=True)):
+            if new:
+                self._hashes.write(made.hashes[at : at + size].tobytes())
+                self._ends.append(self._ends[-1] + size)
+                self._bands.extend(made.bands[place * _BANDS : (place + 1) * _BANDS])
+            at += size
+
+    def _sketch_waiting(self) -> None:
+        self.add_sketches(sketch(self._waiting), [True] * len(self._waiting))
         self._waiting.clear()
 
     def near(self) -> Iterator[Pair]:
         """Yield each pair of distinct texts that are near, but for pairs already joined by a chain of others."""
-        self._hash_waiting()
+        self._sketch_waiting()
         parents = list(range(len(self._places)))
         for bucket in self._buckets():
-            for place, second in enumerate(bucket):
-                mine: frozenset[int] | None = None
-                for first in bucket[:place]:
-                    if _root(parents, first) == _root(parents, second):
-                        continue
-                    mine = self._set(second) if mine is None else mine
-                    measured = self._measure(first, mine)
-                    if measured >= self.threshold:
-                        parents[_root(parents, second)] = _root(parents, first)
-                        yield Pair(self._places[first], self._places[second], measured)
+            by_root: dict[int, list[int]] = {}
+            for second in bucket:
+                mine = _root(parents, second)
+                joined = by_root.pop(mine, [])
+                for root in list(by_root):
+                    pair = self._near_one(by_root[root], second)
+                    if pair is not None:
+                        low, high = sorted((root, mine))
+                        parents[high] = mine = low
+                        joined += by_root.pop(root)
+                        yield pair
+                by_root[mine] = [*joined, second]
 
-    def _measure(self, first: int, mine: frozenset[int]) -> float:
-        size = self._ends[first + 1] - self._ends[first]
-        if not size or not mine or min(size, len(mine)) < self.threshold * max(size, len(mine)):
-            return 0.0
-        shared = len(mine.intersection(self._hashes[self._ends[first] : self._ends[first + 1]]))
-        return shared / (size + len(mine) - shared)
+    def _near_one(self, members: list[int], second: int) -> Pair | None:
+        """Return the pair that joins a text to one of `members`."""
+        size = self._ends[second + 1] - self._ends[second]
+        for first in members:
+            other = self._ends[first + 1] - self._ends[first]
+            if size and other and min(size, other) >= self.threshold * max(size, other):
+                one, two = self._set(first), self._set(second)
+                shared = len(one & two)
+                measured = shared / (len(one) + len(two) - shared)
+                if measured >= self.threshold:
+                    return Pair(self._places[first], self._places[second], measured)
+        return None
 
     def _set(self, place: int) -> frozenset[int]:
-        return frozenset(self._hashes[self._ends[place] : self._ends[place + 1]])
+        known = self._known.get(place)
+        if known is None:
+            if len(self._known) >= _KNOWN_SETS:
+                self._known.clear()
+            self._hashes.seek(self._ends[place] * 8)
+            found = array("Q")
+            found.frombytes(self._hashes.read((self._ends[place + 1] - self._ends[place]) * 8))
+            known = self._known[place] = frozenset(found)
+        return known
 
     def _buckets(self) -> Iterator[list[int]]:
-        """Yield, band by band, the texts whose sketches agree in that band."""
-        sketches = array("I")
-        for start in range(0, len(self._places), _BATCH):
-            stop = min(start + _BATCH, len(self._places))
-            sets = [self._hashes[self._ends[i] : self._ends[i + 1]] for i in range(start, stop)]
-            matrix = rensa.RMinHash.digest_matrix_from_token_hash_sets(
-                sets, num_perm=_PERMUTATIONS, seed=_SEED
-            )
-            for sketch in matrix.to_rows():
-                sketches.extend(sketch)
-        raw, width = sketches.tobytes(), _ROWS * sketches.itemsize
+        """Yield, band by band, the texts whose sketches agree in that band, ascending."""
         for band in range(_BANDS):
-            met: dict[bytes, int] = {}
-            buckets: dict[int, list[int]] = {}
-            for place in range(len(self._places)):
-                at = (place * _BANDS + band) * width
-                first = met.setdefault(raw[at : at + width], place)
-                if first != place:
-                    buckets.setdefault(first, [first]).append(place)
-            yield from buckets.values()
+            column = self._bands[band::_BANDS]
+            texts = pl.DataFrame({"band": buffer_series(column, 0, len(column))}).with_row_index("text")
+            alike = texts.filter(pl.col("band").is_duplicated())
+            found = alike.group_by("band", maintain_order=True).agg("text").get_column("text").to_list()
+            yield from found
 
     def groups(self) -> list[Group]:
         """Return all groups of exact and near duplicates, ordered by their first member."""

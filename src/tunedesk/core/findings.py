@@ -103,11 +103,24 @@ CHECKS: dict[str, Check] = {
     "role_label_in_text": Check("warning", "the text begins with a speaker's label such as User:"),
     "boilerplate": Check("warning", "the answer speaks as an AI model"),
     "pii": Check("warning", "the text holds personal data"),
+    # What is said
+    "refusal": Check("warning", "the answer only refuses: a model learns to refuse"),
+    "role_flip": Check("warning", "user and assistant seem to have changed sides"),
+    "wrong_language": Check("warning", "the answer is in another language than the question"),
+    "moderation_risk": Check("warning", "words that a provider's moderation may block the file for"),
+    # What the provider or trainer makes of it
+    "bom_missing": Check("warning", "Azure wants a byte order mark (tunedesk writes it when it uploads)"),
+    "file_too_large": Check("error", "the file is larger than the provider takes"),
+    "part_not_text": Check(
+        "error", "this provider trains on text alone: images, audio and files are refused"
+    ),
+    "mask_empty": Check("error", "nothing that is trained is left after the cut at the model's limit"),
     # The whole file
     "too_few_examples": Check("error", "a training file needs at least 10 conversations"),
     "exact_duplicate": Check("warning", "the same conversation stands further up", "leave the later one out"),
     "near_duplicate": Check("warning", "nearly the same conversation stands further up"),
     "contradiction": Check("warning", "the same question gets a different answer further up"),
+    "repeated_answer": Check("warning", "the same long answer is given again and again"),
     "system_prompts_differ": Check("warning", "few rows have another system prompt than the others"),
     "system_missing": Check("warning", "the row lacks the system prompt that the others have"),
 }
