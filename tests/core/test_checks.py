@@ -284,7 +284,8 @@ def test_a_cut_that_hits_the_reply_shows_what_is_lost() -> None:
     assert f"{words(long)} tokens, 3 over {words(long) - 3}" in found.text
     assert "message 1, assistant, at character 35: 'eight nine ten.'" in found.text
     assert "stop token are never trained" in found.text
-    assert check([*clean(), long], Rules(count_tokens=words, limit=words(long))).findings == []
+    fits = check([*clean(), long], Rules(count_tokens=words, limit=words(long))).findings
+    assert [one for one in fits if one.line == 13] == []
 
 
 def test_a_cut_before_every_reply_leaves_nothing_to_train() -> None:

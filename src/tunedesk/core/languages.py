@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_READ = 1_200
+_READ = 700
 """Characters of a text that are looked at."""
 _FEWEST_WORDS = 6
 _FEWEST_LETTERS = 8
