@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tunedesk.errors import UsageError
-from tunedesk.paths import Paths
+from tunedesk.paths import Paths, write_whole
 
 LOCAL = "local"
 """Name of the profile that stands for the engine on this machine."""
@@ -160,6 +161,25 @@ def find_profile(paths: Paths, wanted: str | None) -> Profile:
     raise UsageError(
         f"no provider named {name!r}", f"use one of {', '.join(known)}, or a base URL such as https://host/v1"
     )
+
+
+def add_profile(paths: Paths, base_url: str) -> Profile:
+    """Keep an endpoint under its host's name in the user's `profiles.toml`, and return its profile.
+
+    An endpoint that is there already is returned as it is. Raises UsageError when `base_url` is none.
+    """
+    made = find_profile(paths, base_url.strip())
+    if made.name in (known := profiles(paths)) and known[made.name].base_url == made.base_url:
+        return known[made.name]
+    name = made.name if made.name not in known else f"{made.name}{urlsplit(made.base_url).path}"
+    own = paths.config / "profiles.toml"
+    before = own.read_text(encoding="utf-8") if own.exists() else ""
+    # A JSON string without control characters is a TOML basic string.
+    block = (
+        f"[{json.dumps(name)}]\nbase_url = {json.dumps(made.base_url)}\nlabel = {json.dumps(made.label)}\n"
+    )
+    write_whole(own, before + ("\n" if before else "") + block)
+    return profiles(paths)[name]
 
 
 def find_key(profile: Profile) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tunedesk
-from tunedesk.config import Profile, find_key, find_profile, profiles
+from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
 from tunedesk.core import duplicates, edits, importers, plain_jsonl, pricing
 from tunedesk.core.checks import Checked, Finding, Rules, check_file, check_rows
 from tunedesk.core.conversations import Row, SourceRow
@@ -128,6 +128,10 @@ class Endpoints:
     def profile(self, wanted: str | None) -> Profile:
         """Return the profile of this name or base URL, the local engine's for None; raises UsageError."""
         return find_profile(self.paths, wanted)
+
+    def add_profile(self, base_url: str) -> Profile:
+        """Keep an endpoint as a profile of the user's own; raises UsageError when `base_url` is none."""
+        return add_profile(self.paths, base_url)
 
     def model_for(self, model: str, provider: str | None) -> str:
         """Return `model`, or the provider's default one when it is empty."""

@@ -362,6 +362,20 @@ async def test_another_provider_changes_model_and_cost(tmp_path: Path, cases: Pa
         await desk.until(lambda: desk.app.model == "gpt-4.1-2025-04-14")
 
 
+async def test_an_endpoint_can_be_added_by_its_base_url(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("P", "end", "enter")
+        await desk.shows("https://host/v1")
+        await desk.type("http://127.0.0.1:9/v1")
+        await desk.press("enter")
+        await desk.until(lambda: desk.app.profile == "127.0.0.1:9")
+        await desk.press("P", "end", "enter")
+        await desk.type("nonsense")
+        await desk.press("enter")
+        await desk.said("no provider named")
+        assert desk.app.profile == "127.0.0.1:9"
+
+
 async def test_work_may_tell_its_progress_to_a_screen_that_is_not_there_yet(
     tmp_path: Path, cases: Path
 ) -> None:

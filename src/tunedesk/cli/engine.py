@@ -56,7 +56,7 @@ def serve(
     except ImportError as error:
         raise EngineError(
             f"the engine is not installed ({error.name} is missing)",
-            "pip install 'tunedesk[engine]' torch==2.13.0",
+            "in tunedesk's folder: pip install '.[engine]' torch==2.13.0",
         ) from error
     serve_engine(
         paths.engine, host, port,

@@ -18,12 +18,13 @@ from tunedesk.tui.screens.split import SplitDialog, SplitRequest
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
+    from tunedesk.config import Profile
     from tunedesk.core.findings import Finding
     from tunedesk.workbench import SplitFiles
 
 
 _OTHER = "\0other"
-"""Key of the choice to type a model's name."""
+"""Key of the choice to type what is not listed."""
 
 
 class ChoicesScreen(CurationScreen):
@@ -55,17 +56,31 @@ class ChoicesScreen(CurationScreen):
         )
 
     def action_provider(self) -> None:
-        """Choose who trains."""
-        known = self.workbench.profiles()
+        """Choose who trains, or add an endpoint by its base URL."""
+        known = self.workbench.profiles().items()
+        choices = [
+            *((name, one.label or name) for name, one in known),
+            (_OTHER, "another endpoint: type its base URL"),
+        ]
+        self.app.push_screen(ChooseDialog("Who trains", choices, self.desk.profile), self._provider_chosen)
 
-        def chosen(name: str | None) -> None:
-            if name is not None:
-                self.desk.profile = name
-                self.desk.model = known[name].default_model or self.desk.model
-                self.say(f"{known[name].label or name}: m chooses the model")
+    def _provider_chosen(self, name: str | None) -> None:
+        if name == _OTHER:
+            note = "an endpoint that speaks OpenAI's API; its key is read from TUNEDESK_API_KEY"
+            dialog = TextDialog("Another endpoint", placeholder="https://host/v1", note=note)
+            self.app.push_screen(dialog, self._endpoint_typed)
+        elif name is not None:
+            self._use(self.workbench.profiles()[name])
 
-        choices = [(name, profile.label or name) for name, profile in known.items()]
-        self.app.push_screen(ChooseDialog("Who trains", choices, self.desk.profile), chosen)
+    def _endpoint_typed(self, base_url: str | None) -> None:
+        if base_url:
+            with self.desk.reporting("adding the endpoint"):
+                self._use(self.workbench.add_profile(base_url))
+
+    def _use(self, profile: Profile) -> None:
+        self.desk.profile = profile.name
+        self.desk.model = profile.default_model or self.desk.model
+        self.say(f"{profile.label or profile.name}: m chooses the model")
 
     def action_model(self) -> None:
         """Choose the base model among those that the provider can tune, or type one."""
