@@ -19,16 +19,17 @@ from tunedesk.tui.messages import FindingsFound, TokensCounted
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
 from tunedesk.tui.panes.estimate import EstimatePane
+from tunedesk.tui.panes.facets import FacetsPane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
-from tunedesk.tui.screens.choices import ChoicesScreen
 from tunedesk.tui.screens.data_work import (
     QueryRefused,
     RowsMatched,
     scan,
     with_findings,
 )
+from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
@@ -40,7 +41,7 @@ def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False)
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
 
-class DataScreen(ChoicesScreen):
+class DataScreen(NarrowingScreen):
     """List, conversation, estimate; findings and system prompt open beside them."""
 
     MODE = "data"
@@ -48,6 +49,9 @@ class DataScreen(ChoicesScreen):
     CSS_PATH = "data.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("slash", "filter", "Filter", "Filter the conversations as you type", show=True),
+        _key(
+            "F", "facets", "Facets", "Count what is shown by intent, tag, metadata, turns, length and finding"
+        ),
         _key("i", "import", "Import", "Import a file of conversations", show=True),
         _key("o", "open", "Open", "Open an imported dataset"),
         _key("c", "check", "Check", "Find what would break or spoil a training", show=True),
@@ -78,6 +82,7 @@ class DataScreen(ChoicesScreen):
         """Yield filter, list, conversation and what stands beside them."""
         yield FilterBar()
         with Horizontal(id="data-body"):
+            yield FacetsPane()
             yield ConversationList().data_bind(DataScreen.workspace)
             yield ConversationView()
             with Vertical(id="data-side"):
@@ -113,6 +118,8 @@ class DataScreen(ChoicesScreen):
         self.query_one(FilterBar).show_count(new.matched, new.total)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         self._show_row(keep_place=old is not None and old.dataset is new.dataset)
+        if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
+            self.count_facets()
         self._grey_keys()
 
     @on(VirtualList.CursorMoved)
@@ -178,7 +185,7 @@ class DataScreen(ChoicesScreen):
     @on(SystemPromptPane.Left)
     def action_back(self) -> None:
         """Close what is open beside the list, and go to the list."""
-        self.remove_class("-findings", "-prompt")
+        self.remove_class("-findings", "-prompt", "-facets")
         self.query_one(ConversationList).focus()
 
     def action_filter(self) -> None:

@@ -1,0 +1,87 @@
+"""Narrowing on the Data screen: facets of what is shown, completion in the filter bar, queries kept under names."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.message import Message
+
+from tunedesk.core.facets import facet_groups, narrowed
+from tunedesk.tui.panes.conversation_list import ConversationList
+from tunedesk.tui.panes.facets import FacetsPane
+from tunedesk.tui.panes.filter_bar import FilterBar
+from tunedesk.tui.screens.choices import ChoicesScreen
+from tunedesk.tui.widgets.virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from tunedesk.core.facets import Facet
+    from tunedesk.core.workspace import Workspace
+
+
+@dataclass
+class FacetsCounted(Message):
+    """One more field was counted over the matches, or all were."""
+
+    facets: tuple[Facet, ...]
+    matched: int
+    complete: bool
+
+
+class NarrowingScreen(ChoicesScreen):
+    """A screen whose list is narrowed by values as well as by typing."""
+
+    # --- facets
+
+    def action_facets(self) -> None:
+        """Open the facets beside the list, or close them."""
+        self.toggle_class("-facets")
+        if self.has_class("-facets"):
+            self.query_one(FacetsPane).query_one(VirtualList).focus()
+            self.count_facets()
+        else:
+            self.query_one(ConversationList).focus()
+
+    def count_facets(self) -> None:
+        """Count the facets of what is shown, while they are open; what was being counted before is given up."""
+        if self.workspace is not None and self.has_class("-facets"):
+            self.desk.work(
+                self._counting_facets(self.workspace), name="counting facets", group="facets", exclusive=True
+            )
+
+    async def _counting_facets(self, workspace: Workspace) -> None:
+        stop = threading.Event()
+
+        def counting() -> None:
+            found: list[Facet] = []
+            for facet in facet_groups(workspace, stop.is_set):
+                found.append(facet)
+                if not stop.is_set():
+                    self.post_message(FacetsCounted(tuple(found), workspace.matched, False))
+            if not stop.is_set():
+                self.post_message(FacetsCounted(tuple(found), workspace.matched, True))
+
+        try:
+            await asyncio.to_thread(counting)
+        finally:
+            stop.set()
+
+    @on(FacetsCounted)
+    def _facets_counted(self, event: FacetsCounted) -> None:
+        pane = self.query_one(FacetsPane)
+        if event.complete or not pane.counted_once:
+            pane.show(event.facets, event.matched, complete=event.complete)
+
+    @on(FacetsPane.Narrowed)
+    def _narrowed(self, event: FacetsPane.Narrowed) -> None:
+        bar = self.query_one(FilterBar)
+        with self.desk.reporting("narrowing"):
+            bar.set_text(narrowed(bar.text, event.term))
+
+    @on(FacetsPane.Left)
+    def _facets_left(self) -> None:
+        self.remove_class("-facets")
+        self.query_one(ConversationList).focus()
