@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,6 +14,10 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.query_input import Candidates, QueryInput
+
+if TYPE_CHECKING:
+    from tunedesk.core.completion import Candidate
 
 
 class FilterBar(Horizontal):
@@ -41,11 +46,17 @@ class FilterBar(Horizontal):
     class Left(Message):
         """The user goes on to the list."""
 
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._offered = ""
+        """The query with the first candidate."""
+
     def compose(self) -> ComposeResult:
         """Lay out the sign, the line and the counts."""
         yield Static("/", id="filter-sign", markup=False)
-        yield Input(placeholder='refund  user:"card lost"  turns>=6  intent:fees  -is:excluded', compact=True,
-                    select_on_focus=False, id="filter-input")  # fmt: skip
+        yield QueryInput(placeholder='refund  user:"card lost"  turns>=6  intent:fees  -is:excluded', compact=True,
+                         select_on_focus=False, id="filter-input")  # fmt: skip
         yield Static("", id="filter-count", markup=False)
 
     def on_mount(self) -> None:
@@ -62,6 +73,24 @@ class FilterBar(Horizontal):
         field = self.query_one(Input)
         field.value = text
         field.cursor_position = len(text)
+
+    def offer(self, text: str, candidates: Sequence[Candidate]) -> None:
+        """Show how `text` may go on, while it is being typed; Tab takes the first."""
+        field = self.query_one(QueryInput)
+        wanted = candidates if field.has_focus and text == field.value else ()
+        self._offered = wanted[0].text if wanted else ""
+        field.offered = bool(wanted)
+        self.screen.query_one(Candidates).labels = tuple(one.label for one in wanted)
+
+    @on(QueryInput.Accepted)
+    def _accepted(self, event: QueryInput.Accepted) -> None:
+        event.stop()
+        if self._offered:
+            self.set_text(self._offered)
+
+    def on_descendant_blur(self) -> None:
+        """Offer nothing while nothing is typed."""
+        self.offer("", ())
 
     def focus_input(self) -> None:
         """Let the user type."""

@@ -31,6 +31,7 @@ from tunedesk.tui.screens.data_work import (
 )
 from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
+from tunedesk.tui.widgets.query_input import Candidates
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class DataScreen(NarrowingScreen):
         yield FilterBar()
         with Horizontal(id="data-body"):
             yield FacetsPane()
+            yield Candidates()
             yield ConversationList().data_bind(DataScreen.workspace)
             yield ConversationView()
             with Vertical(id="data-side"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.message import Message
 
+from tunedesk.core.completion import FieldValues, candidates
 from tunedesk.core.facets import facet_groups, narrowed
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.facets import FacetsPane
@@ -18,6 +19,7 @@ from tunedesk.tui.screens.choices import ChoicesScreen
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
+    from tunedesk.core.completion import Candidate
     from tunedesk.core.facets import Facet
     from tunedesk.core.workspace import Workspace
 
@@ -31,8 +33,37 @@ class FacetsCounted(Message):
     complete: bool
 
 
+@dataclass
+class QueryCompleted(Message):
+    """It is known how a query may go on."""
+
+    text: str
+    candidates: tuple[Candidate, ...]
+
+
 class NarrowingScreen(ChoicesScreen):
     """A screen whose list is narrowed by values as well as by typing."""
+
+    _values: FieldValues | None = None
+
+    # --- completion
+
+    @on(FilterBar.QueryChanged)
+    def _complete(self, event: FilterBar.QueryChanged) -> None:
+        if self.workspace is not None:
+            task = self._completing(self.workspace, event.text)
+            self.desk.work(task, name="completing", group="complete", exclusive=True)
+
+    async def _completing(self, workspace: Workspace, text: str) -> None:
+        if self._values is None or not self._values.fits(workspace):
+            self._values = FieldValues(workspace)
+        fields = workspace.dataset.field_names()
+        found = await asyncio.to_thread(candidates, text, fields, self._values)
+        self.post_message(QueryCompleted(text, tuple(found)))
+
+    @on(QueryCompleted)
+    def _completed(self, event: QueryCompleted) -> None:
+        self.query_one(FilterBar).offer(event.text, event.candidates)
 
     # --- facets
 
