@@ -29,7 +29,7 @@ from tunedesk.tui.screens.data_work import (
     scan,
     with_findings,
 )
-from tunedesk.tui.screens.narrowing import NarrowingScreen
+from tunedesk.tui.screens.saved import SavedScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.query_input import Candidates
 from tunedesk.tui.widgets.virtual_list import VirtualList
@@ -42,7 +42,7 @@ def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False)
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
 
-class DataScreen(NarrowingScreen):
+class DataScreen(SavedScreen):
     """List, conversation, estimate; findings and system prompt open beside them."""
 
     MODE = "data"
@@ -52,6 +52,10 @@ class DataScreen(NarrowingScreen):
         _key("slash", "filter", "Filter", "Filter the conversations as you type", show=True),
         _key(
             "F", "facets", "Facets", "Count what is shown by intent, tag, metadata, turns, length and finding"
+        ),
+        _key("v", "views", "Views", "Choose a query kept under a name, or keep the present one"),
+        _key(
+            "V", "versions", "Versions", "Name the present state, compare with a named one or go back to it"
         ),
         _key("i", "import", "Import", "Import a file of conversations", show=True),
         _key("o", "open", "Open", "Open an imported dataset"),

@@ -1,0 +1,191 @@
+"""What is kept under names: queries as views, states of the dataset as versions, and what differs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+
+from tunedesk.core.diff import Difference, diff
+from tunedesk.tui.panes.filter_bar import FilterBar
+from tunedesk.tui.screens.curation import conversations
+from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
+from tunedesk.tui.screens.narrowing import NarrowingScreen
+from tunedesk.tui.widgets.block_view import Block, BlockView
+from tunedesk.tui.widgets.plain import one_line, plain
+from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
+from tunedesk.versions import IMPORTED
+
+if TYPE_CHECKING:
+    from tunedesk.core.diff import Change
+    from tunedesk.core.workspace import Workspace
+
+_NEW = "\0new"
+_SIGNS = {"added": "+", "removed": "-", "reworded": "~", "changed": "="}
+
+
+@dataclass
+class Compared(Message):
+    """It is known what differs between a version and the present state."""
+
+    name: str
+    before: Workspace
+    after: Workspace
+    difference: Difference
+
+
+class DiffDialog(Dialog[list[int]]):
+    """Changed conversations above, the messages of the one under the cursor below; returns rows to revert."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "revert", "Revert", id="diff.revert", tooltip="Make the row or selection what it was")
+    ]
+
+    def __init__(self, name: str, before: Workspace, after: Workspace, difference: Difference) -> None:
+        """Show what became of `before`, the version `name`, in `after`."""
+        counts = ", ".join(f"{difference.count(kind):,} {kind}" for kind in ("added", "removed", "reworded"))
+        super().__init__(
+            f"Since {name}: {counts}", "Space select · r revert reworded · Tab messages · Esc close"
+        )
+        self._before, self._after, self._changes = before, after, difference.changes
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the list and the messages."""
+        columns = (
+            Column("line", "line", 8, right=True),
+            Column("kind", "", 10),
+            Column("text", "conversation"),
+        )
+        yield VirtualList(columns, self._rows, empty="nothing changed")
+        yield BlockView(empty="")
+
+    def on_mount(self) -> None:
+        """Show all changes."""
+        self.query_one(VirtualList).show(range(len(self._changes)))
+
+    def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
+        rows = []
+        for change in (self._changes[index] for index in indexes):
+            kind = f"{_SIGNS[change.kind]} {change.kind}"
+            state = self._before if change.after is None else self._after
+            rows.append(ListRow((f"{state.line(change.row):,}", kind, state.view(change.row).preview)))
+        return rows
+
+    @on(VirtualList.CursorMoved)
+    def _moved(self, event: VirtualList.CursorMoved) -> None:
+        if event.index is not None:
+            self.query_one(BlockView).show(self._blocks(self._changes[event.index]))
+
+    def _blocks(self, change: Change) -> list[Block]:
+        if not change.messages:
+            what = "excluded since" if change.kind == "removed" else "included since"
+            keys = ", ".join(change.keys)
+            return [Block(f"{_SIGNS[change.kind]} {keys + ' differ' if keys else what}", "")]
+        blocks = []
+        for one in change.messages:
+            place = one.after if one.after is not None else one.before
+            head = f"{_SIGNS[one.kind]} {one_line(one.role).upper()} · message {(place or 0) + 1} {one.kind}"
+            was = [Block(head, plain(one.was).plain, gutter="- ")] if one.kind != "added" else []
+            now = (
+                [Block("" if was else head, plain(one.now).plain, gutter="+ ")]
+                if one.kind != "removed"
+                else []
+            )
+            blocks += [*was, *now]
+        return blocks
+
+    def action_revert(self) -> None:
+        """Return the selected rows that were reworded, else the one under the cursor."""
+        listing = self.query_one(VirtualList)
+        chosen = listing.selected or ({listing.index} if listing.index is not None else set())
+        changes = [self._changes[index] for index in chosen]
+        self.dismiss([change.row for change in changes if change.kind == "reworded"])
+
+
+class SavedScreen(NarrowingScreen):
+    """A screen whose queries and states can be kept under names."""
+
+    # --- views
+
+    def action_views(self) -> None:
+        """Choose a kept query, or keep the present one."""
+        text = self.query_one(FilterBar).text.strip()
+        choices = [(view.name, f"{view.name}   {view.query}") for view in self.workbench.views.all()]
+        if text:
+            choices.append((_NEW, f"keep this query: {text}"))
+        if choices:
+            self.app.push_screen(ChooseDialog("Views: queries under names", choices), self._view_chosen)
+        else:
+            self.say("no views yet: type a query (/), then v keeps it under a name")
+
+    def _view_chosen(self, name: str | None) -> None:
+        if name == _NEW:
+            self.app.push_screen(TextDialog("Keep this query", placeholder="lost cards"), self._view_named)
+        elif name is not None:
+            queries = {view.name: view.query for view in self.workbench.views.all()}
+            self.query_one(FilterBar).set_text(queries[name])
+
+    def _view_named(self, name: str | None) -> None:
+        if name:
+            with self.desk.reporting("keeping the query"):
+                self.workbench.views.save(name, self.query_one(FilterBar).text.strip())
+                self.say(f"kept as {name.strip()}: v chooses it")
+
+    # --- versions
+
+    def action_versions(self) -> None:
+        """Name the present state, or choose one to compare with or go back to."""
+        assert self.workspace is not None
+        choices = [(_NEW, "name the present state")]
+        for one in self.workbench.versions.all(self.workspace):
+            when = datetime.fromtimestamp(one.at).astimezone().strftime("%Y-%m-%d %H:%M")
+            choices.append((one.name, f"{one.name}   {when}, {len(one.edits):,} edits"))
+        choices.append((IMPORTED, f"{IMPORTED}   without any edit"))
+        self.app.push_screen(ChooseDialog("Versions", choices), self._version_chosen)
+
+    def _version_chosen(self, name: str | None) -> None:
+        if name == _NEW:
+            self.app.push_screen(TextDialog("Name the present state", placeholder="v1"), self._version_named)
+        elif name is not None:
+            choices = [("diff", "show what changed since"), ("restore", "go back to it (one undo returns)")]
+            self.app.push_screen(
+                ChooseDialog(f"Version {name}", choices), lambda what: self._version_used(name, what)
+            )
+
+    def _version_named(self, name: str | None) -> None:
+        if name and self.workspace is not None:
+            with self.desk.reporting("naming the state"):
+                self.workbench.versions.save(self.workspace, name)
+                self.say(f"this state is {name}: V compares with it or goes back to it")
+
+    def _version_used(self, name: str, what: str | None) -> None:
+        versions, workspace = self.workbench.versions, self.workspace
+        if what == "restore":
+            self.desk.change(f"restored {name}: u undoes", lambda latest, _: versions.restore(latest, name))
+        elif what == "diff" and workspace is not None:
+            task = self._comparing(workspace, name)
+            self.desk.work(task, name="comparing", group="compare", exclusive=True)
+
+    async def _comparing(self, workspace: Workspace, name: str) -> None:
+        def comparing(_: object) -> Compared:
+            before = self.workbench.versions.at(workspace, name)
+            return Compared(name, before, workspace, diff(before, workspace))
+
+        self.post_message(await self.desk.in_thread(comparing, name="comparing"))
+
+    @on(Compared)
+    def _compared(self, event: Compared) -> None:
+        dialog = DiffDialog(event.name, event.before, event.after, event.difference)
+        self.app.push_screen(dialog, lambda rows: self._revert(event.name, rows))
+
+    def _revert(self, name: str, rows: list[int] | None) -> None:
+        versions = self.workbench.versions
+        if rows:
+            label = f"reverted {conversations(len(rows))} to {name}: u undoes"
+            self.desk.change(label, lambda latest, _: versions.revert(latest, name, rows))
