@@ -369,7 +369,10 @@ async def test_jobs_are_listed_newest_first_by_pages_and_by_metadata(tmp_path: P
         async with rig.http() as http:
             answer = await http.get("/v1/fine_tuning/jobs", params={"metadata": "null"})
             assert [job["id"] for job in answer.json()["data"]] == [bare.id]
-            for limit in ("0", "-1", "x", "10001", "9" * 40):
+            params = {"limit": "0", "after": "whatever"}
+            answer = await http.get("/v1/fine_tuning/jobs", params=params)
+            assert (answer.json()["data"], answer.json()["has_more"]) == ([], True)
+            for limit in ("-1", "x", "10001", "9" * 40):
                 answer = await http.get("/v1/fine_tuning/jobs", params={"limit": limit})
                 assert (answer.status_code, answer.json()["error"]["param"]) == (400, "limit")
 

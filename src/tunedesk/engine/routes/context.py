@@ -29,8 +29,6 @@ class Limits:
     """One file (OpenAI's limit)."""
     part: int = 64 << 20
     """One part of an upload (OpenAI's limit)."""
-    upload: int = 8 << 30
-    """All parts of an upload (OpenAI's limit)."""
     json: int = 1 << 20
     """A JSON body other than a chat's."""
     chat: int = 16 << 20
