@@ -28,10 +28,10 @@ def need(modules: Sequence[str]) -> None:
 
 
 @contextmanager
-def seeded_server(folder: Path) -> Iterator[str]:
+def seeded_server(folder: Path, *options: str) -> Iterator[str]:
     """Run seeded_server.py on `folder` and give its base URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.engine.seeded_server", str(folder), KEY],
+        [sys.executable, "-m", "tests.engine.seeded_server", str(folder), KEY, *options],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -42,5 +42,4 @@ def seeded_server(folder: Path) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()

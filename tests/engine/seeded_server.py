@@ -1,7 +1,8 @@
 """A real server that always holds the objects which the tests of OpenAI's SDK name.
 
-Usage: seeded_server.py FOLDER KEY. The base URL is printed once it listens. Before each request the named objects
-are put back as they were, because those tests delete, cancel and complete the same ones again and again.
+Usage: seeded_server.py FOLDER KEY [once]. The base URL is printed once it listens. Unless `once` is said, the named
+objects are put back as they were before each request, because those tests delete, cancel and complete the same
+ones again and again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
@@ -43,7 +45,7 @@ def seed(database: Database, blobs: Path, status: str) -> None:
         int(time.time()) + 3600,
         json.dumps({"step": 1, "train_loss": 1.0}),
     )
-    values = {
+    values: dict[str, list[tuple[Any, ...]]] = {
         "files": [
             (1 + n, name, now, None, "train.jsonl", "fine-tune", len(rows()), hashes[rows()])
             for n, name in enumerate(("file-abc123", "file_id", "after"))
@@ -105,7 +107,7 @@ class Seeded:
         await self._app(scope, receive, send)
 
 
-def main(folder: Path, key: str) -> None:
+def main(folder: Path, key: str, once: bool) -> None:
     for name in BASES:
         base_model(folder / "bases", name)
     state = EngineState(folder / "engine")
@@ -115,8 +117,10 @@ def main(folder: Path, key: str) -> None:
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"tuned")
     context = Context(state, library, worker, ScriptedWriter(), key)
+    seed(state.files._database, state.folder / "files", "queued")
+    app = create_app(context)
     config = uvicorn.Config(
-        Seeded(create_app(context), state), log_config=None, access_log=False, lifespan="off"
+        app if once else Seeded(app, state), log_config=None, access_log=False, lifespan="off"
     )
     listener = socket.create_server(("127.0.0.1", 0))
     click.echo(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
@@ -124,4 +128,4 @@ def main(folder: Path, key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:] == ["once"])

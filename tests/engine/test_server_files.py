@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.rig import Rig, engine, rows
 from tunedesk.engine import file_store
+from tunedesk.engine.routes import context
 from tunedesk.engine.routes.context import Limits
 
 
@@ -114,6 +115,26 @@ async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(tmp_path: Pat
         assert blobs(rig) == []
         assert list((rig.state.folder / "files" / "incoming").iterdir()) == []
         await rig.client().files.create(file=("a.jsonl", b"x" * 1000), purpose="fine-tune")
+
+
+@pytest.mark.parametrize("pause", [10.0, 0.03])
+async def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    monkeypatch.setattr(context, "SILENCE", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield HEAD
+        while True:
+            await asyncio.sleep(pause)
+            yield b"x"
+
+    with engine(tmp_path, started=False) as rig:
+        async with rig.http() as http:
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = await http.post("/v1/files", content=slow(), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "request_timeout")
+        assert list((rig.state.folder / "files" / "incoming").iterdir()) == []
 
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'

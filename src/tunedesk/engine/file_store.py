@@ -222,6 +222,9 @@ class FileStore:
 
     def delete(self, file_id: str) -> None:
         """Forget a file, and its bytes when no other file has the same; raises ApiError 404."""
+        self._database.freeing(lambda: self._delete(file_id))
+
+    def _delete(self, file_id: str) -> None:
         with self._database.write() as connection:
             sha256 = self.get(file_id).sha256
             self._forget(connection, file_id)

@@ -244,21 +244,22 @@ def _attend_backward(grad: Tensor, saved: Sequence[Tensor], offset: int) -> tupl
     return grad_q.view(q.shape), grad_k.view(k.shape), grad_v.view(v.shape)
 
 
-def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of the negative log-likelihoods of `labels` (m) under hidden (m x d) times weight^T (V x d, frozen).
+def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihoods of `labels` (m) under hidden (m x d) times weight^T (V x d, frozen).
 
-    Returns (the sum, differentiable; each label's loss, f32; whether it was the likeliest token). Logits exist
-    for HEAD_BLOCK positions at a time, forward and backward in one pass.
+    Returns (each label's loss, f32, differentiable; whether it was the likeliest token). Logits exist for
+    HEAD_BLOCK positions at a time, forward and backward in one pass: a loss depends on its own position alone, so
+    its gradient is known up to the factor that the way back brings.
     """
-    total, nll, hit = _HeadLoss.apply(hidden, weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return total, nll, hit
+    nll, hit = _HeadLoss.apply(hidden, weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return nll, hit
 
 
 class _HeadLoss(Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, backward: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         nll = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         hit = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
         grad = torch.empty_like(hidden) if backward else None
@@ -275,9 +276,10 @@ class _HeadLoss(Function):
                 grad[part] = soft.to(hidden.dtype) @ weight
         if grad is not None:
             ctx.save_for_backward(grad)
-        ctx.mark_non_differentiable(nll, hit)
-        return nll.sum(), nll, hit
+        ctx.mark_non_differentiable(hit)
+        return nll, hit
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.saved_tensors[0] * grads[0].to(ctx.saved_tensors[0].dtype), None, None, None
+        (unit,) = ctx.saved_tensors
+        return unit * grads[0][:, None].to(unit.dtype), None, None, None
