@@ -40,6 +40,7 @@ def seed(database: Database, blobs: Path, status: str) -> None:
     for data in (rows(), PART):
         hashes[data] = hashlib.sha256(data).hexdigest()
         (blobs / hashes[data]).write_bytes(data)
+    numbers = json.dumps({"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0})
     now, later, metrics = (
         int(time.time()),
         int(time.time()) + 3600,
@@ -55,7 +56,7 @@ def seed(database: Database, blobs: Path, status: str) -> None:
         "jobs": [
             (
                 1, JOB, now, None, status, "gpt-4o-mini", "file-abc123", None,
-                json.dumps({"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.0}), 1, None, None, TUNED,
+                numbers, 1, None, None, TUNED,
                 None, None, None,
             )
         ],
@@ -71,7 +72,7 @@ def seed(database: Database, blobs: Path, status: str) -> None:
                 "succeeded",
                 "gpt-4o-mini",
                 "file-abc123",
-                "{}",
+                numbers,
                 1,
                 "other",
             )
