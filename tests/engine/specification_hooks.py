@@ -43,6 +43,6 @@ def map_body(context: Any, body: Any) -> Any:
 
 
 @hook
-def filter_body(context: Any, body: Any) -> bool:
+def filter_case(context: Any, case: Any) -> bool:
     """Leave out what says anything of reinforcement: it is not served, and its graders are not read."""
-    return not (isinstance(body, dict) and "reinforcement" in str(body.get("method")))
+    return not (isinstance(case.body, dict) and "reinforcement" in str(case.body.get("method")))
