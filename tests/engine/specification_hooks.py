@@ -44,5 +44,7 @@ def map_body(context: Any, body: Any) -> Any:
 
 @hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Leave out what says anything of reinforcement: it is not served, and its graders are not read."""
-    return not (isinstance(case.body, dict) and "reinforcement" in str(case.body.get("method")))
+    """Leave out null, which counts as absent, and reinforcement: it is not served, its graders are not read."""
+    if not isinstance(case.body, dict):
+        return True
+    return None not in case.body.values() and "reinforcement" not in str(case.body.get("method"))

@@ -424,6 +424,8 @@ async def test_jobs_are_listed_newest_first_by_pages_and_by_metadata(tmp_path: P
         async with rig.http() as http:
             answer = await http.get("/v1/fine_tuning/jobs", params={"metadata": "null"})
             assert [job["id"] for job in answer.json()["data"]] == [bare.id]
+            answer = await http.get("/v1/fine_tuning/jobs", params={"metadata[a][b]": "c"})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
             params = {"limit": "0", "after": "whatever"}
             answer = await http.get("/v1/fine_tuning/jobs", params=params)
             assert (answer.json()["data"], answer.json()["has_more"]) == ([], True)
