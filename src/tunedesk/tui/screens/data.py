@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -22,7 +22,7 @@ from tunedesk.tui.panes.estimate import EstimatePane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
-from tunedesk.tui.screens.choices import ChoicesScreen
+from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.data_work import (
     QueryRefused,
     RowsMatched,
@@ -40,7 +40,7 @@ def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False)
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
 
-class DataScreen(ChoicesScreen):
+class DataScreen(CuratingScreen):
     """List, conversation, estimate; findings and system prompt open beside them."""
 
     MODE = "data"
@@ -110,6 +110,7 @@ class DataScreen(ChoicesScreen):
         if old is None or old.overlay is not new.overlay or old.dataset is not new.dataset:
             self.split_files = None
             self._recount()
+            self.look_for_personal_data(new)
         self.query_one(FilterBar).show_count(new.matched, new.total)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         self._show_row(keep_place=old is not None and old.dataset is new.dataset)
@@ -118,6 +119,7 @@ class DataScreen(ChoicesScreen):
     @on(VirtualList.CursorMoved)
     def _cursor_moved(self) -> None:
         self._show_row(keep_place=False)
+        self.go_to_wanted_message()
         self._grey_keys()
 
     def _show_row(self, *, keep_place: bool) -> None:
@@ -249,24 +251,10 @@ class DataScreen(ChoicesScreen):
         pane.show(event.findings)
         if self.has_class("-findings"):
             pane.query_one(VirtualList).focus()
-        self.say(f"{pane.border_title}: Enter filters the list, f fixes what is safe, Escape closes")
+        self.say(
+            f"{pane.border_title}: Enter filters the list, f fixes what is safe, F this code, n walks, Esc closes"
+        )
         self._grey_keys()
-
-    def action_fix(self) -> None:
-        """Apply all safe fixes, then check again."""
-        bench, findings = self.workbench, self.findings or ()
-        fixable = [finding for finding in findings if finding.fix is not None]
-        self.desk.change(
-            f"fixed {len(fixable):,} findings: u undoes", lambda latest, _: bench.fix(latest, fixable)
-        )
-        self.desk.change("", self._checked_again)
-
-    def _checked_again(self, workspace: Workspace, on_progress: Any) -> Workspace:
-        found = self.workbench.check(
-            workspace, self.desk.model, on_progress, self.workbench.profile(self.desk.profile)
-        )
-        self.post_message(FindingsFound(tuple(found)))
-        return with_findings(workspace, found)
 
     # --- the system prompt
 
@@ -300,16 +288,12 @@ class DataScreen(ChoicesScreen):
 
     def why_not(self, action: str) -> str:
         """Return why an action cannot be done now."""
-        own = {binding.action for binding in self.BINDINGS if isinstance(binding, Binding)}
+        listed = (*self.BINDINGS, *CuratingScreen.BINDINGS)
+        own = {one.action.partition("(")[0] for one in listed if isinstance(one, Binding)}
         if action not in own or (action in ("back", "import", "filter") and self.desk.workbench is not None):
             return ""
         if self.workspace is None:
             return "opening the conversations: one moment"
-        if action == "fix":
-            if self.findings is None:
-                return "not checked yet: press c first"
-            if not any(finding.fix is not None for finding in self.findings):
-                return "no finding has a safe fix"
         if action == "launch" and (errors := sum(one.severity == "error" for one in self.findings or ())):
             return (
                 f"{errors:,} errors would be refused: f fixes what is safe, x excludes, then c checks again"
