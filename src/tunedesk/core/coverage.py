@@ -118,7 +118,7 @@ def topics(asked: list[tuple[str, ...]]) -> Counter[str]:
     weights = {
         word: count * math.log(1 + total / count)
         for word, count in frequency.items()
-        if fewest <= count <= max(fewest, 0.3 * total)
+        if fewest <= count <= max(fewest, 0.5 * total)
     }
     heads = set(sorted(weights, key=lambda word: (-weights[word], word))[:_MOST_TOPICS])
     members: dict[str, list[tuple[str, ...]]] = {}
