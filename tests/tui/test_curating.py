@@ -10,6 +10,7 @@ from tests.tui.bench import conversation, write_rows
 from tests.tui.test_data_screen import Desk, opened
 from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.filter_bar import FilterBar
+from tunedesk.tui.panes.system_prompt import SystemPromptPane
 from tunedesk.tui.screens.curating import CoverageDialog
 from tunedesk.tui.screens.data import DataScreen
 from tunedesk.tui.screens.duplicates import DuplicatesDialog
@@ -132,3 +133,38 @@ async def test_intents_are_shown_with_the_thin_ones(
         await desk.shows("card_question")
         await desk.press("escape")
         assert desk.app.screen is data(desk)
+
+
+async def test_a_prompt_with_metadata_goes_on_the_rows_shown(tmp_path: Path, messy: Path) -> None:
+    async with opened(tmp_path, messy) as desk:
+        await desk.press("slash")
+        await desk.type("user:loan")
+        await desk.until(lambda: desk.listing.count == 9)
+        await desk.press("enter", "p")
+        desk.screen.query_one(SystemPromptPane).set_text("About {{intent}}")
+        await desk.press("ctrl+g")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        await desk.shows("+ system: About loan_question")
+        await desk.shows("tokens an epoch")
+        await desk.press("enter")
+        await desk.until(lambda: desk.messages(1)[0]["content"] == "About loan_question")
+        assert desk.messages(0)[0]["content"] == "You are Mara of Alder Bank."
+
+
+async def test_prompts_are_kept_by_name_with_their_versions(tmp_path: Path, messy: Path) -> None:
+    async with opened(tmp_path, messy) as desk:
+        for text in ("A ", "B "):
+            await desk.press("p")
+            await desk.type(text)
+            await desk.press("ctrl+n")
+            await desk.shows("Keep the prompt as")
+            await desk.type("voice")
+            await desk.press("enter")
+            await desk.said("kept as voice")
+            await desk.press("escape")
+        texts = [one.text for one in desk.bench.store.prompt_versions("voice")]
+        assert len(texts) == 2
+        await desk.press("p", "ctrl+l")
+        await desk.shows("voice v1")
+        await desk.press("down", "enter")
+        await desk.until(lambda: desk.screen.query_one(SystemPromptPane).text == texts[0])

@@ -195,6 +195,8 @@ async def test_a_system_prompt_goes_on_all_conversations_and_one_undo_takes_it_b
         await desk.press("p")
         await desk.type("Always ask twice. ")
         await desk.press("ctrl+s")
+        await desk.shows("tokens an epoch")
+        await desk.press("enter")
         await desk.until(lambda: desk.messages(39)[0]["content"].startswith("Always ask twice."))
         assert desk.listing.has_focus
         await desk.press("u")

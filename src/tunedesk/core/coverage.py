@@ -128,9 +128,7 @@ def topics(asked: list[tuple[str, ...]]) -> Counter[str]:
         members.setdefault(head, []).append(words)
     named: Counter[str] = Counter()
     for head, questions in members.items():
-        beside = Counter(
-            word for words in questions for word in words if word != head and frequency[word] >= fewest
-        )
+        beside = Counter(word for words in questions for word in words if word != head and word in weights)
         name = " ".join([head, *(word for word, _ in beside.most_common(2))]) if head else "(other)"
         named[name] += len(questions)
     return named

@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import content_text
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.messages import FindingsFound, TokensCounted
@@ -29,6 +28,7 @@ from tunedesk.tui.screens.data_work import (
     scan,
     with_findings,
 )
+from tunedesk.tui.screens.prompting import PromptingScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
@@ -40,7 +40,7 @@ def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False)
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
 
-class DataScreen(CuratingScreen):
+class DataScreen(PromptingScreen):
     """List, conversation, estimate; findings and system prompt open beside them."""
 
     MODE = "data"
@@ -263,13 +263,6 @@ class DataScreen(CuratingScreen):
         self.add_class("-prompt")
         self.remove_class("-findings")
         self.query_one(SystemPromptPane).focus_text()
-
-    @on(SystemPromptPane.Applied)
-    def _prompt_applied(self, event: SystemPromptPane.Applied) -> None:
-        if self.workspace is not None:
-            what = "the system prompt is on all conversations" if event.text else "no system prompt any more"
-            self.edit_rows(edits.set_system_prompt(None, event.text), what)
-            self.action_back()
 
     @on(SystemPromptPane.EditorAsked)
     def _editor_asked(self, event: SystemPromptPane.EditorAsked) -> None:
