@@ -29,6 +29,10 @@ BETA = 0.3
 
 
 @pytest.fixture(scope="module")
+def fits(line: int) -> None:
+    raise AssertionError(f"row {line} was taken for too long")
+
+
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build(tmp_path_factory.mktemp("models") / "tiny")
 
@@ -53,7 +57,7 @@ def pairs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text("".join(json.dumps(row(number)) + "\n" for number in (1, 2, 3)))
     net = FastNet(FastLlama(load_model(folder, torch.float32)), 5, None)
-    return Dpo(BETA, net).read(path, Renderer(load_tokenizer(folder), 512))
+    return Dpo(BETA, net).read(path, Renderer(load_tokenizer(folder), 512), fits)
 
 
 def randomised(adapter: Adapter, seed: int) -> None:
@@ -159,4 +163,4 @@ def test_a_row_that_is_no_preference_is_named(
     path.write_text(json.dumps(row(1)) + "\n\n" + json.dumps({**row(1), **change}) + "\n")
     net = FastNet(FastLlama(load_model(folder, torch.float32)), 5, None)
     with pytest.raises(RowError, match=f"row 3: .*{words}"):
-        Dpo(BETA, net).read(path, Renderer(load_tokenizer(folder), 512))
+        Dpo(BETA, net).read(path, Renderer(load_tokenizer(folder), 512), fits)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,27 @@ def test_what_cannot_be_trained_fails_with_its_reason(
     assert lines[-1]["code"] == code
     assert words in lines[-1]["message"]
     assert lines[-1]["param"] == (code.removeprefix("invalid_") if code.startswith("invalid") else None)
+
+
+def test_a_row_whose_answers_all_lie_beyond_the_context_is_left_out_and_named(
+    models: Path, tmp_path: Path
+) -> None:
+    folder = write_job(tmp_path / "job", models, rows=6, epochs=1, validation=0)
+    row = conversation(random.Random(1))
+    row["messages"][1]["content"] = "card and loan " * 200
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    lines = run(folder)
+    told = [line["message"] for line in kinds(lines, "message") if line["level"] == "warn"]
+    assert told == [
+        "training_file: 1 rows are left out, as none of their answers fits into 128 tokens (rows 7)"
+    ]
+    assert kinds(lines, "started")[0]["examples"] == 6
+    assert lines[-1]["type"] == "done"
+    (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
+    shutil.rmtree(folder / "adapter")
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    assert "no row has anything to train" in run(folder)[-1]["message"]
 
 
 def test_training_continues_from_a_parent_adapter(

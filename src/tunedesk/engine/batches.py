@@ -39,6 +39,10 @@ class RowError(DataError):
         self.line = line
 
 
+class RowTooLong(RowError):
+    """Nothing that is trained of a row fits into the model's context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One sequence to train on."""
@@ -142,7 +146,7 @@ class Renderer:
             ) from error
         kept = [example for example in found if example.targets]
         if not kept:
-            raise RowError(
+            raise RowTooLong(
                 line, f"nothing to train is left within the model's {self.context} tokens", "shorten the row"
             )
         return kept

@@ -6,7 +6,7 @@ that the trainer needs to know nothing else of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tunedesk.engine.batches import Example, Renderer, RowError, chunks, read_rows
+from tunedesk.engine.batches import Example, Renderer, RowError, RowTooLong, chunks, read_rows
 from tunedesk.engine.nets import Net
 from tunedesk.engine.training_state import named_parameters
 
@@ -89,8 +89,11 @@ class Objective(Protocol):
     rate: float
     """What the learning rate is multiplied by."""
 
-    def read(self, path: Path, renderer: Renderer) -> list[Any]:
-        """Read a file's items. Raises DataError naming the row."""
+    def read(self, path: Path, renderer: Renderer, too_long: Callable[[int], None]) -> list[Any]:
+        """Read a file's items; rows of which nothing can be trained go to `too_long` by their lines.
+
+        Raises DataError naming the row.
+        """
         ...
 
     def parts(self, net: Net, batch: Sequence[Any]) -> Iterator[Part]:
@@ -103,9 +106,15 @@ class Supervised:
 
     rate = 1.0
 
-    def read(self, path: Path, renderer: Renderer) -> list[Example]:
+    def read(self, path: Path, renderer: Renderer, too_long: Callable[[int], None]) -> list[Example]:
         """See Objective.read."""
-        return [example for line, row in read_rows(path) for example in renderer.examples(line, row)]
+        found: list[Example] = []
+        for line, row in read_rows(path):
+            try:
+                found += renderer.examples(line, row)
+            except RowTooLong:
+                too_long(line)
+        return found
 
     def parts(self, net: Net, batch: Sequence[Example]) -> Iterator[Part]:
         """See Objective.parts."""
@@ -165,9 +174,15 @@ class Dpo:
         self._beta = beta
         self._frozen = [tensor.detach().clone() for tensor in named_parameters(net.adapter).values()]
 
-    def read(self, path: Path, renderer: Renderer) -> list[Pair]:
+    def read(self, path: Path, renderer: Renderer, too_long: Callable[[int], None]) -> list[Pair]:
         """See Objective.read."""
-        return [_pair(line, row, renderer) for line, row in read_rows(path)]
+        found: list[Pair] = []
+        for line, row in read_rows(path):
+            try:
+                found.append(_pair(line, row, renderer))
+            except RowTooLong:
+                too_long(line)
+        return found
 
     def parts(self, net: Net, batch: Sequence[Pair]) -> Iterator[Part]:
         """See Objective.parts."""

@@ -323,19 +323,28 @@ def _small_batch(items: Sequence[Item], seed: int) -> Sequence[Item]:
 def _items(
     path: Path, param: str, objective: Objective, renderer: Renderer, channel: Channel
 ) -> Sequence[Item]:
-    """Read a file of the job; rows cut at the context limit are told. Raises _BadFile."""
+    """Read a file of the job; rows cut at the context limit, or left out by it, are told. Raises _BadFile."""
+    left_out: list[int] = []
     try:
-        items: Sequence[Item] = objective.read(path, renderer)
+        items: Sequence[Item] = objective.read(path, renderer, left_out.append)
+        if not items:
+            raise DataError(f"no row has anything to train within the model's {renderer.context} tokens")
     except DataError as error:
         raise _BadFile(error, param) from error
     cut = [item.line for item in items if item.cut]
     if cut:
-        named = ", ".join(map(str, cut[:10])) + (", …" if len(cut) > 10 else "")
-        channel.message(
-            f"{param}: {len(cut)} rows are longer than {renderer.context} tokens, cut at their end (rows {named})",
-            "warn",
+        told = f"{len(cut)} rows are longer than {renderer.context} tokens, cut at their end"
+        channel.message(f"{param}: {told} ({_rows(cut)})", "warn")
+    if left_out:
+        told = (
+            f"{len(left_out)} rows are left out, as none of their answers fits into {renderer.context} tokens"
         )
+        channel.message(f"{param}: {told} ({_rows(left_out)})", "warn")
     return items
+
+
+def _rows(lines: Sequence[int]) -> str:
+    return "rows " + ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
 
 
 def _fetch_reporter(channel: Channel) -> Report:
