@@ -28,11 +28,11 @@ pytestmark = pytest.mark.filterwarnings(
 BETA = 0.3
 
 
-@pytest.fixture(scope="module")
 def fits(line: int) -> None:
     raise AssertionError(f"row {line} was taken for too long")
 
 
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build(tmp_path_factory.mktemp("models") / "tiny")
 
