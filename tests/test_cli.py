@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tunedesk.cli import main
+from tunedesk.cli import main, tunedesk
 from tunedesk.paths import Paths
 
 Captured = pytest.CaptureFixture[str]
@@ -319,3 +319,9 @@ def test_an_unforeseen_fault_is_told_without_a_traceback(
     assert "wheels came off" in captured.err
     assert "Traceback" not in captured.err
     assert "wheels came off" in (home / "logs/crash.txt").read_text()
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    commands = [name for name, command in tunedesk.commands.items() if not command.hidden]
+    assert [name for name in commands if f"`{name}`" not in readme] == []

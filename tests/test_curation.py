@@ -76,3 +76,10 @@ def test_masking_rows_is_one_edit_shown_before_and_undone_at_once(tmp_path: Path
     assert masked.undo().row(4) == workspace.row(4)
     with pytest.raises(DataError, match="no personal data"):
         bench.curation.masking(masked, range(workspace.total))
+
+
+def test_coverage_prints_intents_the_thin_ones_and_shares(tmp_path: Path, capsys: Captured) -> None:
+    found = output(capsys, "coverage", str(source(tmp_path)))
+    assert (found["conversations"], found["by"], found["thin"]) == (12, "intent", [])
+    assert found["intents"][0] == {"name": "card_question", "conversations": 6, "share": 0.5, "thin": False}
+    assert (found["refusals"], found["hand_offs"]) == (0, 0)

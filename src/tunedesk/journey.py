@@ -37,11 +37,14 @@ from tunedesk.jobs import (
     new_launch_id,
 )
 from tunedesk.paths import private_folder
+from tunedesk.providers.replies import Sampling
 from tunedesk.store.jobs import CREATE_SENT
 from tunedesk.workbench import Workbench
 
 STEPS = ("import", "check", "fix", "split", "launch", "train", "compare")
 """Names of the steps in order; each is told once when it is done."""
+ANSWERS = Sampling(temperature=0.0, max_tokens=200, seed=0)
+"""How the held-out questions are answered: the likeliest words, and no more than shows the difference."""
 QUESTIONS = 5
 """Held-out questions that are put to the base and the tuned model at the end."""
 
@@ -299,7 +302,7 @@ class Journey:
 
         async def asking() -> evaluate.CompareResult:
             try:
-                return await evaluate.compare(models, items, on_answer=answers.put_nowait)
+                return await evaluate.compare(models, items, sampling=ANSWERS, on_answer=answers.put_nowait)
             finally:
                 answers.put_nowait(None)
 

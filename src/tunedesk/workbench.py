@@ -20,12 +20,12 @@ from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.dataset import Dataset
 from tunedesk.core.duplicates import THRESHOLD
 from tunedesk.core.exporters import Written, write_rows
-from tunedesk.core.fixes import FIXABLE, fix, fix_rows
+from tunedesk.core.fixes import FIXABLE, fix_rows
 from tunedesk.core.pricing import Estimate, Price
 from tunedesk.core.split import split, write_split
 from tunedesk.core.workspace import RowView, Workspace
 from tunedesk.counting import Counting, Counts
-from tunedesk.curation import Curation
+from tunedesk.curation import Curation, fixing
 from tunedesk.errors import DataError, TunedeskError, UsageError
 from tunedesk.jobs import JobService
 from tunedesk.paths import Paths, private_folder
@@ -328,20 +328,11 @@ class Workbench(Endpoints):
         return Checked(checked.conversations, sorted([*checked.findings, *skipped], key=lambda one: one.line))
 
     def fix(self, workspace: Workspace, findings: Sequence[Finding]) -> Workspace:
-        """Apply the safe fixes of `findings`: mend rows, exclude further copies of a duplicate; both undoable."""
-        by_line = {workspace.line(index): index for index, _ in workspace.included()}
-        mend: dict[int, set[str]] = {}
-        for one in findings:
-            if one.fix and one.line in by_line:
-                mend.setdefault(by_line[one.line], set()).add(one.code)
-        copies = [index for index, codes in mend.items() if "exact_duplicate" in codes]
-        codes = {code for found in mend.values() for code in found} - {"exact_duplicate"}
-        rows = [
-            index for index, found in mend.items() if found & codes and fix(workspace.row(index), codes)[1]
-        ]
-        if rows:
-            workspace = workspace.apply(edits.fix(rows, sorted(codes)))
-        return workspace.apply(edits.exclude(copies)) if copies else workspace
+        """Apply the safe fixes of `findings`: mend rows, exclude further copies of a duplicate, in one edit."""
+        try:
+            return workspace.apply(fixing(workspace, findings))
+        except DataError:
+            return workspace
 
     def fix_file(
         self, source: str, output: Path, codes: Sequence[str] | None = None

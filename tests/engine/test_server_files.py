@@ -10,6 +10,8 @@ import openai
 import pytest
 
 from tests.engine.rig import Rig, engine, rows
+from tunedesk.engine import file_store
+from tunedesk.engine.routes import context
 from tunedesk.engine.routes.context import Limits
 
 
@@ -115,6 +117,26 @@ async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(tmp_path: Pat
         await rig.client().files.create(file=("a.jsonl", b"x" * 1000), purpose="fine-tune")
 
 
+@pytest.mark.parametrize("pause", [10.0, 0.03])
+async def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    monkeypatch.setattr(context, "SILENCE", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield HEAD
+        while True:
+            await asyncio.sleep(pause)
+            yield b"x"
+
+    with engine(tmp_path, started=False) as rig:
+        async with rig.http() as http:
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = await http.post("/v1/files", content=slow(), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "request_timeout")
+        assert list((rig.state.folder / "files" / "incoming").iterdir()) == []
+
+
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
 PURPOSE = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
 
@@ -204,13 +226,19 @@ async def test_an_upload_in_parts_becomes_a_file_in_the_order_given(tmp_path: Pa
             await client.uploads.cancel(upload.id)
 
 
-async def test_an_upload_whose_bytes_are_not_those_announced_stays_open(tmp_path: Path) -> None:
+async def test_an_upload_whose_bytes_are_not_those_announced_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with engine(tmp_path, started=False) as rig:
         uploads = rig.client().uploads
         upload = await uploads.create(bytes=4, filename="a", mime_type="text/jsonl", purpose="fine-tune")
         part = await uploads.parts.create(upload.id, data=b"abc")
-        with pytest.raises(openai.BadRequestError, match="4 bytes announced"):
-            await uploads.parts.create(upload.id, data=b"de")
+        with monkeypatch.context() as patch:
+            patch.setattr(file_store, "UPLOAD_BYTES", 4)
+            with pytest.raises(openai.BadRequestError, match="more than 4 bytes"):
+                await uploads.parts.create(upload.id, data=b"de")
+        again = await uploads.parts.create(upload.id, data=b"abc")  # the answer to the first one was lost
+        assert again.id != part.id
         last = await uploads.parts.create(upload.id, data=b"d")
         for ids, md5, code in (
             ([part.id], None, "byte_count_mismatch"),

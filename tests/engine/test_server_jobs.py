@@ -12,6 +12,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 
 from tests.engine.rig import Rig, engine, eventually, rows, trainer
+from tunedesk.engine.training_files import row_problem
 
 
 async def launch(rig: Rig, data: bytes = rows(), **arguments: Any) -> FineTuningJob:
@@ -313,7 +314,7 @@ async def test_a_file_deleted_after_validation_does_not_end_the_job(tmp_path: Pa
             {"method": {"type": "supervised", "supervised": {"hyperparameters": {"batch_size": 0}}}},
             "method.supervised.hyperparameters.batch_size",
         ),
-        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "reinforcement"}}, "method.type"),
         ({"method": {"type": "magic"}}, "method.type"),
         ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project"),
         ({"epochs": 3}, "epochs"),
@@ -333,6 +334,60 @@ async def test_a_wrong_parameter_of_a_job_is_refused_by_name(
         assert error["param"] == param
         assert error["type"] == "invalid_request_error"
         assert set(error) == {"message", "type", "param", "code"}
+
+
+def preference(**changes: Any) -> dict[str, Any]:
+    return {
+        "input": {"messages": [{"role": "user", "content": "Where is my card?"}], "tools": []},
+        "preferred_output": [{"role": "assistant", "content": "On its way."}],
+        "non_preferred_output": [{"role": "assistant", "content": "No idea."}],
+        **changes,
+    }
+
+
+async def test_a_dpo_job_gets_its_beta_and_says_what_was_rewarded(tmp_path: Path) -> None:
+    report = {"type": "metrics", "step": 1, "total_steps": 1, "train_loss": 0.5, "train_reward_margin": 0.25}
+    with engine(tmp_path, trainer("--say", json.dumps(report))) as rig:
+        data = b"".join(json.dumps(preference()).encode() + b"\n" for _ in range(12))
+        method = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.4}}}
+        job = await launch(rig, data, method=method)
+        await rig.until(job.id, "failed")  # the scripted trainer says no more
+        job = await rig.client().fine_tuning.jobs.retrieve(job.id)
+        assert job.method is not None
+        assert job.method.type == "dpo"
+        assert job.method.dpo is not None
+        assert job.method.dpo.hyperparameters is not None
+        assert job.method.dpo.hyperparameters.beta == 0.4
+        assert job.method.dpo.hyperparameters.batch_size == 1
+        assert job.hyperparameters.n_epochs == 2
+        orders = json.loads((rig.state.job_folder(job.id) / "job.json").read_text())
+        assert orders["method"] == "dpo"
+        assert orders["hyperparameters"]["beta"] == 0.4
+        (metrics,) = [event for event in await events_of(rig, job.id) if event.type == "metrics"]
+        assert metrics.data["train_reward_margin"] == 0.25
+
+        bare = await launch(rig, data, method={"type": "dpo"})
+        await rig.until(bare.id, "running", "failed")
+        assert rig.state.jobs.get(bare.id).hyperparameters["beta"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (json.loads(rows(1)), "it has no input with messages"),
+        (preference(input={"messages": []}), "in its input, it has no list of messages"),
+        (preference(preferred_output=[]), "its preferred_output is not a list of one message"),
+        (preference(non_preferred_output=[{"role": "user", "content": "x"}]), "is not the assistant's"),
+        (
+            preference(preferred_output=[{"role": "assistant"}]),
+            "the message of its preferred_output has no content",
+        ),
+        (preference(preferred_output=preference()["non_preferred_output"]), "its two outputs are the same"),
+    ],
+)
+def test_a_row_that_is_no_preference_is_refused(row: Any, problem: str) -> None:
+    assert row_problem(json.dumps(preference()).encode(), "dpo") is None
+    assert problem in str(row_problem(json.dumps(row).encode(), "dpo"))
 
 
 async def test_the_same_idempotency_key_returns_the_first_job_even_when_its_file_is_gone(
@@ -369,7 +424,12 @@ async def test_jobs_are_listed_newest_first_by_pages_and_by_metadata(tmp_path: P
         async with rig.http() as http:
             answer = await http.get("/v1/fine_tuning/jobs", params={"metadata": "null"})
             assert [job["id"] for job in answer.json()["data"]] == [bare.id]
-            for limit in ("0", "-1", "x", "10001", "9" * 40):
+            answer = await http.get("/v1/fine_tuning/jobs", params={"metadata[a][b]": "c"})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+            params = {"limit": "0", "after": "whatever"}
+            answer = await http.get("/v1/fine_tuning/jobs", params=params)
+            assert (answer.json()["data"], answer.json()["has_more"]) == ([], True)
+            for limit in ("-1", "x", "10001", "9" * 40):
                 answer = await http.get("/v1/fine_tuning/jobs", params={"limit": limit})
                 assert (answer.status_code, answer.json()["error"]["param"]) == (400, "limit")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from safetensors.torch import load_file
 from tests import tiny_model
 from tunedesk.engine.batches import Example
 from tunedesk.engine.models import load_net
+from tunedesk.engine.objectives import Supervised
 from tunedesk.engine.trainer import learning_rate, order, schedule
 
 WORDS = [
@@ -223,7 +226,8 @@ def test_the_trainer_ends_when_its_server_is_gone(models: Path, tmp_path: Path) 
         ({"training_file": "bad.jsonl"}, "invalid_training_file", "row 2: it is not valid JSON"),
         ({"validation_file": "bad.jsonl"}, "invalid_validation_file", "row 2"),
         ({"model": "other"}, "training_failed", "no base model 'other'"),
-        ({"method": "dpo"}, "training_failed", "'dpo' cannot be trained"),
+        ({"method": "reinforcement"}, "training_failed", "'reinforcement' cannot be trained"),
+        ({"method": "dpo"}, "invalid_training_file", "row 1: it has no input"),
         ({"seed": "x"}, "training_failed", "job.json cannot be used"),
     ],
 )
@@ -240,6 +244,27 @@ def test_what_cannot_be_trained_fails_with_its_reason(
     assert lines[-1]["param"] == (code.removeprefix("invalid_") if code.startswith("invalid") else None)
 
 
+def test_a_row_whose_answers_all_lie_beyond_the_context_is_left_out_and_named(
+    models: Path, tmp_path: Path
+) -> None:
+    folder = write_job(tmp_path / "job", models, rows=6, epochs=1, validation=0)
+    row = conversation(random.Random(1))
+    row["messages"][1]["content"] = "card and loan " * 200
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    lines = run(folder)
+    told = [line["message"] for line in kinds(lines, "message") if line["level"] == "warn"]
+    assert told == [
+        "training_file: 1 rows are left out, as none of their answers fits into 128 tokens (rows 7)"
+    ]
+    assert kinds(lines, "started")[0]["examples"] == 6
+    assert lines[-1]["type"] == "done"
+    (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
+    shutil.rmtree(folder / "adapter")
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    assert "no row has anything to train" in run(folder)[-1]["message"]
+
+
 def test_training_continues_from_a_parent_adapter(
     unbroken: tuple[Path, list[dict[str, Any]]], models: Path, tmp_path: Path
 ) -> None:
@@ -252,6 +277,50 @@ def test_training_continues_from_a_parent_adapter(
     assert all(line["valid_loss"] is None for line in metrics)
 
 
+def test_a_dpo_job_learns_what_is_preferred_and_stops_and_resumes_exactly(
+    models: Path, tmp_path: Path
+) -> None:
+    draw = random.Random(2)
+
+    def pair() -> str:
+        row = conversation(draw)["messages"]
+        other = {"role": "assistant", "content": f"No. {draw.choice(WORDS)} is closed."}
+        return json.dumps(
+            {"input": {"messages": row[:-1]}, "preferred_output": row[-1:], "non_preferred_output": [other]}
+        )
+
+    for name in ("whole", "broken"):
+        folder = write_job(tmp_path / name, models, method="dpo")
+    lines = [pair() for _ in range(30)]
+    for name in ("whole", "broken"):
+        folder = tmp_path / name
+        (folder / "train.jsonl").write_text("\n".join(lines[:24]) + "\n")
+        (folder / "valid.jsonl").write_text("\n".join(lines[24:]) + "\n")
+        job = json.loads((folder / "job.json").read_text())
+        job["hyperparameters"]["beta"] = 0.5
+        (folder / "job.json").write_text(json.dumps(job))
+    whole = run(tmp_path / "whole")
+    metrics = kinds(whole, "metrics")
+    assert metrics[0]["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert metrics[0]["train_reward_margin"] == pytest.approx(0, abs=1e-5)
+    assert metrics[-1]["full_valid_loss"] < 0.5
+    assert metrics[-1]["full_valid_reward_accuracy"] == 1.0
+    assert metrics[-1]["full_valid_reward_margin"] > 0.5
+    assert whole[-1]["type"] == "done"
+
+    with trainer(tmp_path / "broken") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line).get("step") == 8:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    run(tmp_path / "broken")
+    left, right = (
+        load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("whole", "broken")
+    )
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
 def test_a_two_layer_model_learns_its_rows_by_heart(models: Path) -> None:
     net, _ = load_net(models / "tiny", torch.float32, "cpu", 3, None)
     rows = [Example(n, tuple(range(40 + 9 * n, 52 + 9 * n)), (False, *(True,) * 11)) for n in range(4)]
@@ -259,11 +328,11 @@ def test_a_two_layer_model_learns_its_rows_by_heart(models: Path) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=3e-2)
     losses = []
     for _ in range(80):
-        summed, _, _ = net.losses(rows)
-        (summed / 44).backward()  # type: ignore[no-untyped-call]
+        (part,) = Supervised().parts(net, rows)
+        part.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(summed.detach()) / 44)
+        losses.append(float(part.loss.detach()))
     assert losses[0] > 5
     assert losses[-1] < 1.0
 

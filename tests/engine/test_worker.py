@@ -163,7 +163,7 @@ def test_a_trainers_environment_holds_nothing_named_like_a_secret() -> None:
         "DB_PASSWORD": "d",
         "GOOGLE_CREDENTIALS": "e",
     }
-    assert scrubbed(given) == {"PATH": "/bin", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert scrubbed(given) == {"PATH": "/bin", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,8 @@ async def test_safe_fixes_are_applied_checked_again_and_undone(tmp_path: Path, f
         await desk.press("c")
         await desk.until(lambda: desk.screen.findings is not None)
         await desk.press("f")
+        await desk.shows("Fix all safe fixes")
+        await desk.press("enter")
         await desk.until(lambda: len(desk.messages(5)) == 3)
         await desk.until(lambda: not any(one.fix for one in desk.screen.findings or ()))
         await desk.press("escape", "u")
@@ -193,6 +195,8 @@ async def test_a_system_prompt_goes_on_all_conversations_and_one_undo_takes_it_b
         await desk.press("p")
         await desk.type("Always ask twice. ")
         await desk.press("ctrl+s")
+        await desk.shows("tokens an epoch")
+        await desk.press("enter")
         await desk.until(lambda: desk.messages(39)[0]["content"].startswith("Always ask twice."))
         assert desk.listing.has_focus
         await desk.press("u")

@@ -35,7 +35,7 @@ async def test_facets_open_at_any_size_count_and_narrow(
     tmp_path: Path, sourced: Path, size: tuple[int, int]
 ) -> None:
     async with opened(tmp_path, sourced, size=size) as desk:
-        await desk.press("F")
+        await desk.press("g")
         await desk.shows("Facets of 40")
         for text in ("intent", "card_question", "20 ████████", "source", "web form", "30 ██████"):
             await desk.shows(text)
@@ -55,17 +55,17 @@ async def test_facets_open_at_any_size_count_and_narrow(
 
 async def test_a_value_is_left_out_and_an_edit_is_counted_at_once(tmp_path: Path, sourced: Path) -> None:
     async with opened(tmp_path, sourced) as desk:
-        await desk.press("F")
+        await desk.press("g")
         await desk.until(lambda: pane(desk).term.startswith("intent:"))
         gone = pane(desk).term
         await desk.press("minus")
         await desk.until(lambda: desk.listing.count == 20)
         assert desk.screen.query_one(FilterBar).text == f"-{gone}"
-        await desk.press("F", "t")
+        await desk.press("g", "t")
         await desk.type("keep")
         await desk.press("enter")
         await desk.said("tagged 1 conversation")
-        await desk.press("F")
+        await desk.press("g")
         await desk.until(lambda: any("keep" in label for label, *_ in pane(desk)._lines))
 
 

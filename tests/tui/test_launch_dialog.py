@@ -162,6 +162,13 @@ async def test_errors_left_block_the_launch_and_say_so() -> None:
         assert app.screen.query_one("#launch-go", Button).disabled
 
 
+async def test_personal_data_that_would_be_sent_is_told() -> None:
+    app = DialogApp(facts(personal=7))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(cast(Any, pilot), "in 7 messages that would be sent: M on 1 Data masks it")
+        assert not app.screen.query_one("#launch-go", Button).disabled
+
+
 async def test_another_model_is_chosen_and_its_price_shown() -> None:
     app = DialogApp(facts())
     async with app.run_test(size=(80, 24)) as pilot:

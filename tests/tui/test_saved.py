@@ -41,7 +41,7 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
     tmp_path: Path, cases: Path, size: tuple[int, int]
 ) -> None:
     async with opened(tmp_path, cases, size=size) as desk:
-        await desk.press("V", "enter")
+        await desk.press("H", "enter")
         await desk.type("first")
         await desk.press("enter")
         await desk.said("this state is first")
@@ -49,7 +49,7 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
         await desk.until(lambda: desk.messages(3)[1]["content"] == "Another question?")
         await desk.press("x")
         await desk.said("excluded 1")
-        await desk.press("V", "down")
+        await desk.press("H", "down")
         await desk.shows("first   20")
         await desk.press("enter", "enter")
         await desk.shows("Since first: 0 added, 1 removed, 1 reworded")
@@ -62,7 +62,7 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
         await desk.until(lambda: desk.messages(3)[1]["content"].startswith("Where is my loan?"))
         await desk.press("u")
         await desk.until(lambda: desk.messages(3)[1]["content"] == "Another question?")
-        await desk.press("V", "down", "enter", "down", "enter")
+        await desk.press("H", "down", "enter", "down", "enter")
         await desk.said("restored first")
         await desk.shows("20 to train on")
         await desk.press("u")

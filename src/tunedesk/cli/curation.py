@@ -1,4 +1,4 @@
-"""Commands that curate conversations as a whole: privacy."""
+"""Commands that curate conversations as a whole: privacy, coverage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tunedesk.cli.data import workbench
-from tunedesk.cli.output import Progress, emit, json_option, say, show
+from tunedesk.cli.output import Progress, emit, json_option, say, show, table
 
 
 @click.command()
@@ -34,4 +34,25 @@ def privacy(file: str, output: Path | None, as_json: bool) -> None:
         say(f"{masked.conversations:,} conversations masked: {output}; what stands for what: {masked.map}")
 
 
-COMMANDS = (privacy,)
+@click.command()
+@click.argument("file")
+@json_option
+def coverage(file: str, as_json: bool) -> None:
+    """Tell which intents FILE covers, which are thin, and how many answers refuse or hand off."""
+    with Progress("looking at the intents") as progress:
+        found = workbench().curation.coverage(file, progress.update)
+    if as_json:
+        emit({**asdict(found), "thin": list(found.thin)})
+        return
+    rows = [
+        (f"{one.share:.1%}", f"{one.conversations:,}", one.name, "thin" if one.thin else "")
+        for one in found.intents
+    ]
+    table([("share", "rows", found.by, ""), *rows], right=(0, 1))
+    say(
+        f"{found.conversations:,} conversations, {len(found.intents):,} by {found.by}, {len(found.thin):,} thin; "
+        f"{found.refusals:.1%} refuse, {found.hand_offs:.1%} hand off"
+    )
+
+
+COMMANDS = (privacy, coverage)

@@ -18,7 +18,16 @@ from itertools import chain, islice
 from typing import Any
 
 from tunedesk.core.conversations import Row, content_text
-from tunedesk.core.duplicates import Sketches, digest, normalised, sketch, spoken_text, whole_text
+from tunedesk.core.duplicates import (
+    Finder,
+    Group,
+    Sketches,
+    digest,
+    normalised,
+    sketch,
+    spoken_text,
+    whole_text,
+)
 from tunedesk.core.file_checks import has_lone, read_line
 from tunedesk.core.findings import Finding, finding
 from tunedesk.core.privacy import find_in_row
@@ -228,6 +237,21 @@ def _result(batch: list[Line], future: Future[Examined], wanted: Wanted) -> Exam
 def _begin() -> None:
     """Leave the terminal's interrupt to the parent, which ends its processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def find_in_lines(lines: Iterable[Line]) -> list[Group]:
+    """Return the groups of exact and near duplicates among encoded rows; members are the numbers they came with."""
+    finder = Finder()
+    numbers: list[int] = []
+    for batch in examined(lines, Wanted(rows=False, file=False)):
+        assert batch.sketches is not None
+        numbers += [mark.line for mark in batch.marks]
+        finder.add_sketches(
+            batch.sketches, [finder.add_digest(mark.identity) is None for mark in batch.marks]
+        )
+    return [
+        replace(group, members=tuple(numbers[place] for place in group.members)) for group in finder.groups()
+    ]
 
 
 def warned(one: Finding) -> Finding:

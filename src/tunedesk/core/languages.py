@@ -69,6 +69,8 @@ for _language, _words in _FREQUENT.items():
     for _one in _words.split():
         _BY_WORD.setdefault(_one, []).append(_language)
 
+FREQUENT_WORDS = frozenset(_BY_WORD)
+"""Words that say nothing about a topic, in all these languages."""
 NAMES = {
     "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese",
     "nl": "Dutch", "pl": "Polish", "sv": "Swedish", "tr": "Turkish", "id": "Indonesian", "hi": "Hindi",

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jinja2
 import torch
@@ -39,6 +39,10 @@ class RowError(DataError):
         self.line = line
 
 
+class RowTooLong(RowError):
+    """Nothing that is trained of a row fits into the model's context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One sequence to train on."""
@@ -56,6 +60,16 @@ class Example:
     def targets(self) -> int:
         """How many tokens are trained."""
         return sum(self.trained)
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are."""
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are billed: all."""
+        return len(self.ids)
 
 
 class Renderer:
@@ -132,7 +146,7 @@ class Renderer:
             ) from error
         kept = [example for example in found if example.targets]
         if not kept:
-            raise RowError(
+            raise RowTooLong(
                 line, f"nothing to train is left within the model's {self.context} tokens", "shorten the row"
             )
         return kept
@@ -253,24 +267,23 @@ def _folded(message: Mapping[str, Any]) -> Message:
     return {"role": message["role"], "content": content}
 
 
-def read_examples(path: Path, renderer: Renderer) -> list[Example]:
-    """Read a JSONL file of conversations into examples, in its order; blank lines are passed over.
+def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield (physical line, row) of a JSONL file, in its order; blank lines are passed over.
 
-    Raises RowError (naming the physical line) on the first row that cannot be trained on, DataError when the
-    file holds none or cannot be read.
+    Raises RowError on the first row that is no JSON object, DataError when the file holds none or cannot be read.
     """
-    examples: list[Example] = []
+    empty = True
     try:
         with path.open("rb") as file:
             for line, raw in enumerate(file, 1):
                 raw = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw  # noqa: PLW2901
                 if raw.strip():
-                    examples += renderer.examples(line, _parsed(line, raw))
+                    empty = False
+                    yield line, _parsed(line, raw)
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}") from error
-    if not examples:
+    if empty:
         raise DataError("the file holds no conversations")
-    return examples
 
 
 def _parsed(line: int, raw: bytes) -> Mapping[str, Any]:
@@ -283,14 +296,32 @@ def _parsed(line: int, raw: bytes) -> Mapping[str, Any]:
     return row
 
 
-def chunks(batch: Sequence[Example], limit: int = CHUNK_TOKENS) -> Iterator[list[Example]]:
-    """Cut a batch into runs whose rows x longest row stays within `limit` tokens (a longer row goes alone)."""
-    chunk: list[Example] = []
-    for example in sorted(batch, key=lambda one: (len(one.ids), one.line)):
-        if chunk and (len(chunk) + 1) * len(example.ids) > limit:
+class Sized(Protocol):
+    """What `chunks` needs of an example or a pair of them."""
+
+    @property
+    def line(self) -> int:
+        """Physical line of its row in the file."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of its longest sequence."""
+
+
+One = TypeVar("One", bound=Sized)
+
+
+def chunks(batch: Sequence[One], limit: int = CHUNK_TOKENS, *, sequences: int = 1) -> Iterator[list[One]]:
+    """Cut a batch into runs whose rows x longest row stays within `limit` tokens (a longer row goes alone).
+
+    `sequences` says how many rows each item makes.
+    """
+    chunk: list[One] = []
+    for item in sorted(batch, key=lambda one: (one.length, one.line)):
+        if chunk and (len(chunk) + 1) * sequences * item.length > limit:
             yield chunk
             chunk = []
-        chunk.append(example)
+        chunk.append(item)
     if chunk:
         yield chunk
 

@@ -52,7 +52,7 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
         raise ApiError(400, "Invalid 'tools': expected objects.", param="tools", code="invalid_type")
     temperature, top_p = fields.number("temperature", 0, 2), fields.number("top_p", 0, 1)
     most = fields.integer("max_completion_tokens", 0, MAX_TOKENS) or fields.integer(
-        "max_tokens", 1, MAX_TOKENS
+        "max_tokens", 0, MAX_TOKENS
     )
     return ChatRequest(
         model=model,

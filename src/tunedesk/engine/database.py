@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tunedesk import db
 from tunedesk.engine.wire import ApiError
+from tunedesk.errors import StoreError
+
+Result = TypeVar("Result")
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -60,7 +65,14 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX idempotency_object ON idempotency (object_id);
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised';
+    """,
 )
+
+
+RESERVE = 256 << 10
+"""Bytes kept free beside the database: several times what one small transaction writes."""
 
 
 class Database:
@@ -69,6 +81,24 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._connection = db.connect(path, MIGRATIONS)
         self._turn = threading.RLock()
+        self._reserve = path.with_name("reserve")
+        self._fill_reserve()
+
+    def _fill_reserve(self) -> None:
+        """Keep some room, so that what frees room can be written when the disk is full."""
+        with contextlib.suppress(OSError), self._reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE)
+
+    def freeing(self, work: Callable[[], Result]) -> Result:
+        """Do `work`, which gives up room or ends something: with the reserve when the disk is full."""
+        try:
+            return work()
+        except StoreError:
+            self._reserve.unlink(missing_ok=True)
+            try:
+                return work()
+            finally:
+                self._fill_reserve()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[db.Row]:
         """Return all rows of one reading statement."""

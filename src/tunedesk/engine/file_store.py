@@ -19,6 +19,8 @@ from tunedesk.paths import private_folder, sync_folder
 
 UPLOAD_LIFETIME = 3600
 """Seconds an upload may take from its creation to its completion (OpenAI's rule)."""
+UPLOAD_BYTES = 8 << 30
+"""Bytes of all parts of an upload (OpenAI's limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,9 @@ class FileStore:
 
     def delete(self, file_id: str) -> None:
         """Forget a file, and its bytes when no other file has the same; raises ApiError 404."""
+        self._database.freeing(lambda: self._delete(file_id))
+
+    def _delete(self, file_id: str) -> None:
         with self._database.write() as connection:
             sha256 = self.get(file_id).sha256
             self._forget(connection, file_id)
@@ -280,12 +285,16 @@ class FileStore:
         return upload
 
     def add_part(self, upload_id: str, blob: Blob) -> UploadPart:
-        """Store one part of a pending upload; raises ApiError when the upload is over or would be too long."""
+        """Store one part of a pending upload; raises ApiError when the upload is over or all its parts are too much.
+
+        They may be more than the upload announced: a part whose answer was lost is sent again, and only the parts
+        named at the completion count.
+        """
         with self._database.write() as connection:
-            upload = self.pending_upload(upload_id)
+            self.pending_upload(upload_id)
             held = connection.execute("SELECT SUM(bytes) FROM parts WHERE upload_id = ?", (upload_id,))
-            if (held.fetchone()[0] or 0) + blob.bytes > upload.bytes:
-                message = f"The parts hold more than the {upload.bytes} bytes announced for this Upload."
+            if (held.fetchone()[0] or 0) + blob.bytes > UPLOAD_BYTES:
+                message = f"The parts of this Upload hold more than {UPLOAD_BYTES} bytes."
                 raise ApiError(400, message, param="data", code="upload_too_long")
             blob.keep(self._blobs / blob.sha256)
             part_id = new_id("part_", 32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ _KNOWN = (
     "model", "training_file", "validation_file", "hyperparameters", "suffix", "integrations", "seed", "method",
     "metadata",
 )  # fmt: skip
-_HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
-_METHODS = ("supervised",)
-"""The methods that the trainer knows."""
+_COMMON = ("n_epochs", "batch_size", "learning_rate_multiplier")
+_METHODS = {"supervised": _COMMON, "dpo": (*_COMMON, "beta")}
+"""The methods that the trainer knows, and the hyperparameters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,14 @@ class JobRequest:
     training_file: str
     validation_file: str | None
     hyperparameters: dict[str, Any]
-    """n_epochs, batch_size, learning_rate_multiplier: a number or "auto"."""
+    """n_epochs, batch_size, learning_rate_multiplier, for dpo beta: a number or "auto"."""
     suffix: str
     """Cleaned for a model's name; may be empty."""
     seed: int | None
     metadata: dict[str, str] | None
     integrations: list[dict[str, Any]] | None
+    method: str = "supervised"
+    """supervised or dpo."""
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +52,7 @@ def parse_job_request(body: Mapping[str, Any]) -> JobRequest:
     """Read the body of a job's creation; raises ApiError 400 naming the parameter at fault."""
     fields = Fields(body)
     fields.only(_KNOWN)
-    method = fields.nested("method")
+    method, kind = fields.nested("method"), "supervised"
     hyperparameters = fields.nested("hyperparameters")
     if method.body:
         kind = method.choice("type", ("supervised", "dpo", "reinforcement"))
@@ -65,25 +67,27 @@ def parse_job_request(body: Mapping[str, Any]) -> JobRequest:
         model=fields.needed_text("model", most=256),
         training_file=fields.needed_text("training_file", most=256),
         validation_file=fields.text("validation_file", least=1, most=256),
-        hyperparameters=_hyperparameters(hyperparameters),
+        hyperparameters=_hyperparameters(hyperparameters, _METHODS[kind]),
         suffix=re.sub(r"[^A-Za-z0-9._-]+", "-", suffix).strip("-"),
         seed=fields.integer("seed", 0, 2147483647),
         metadata=fields.metadata(),
         integrations=[_integration(item, number) for number, item in enumerate(integrations)] or None,
+        method=kind,
     )
 
 
-def _hyperparameters(fields: Fields) -> dict[str, Any]:
-    """Return the three hyperparameters, "auto" where nothing is asked (ranges: OpenAI's specification)."""
-    fields.only(_HYPERPARAMETERS)
+def _hyperparameters(fields: Fields, known: Sequence[str]) -> dict[str, Any]:
+    """Return the `known` hyperparameters, "auto" where nothing is asked (ranges: OpenAI's specification)."""
+    fields.only(known)
     asked = {name: value for name, value in fields.body.items() if value not in ("auto", None)}
     numbers = Fields(asked, fields.path)
     chosen = {
         "n_epochs": numbers.integer("n_epochs", 1, 50),
         "batch_size": numbers.integer("batch_size", 1, 256),
         "learning_rate_multiplier": numbers.number("learning_rate_multiplier", 0, 1000, above=True),
+        "beta": numbers.number("beta", 0, 2, above=True),
     }
-    return {name: "auto" if value is None else value for name, value in chosen.items()}
+    return {name: "auto" if chosen[name] is None else chosen[name] for name in known}
 
 
 def _integration(item: Any, number: int) -> dict[str, Any]:
@@ -133,6 +137,8 @@ class Job:
     trained_tokens: int | None
     result_file: str | None
     error: dict[str, Any] | None
+    method: str
+    """supervised or dpo."""
 
     def shape(self, estimated_finish: int | None = None) -> dict[str, Any]:
         """Return OpenAI's job object; `estimated_finish` (Unix seconds) is told while it runs."""
@@ -148,8 +154,8 @@ class Job:
             "training_file": self.training_file,
             "validation_file": self.validation_file,
             "result_files": [self.result_file] if self.result_file else [],
-            "hyperparameters": self.hyperparameters,
-            "method": {"type": "supervised", "supervised": {"hyperparameters": self.hyperparameters}},
+            "hyperparameters": {name: self.hyperparameters[name] for name in _COMMON},
+            "method": {"type": self.method, self.method: {"hyperparameters": self.hyperparameters}},
             "seed": self.seed,
             "metadata": self.metadata,
             "integrations": self.integrations,

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tunedesk.engine.job_requests import Job
-from tunedesk.engine.job_store import METRICS, Outcome
+from tunedesk.engine.job_store import METRICS, REWARDS, Outcome
 from tunedesk.engine.state import EngineState
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _finite(value: Any) -> float | None:
 
 def measured(message: Mapping[str, Any]) -> dict[str, float]:
     """Return the measured values of a report that are there and finite."""
-    found = {name: _finite(message.get(name)) for name in METRICS}
+    found = {name: _finite(message.get(name)) for name in (*METRICS, *REWARDS)}
     return {name: value for name, value in found.items() if value is not None}
 
 

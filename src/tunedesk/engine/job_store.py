@@ -19,9 +19,15 @@ METRICS = (
     "full_valid_mean_token_accuracy",
 )  # fmt: skip
 """The measured members of a metrics event, in the order of the result file."""
+REWARDS = tuple(
+    f"{part}_reward_{kind}" for part in ("train", "valid", "full_valid") for kind in ("accuracy", "margin")
+)
+"""What a metrics event of a dpo job holds besides."""
+_OPEN = ("validating_files", "queued", "running", "paused")
+"""The statuses of a job that is not over."""
 _COLUMNS = (
     "number, id, created_at, finished_at, status, model, training_file, validation_file, hyperparameters, seed,"
-    " metadata, integrations, model_name, trained_tokens, result_file, error"
+    " metadata, integrations, model_name, trained_tokens, result_file, error, method"
 )
 
 
@@ -67,11 +73,12 @@ class JobStore:
             name = f"ft:{base}:{ORGANIZATION}:{request.suffix}:{new_id('', 8)}"
             connection.execute(
                 "INSERT INTO jobs (id, created_at, status, model, training_file, validation_file, hyperparameters,"
-                " seed, metadata, integrations, model_name) VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?, ?)",
+                " seed, metadata, integrations, model_name, method)"
+                " VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job_id, int(self._clock()), request.model, request.training_file, request.validation_file,
                     json.dumps(request.hyperparameters), seed, _json(request.metadata), _json(request.integrations),
-                    name,
+                    name, request.method,
                 ),
             )  # fmt: skip
             files = request.training_file
@@ -144,6 +151,10 @@ class JobStore:
                 self._event(connection, job_id, message, level)
         return bool(changed)
 
+    def cancel(self, job_id: str) -> None:
+        """End a job that is not over for good, even on a full disk."""
+        self._database.freeing(lambda: self.move(job_id, _OPEN, "cancelled", "The job was cancelled"))
+
     def validated(self, job_id: str, hyperparameters: Mapping[str, Any]) -> bool:
         """Queue a job whose files are good, with the numbers chosen for it; False when it was cancelled before."""
         with self._database.write() as connection:
@@ -160,8 +171,7 @@ class JobStore:
         """End a job that is not over with OpenAI's error {code, message, param}."""
         error = json.dumps({"code": code, "message": message, "param": param})
         with self._database.write() as connection:
-            sources = ("validating_files", "queued", "running", "paused")
-            if self.move(job_id, sources, "failed", f"Fine-tuning job failed: {message}", "error"):
+            if self.move(job_id, _OPEN, "failed", f"Fine-tuning job failed: {message}", "error"):
                 connection.execute("UPDATE jobs SET error = ? WHERE id = ?", (error, job_id))
 
     def succeed(self, job_id: str, outcome: Outcome) -> bool:
@@ -286,6 +296,9 @@ class JobStore:
 
     def delete_model(self, model: TunedModel) -> None:
         """Forget a tuned model; raises ApiError 409 while a job that is not over makes it or starts from it."""
+        self._database.freeing(lambda: self._delete_model(model))
+
+    def _delete_model(self, model: TunedModel) -> None:
         with self._database.write() as connection:
             marks = ", ".join("?" * len(FINAL))
             user = connection.execute(

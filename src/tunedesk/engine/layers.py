@@ -7,7 +7,7 @@ D a head's width, r a LoRA rank, V the vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-QUERY_BLOCK = 512
-"""Queries whose scores exist at a time. Longer rows are worked off block by block, their scores made again backward."""
+QUERY_BLOCK = 128
+"""Queries that are worked off together; each block meets only the keys that come before its end."""
+KEPT_QUERIES = 512
+"""Own tokens up to which a row's softmax is kept for the way back; of longer rows it is made again."""
 HEAD_BLOCK = 128
 """Trained positions whose logits over the whole vocabulary exist at a time."""
 
@@ -31,10 +33,12 @@ class Layout:
     spans: tuple[tuple[int, int], ...]
     """(start, length) of each row's own tokens among the T."""
 
-    @property
-    def longest(self) -> int:
-        """Own tokens of the longest row."""
-        return max(length for _, length in self.spans)
+    def rows(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (start, own tokens, tokens of the prefix before them): first the prefix itself, then every row."""
+        if self.prefix:
+            yield 0, self.prefix, 0
+        for start, length in self.spans:
+            yield start, length, self.prefix
 
 
 def lora_linear(x: Tensor, weight: Tensor, bias: Tensor | None, lora: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -147,118 +151,121 @@ class _PackedAttention(Function):
         split = qkv.view(qkv.shape[0], heads + 2 * key_heads, -1)  # T x (H + 2K) x D
         turned = rotate(split[:, : heads + key_heads], cos, sin)
         turned[:, :heads] *= split.shape[-1] ** -0.5
-        query, key, value = turned[:, :heads], turned[:, heads:], split[:, heads + key_heads :]
-        shared, out = layout.prefix, torch.empty_like(split[:, :heads])
-        saved: list[Tensor] = []
-        if shared:
-            q, k, v = (part[None, :shared].transpose(1, 2).contiguous() for part in (query, key, value))
-            mixed, weights = _attend(q, k, v, 0)
-            out[:shared] = mixed[0].transpose(0, 1)
-            saved += [q, k, v, weights]
-        q, k, v = _unpack(query, layout, 0), _unpack(key, layout, shared), _unpack(value, layout, shared)
-        mixed, weights = _attend(q, k, v, shared)
-        for row, (start, length) in enumerate(layout.spans):
-            out[start : start + length] = mixed[row, :, :length].transpose(0, 1)
-        ctx.save_for_backward(cos, sin, *saved, q, k, v, weights)
-        ctx.layout, ctx.heads, ctx.key_heads = layout, heads, key_heads
+        value = split[:, heads + key_heads :].contiguous()
+        out = torch.empty_like(split[:, :heads])
+        softs: list[Tensor] = []
+        for start, length, shared in layout.rows():
+            q, k, v = _row(turned, value, start, length, shared, heads)
+            mixed, kept = _attend(q, k, v, shared)
+            out[start : start + length] = mixed
+            softs += kept
+        ctx.save_for_backward(cos, sin, turned, value, *softs)
+        ctx.layout, ctx.heads = layout, heads
         return out.view(qkv.shape[0], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        layout, heads, key_heads = ctx.layout, ctx.heads, ctx.key_heads
-        cos, sin, *saved = ctx.saved_tensors
-        shared = layout.prefix
+        cos, sin, turned, value, *softs = ctx.saved_tensors
+        heads, key_heads = ctx.heads, value.shape[1]
         grad_out = grads[0].view(grads[0].shape[0], heads, -1)
-        result = grad_out.new_empty(grad_out.shape[0], heads + 2 * key_heads, grad_out.shape[-1])
+        result = grad_out.new_zeros(grad_out.shape[0], heads + 2 * key_heads, grad_out.shape[-1])
         parts = (slice(0, heads), slice(heads, heads + key_heads), slice(heads + key_heads, None))
-        if shared:
-            first = grad_out[None, :shared].transpose(1, 2).contiguous()
-            for part, grad in zip(parts, _attend_backward(first, saved[:4], 0), strict=True):
-                result[:shared, part] = grad[0].transpose(0, 1)
-        rows = _attend_backward(_unpack(grad_out, layout, 0), saved[-4:], shared)
-        for index, (part, grad) in enumerate(zip(parts, rows, strict=True)):
-            skip = shared if index else 0  # queries hold own tokens only; keys and values the prefix too
-            for row, (start, length) in enumerate(layout.spans):
-                result[start : start + length, part] = grad[row, :, skip : skip + length].transpose(0, 1)
-            if skip:
-                result[:skip, part] += grad[:, :, :skip].sum(0).transpose(0, 1)
+        taken = 0
+        for start, length, shared in ctx.layout.rows():
+            q, k, v = _row(turned, value, start, length, shared, heads)
+            blocks = softs[taken : taken + _kept_blocks(length)]
+            taken += len(blocks)
+            found = _attend_backward(grad_out[start : start + length], q, k, v, blocks, shared)
+            for part, grad in zip(parts, found, strict=True):
+                result[start : start + length, part] += grad[-length:]
+                if shared and len(grad) > length:
+                    result[:shared, part] += grad[:shared]
         result[:, :heads] *= result.shape[-1] ** -0.5
-        turned = heads + key_heads
-        result[:, :turned] = rotate(result[:, :turned], cos, -sin)
+        both = heads + key_heads
+        result[:, :both] = rotate(result[:, :both], cos, -sin)
         return result.view(grad_out.shape[0], -1), None, None, None, None, None
 
 
-def _unpack(packed: Tensor, layout: Layout, prefix: int) -> Tensor:
-    """Lay the rows of T x heads x D side by side as n x heads x (prefix + longest) x D, zeros after their ends."""
-    rows = packed.new_zeros(len(layout.spans), packed.shape[1], prefix + layout.longest, packed.shape[2])
-    if prefix:
-        rows[:, :, :prefix] = packed[:prefix].transpose(0, 1)
-    for row, (start, length) in enumerate(layout.spans):
-        rows[row, :, prefix : prefix + length] = packed[start : start + length].transpose(0, 1)
-    return rows
+def _row(
+    turned: Tensor, value: Tensor, start: int, length: int, shared: int, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one row's queries (K x G x L x D), and its keys and values (K x (prefix + L) x D)."""
+    key_heads = value.shape[1]
+    own = slice(start, start + length)
+    query = turned[own, :heads].transpose(0, 1).reshape(key_heads, heads // key_heads, length, -1)
+    key, values = turned[own, heads:], value[own]
+    if shared:
+        key, values = torch.cat([turned[:shared, heads:], key]), torch.cat([value[:shared], values])
+    return query, key.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
 
 
-def _scores(q: Tensor, k: Tensor, groups: int, offset: int) -> Tensor:
-    """Softmax of q k^T (nK x G b x keys) where query i of the block may see keys up to offset + i."""
-    block = q.shape[1] // groups
-    scores = torch.bmm(q, k.transpose(1, 2)).view(q.shape[0], groups, block, -1)
-    scores[..., offset:] += torch.full((block, block), -math.inf, dtype=q.dtype, device=q.device).triu_(1)
-    return torch.softmax(scores, -1).view(q.shape[0], groups * block, -1)
+def _kept_blocks(length: int) -> int:
+    """Return how many blocks of softmax are kept for the way back: none of a row so long that they are made again."""
+    return -(-length // QUERY_BLOCK) if length <= KEPT_QUERIES else 0
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-    """Attention of q (n x H x L x D) over k, v (n x K x (offset + L) x D), as batched products per key head.
+def _scores(query: Tensor, keys: Tensor, block: int) -> Tensor:
+    """Softmax of q k^T (K x G b x keys), where query i of the block sees all keys but the last block - 1 - i."""
+    scores = torch.bmm(query, keys.transpose(1, 2))
+    mask = torch.full((block, block), -math.inf, dtype=query.dtype, device=query.device).triu_(1)
+    scores.view(keys.shape[0], -1, block, keys.shape[1])[..., -block:] += mask
+    return torch.softmax(scores, -1)
 
-    Returns the mix and, when all fits one block, the softmax for the way back (else an empty tensor).
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, offset: int) -> tuple[Tensor, list[Tensor]]:
+    """Attention of q (K x G x L x D) over k, v (K x (offset + L) x D): the mix (L x H x D), and the softmax kept.
+
+    Queries go block by block, so that no block is multiplied with keys that all of it may not see.
     """
-    n, heads, length, width = q.shape
-    pairs, groups = n * k.shape[1], heads // k.shape[1]
-    queries, keys, values = q.view(pairs, groups, length, width), k.flatten(0, 1), v.flatten(0, 1)
-    mixed, weights = torch.empty_like(queries), q.new_empty(0)
+    key_heads, groups, length, width = q.shape
+    mixed = torch.empty_like(q)
+    kept: list[Tensor] = []
     for low in range(0, length, QUERY_BLOCK):
         high = min(low + QUERY_BLOCK, length)
         seen = offset + high
-        weights = _scores(queries[:, :, low:high].flatten(1, 2), keys[:, :seen], groups, offset + low)
-        mixed[:, :, low:high] = torch.bmm(weights, values[:, :seen]).view(pairs, groups, high - low, width)
-    return mixed.view(q.shape), weights if length <= QUERY_BLOCK else q.new_empty(0)
+        soft = _scores(q[:, :, low:high].flatten(1, 2), k[:, :seen], high - low)
+        mixed[:, :, low:high] = torch.bmm(soft, v[:, :seen]).view(key_heads, groups, high - low, width)
+        if length <= KEPT_QUERIES:
+            kept.append(soft)
+    return mixed.flatten(0, 1).transpose(0, 1), kept
 
 
-def _attend_backward(grad: Tensor, saved: Sequence[Tensor], offset: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v; `saved` is (q, k, v, the softmax or an empty tensor)."""
-    q, k, v, weights = saved
-    n, heads, length, width = q.shape
-    pairs, groups = n * k.shape[1], heads // k.shape[1]
-    grads, queries = (part.reshape(pairs, groups, length, width) for part in (grad, q))
-    keys, values = k.flatten(0, 1), v.flatten(0, 1)
-    grad_q, grad_k, grad_v = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
-    for low in range(0, length, QUERY_BLOCK):
+def _attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], offset: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries (L x H x D), keys and values ((offset + L) x K x D) of one row."""
+    key_heads, groups, length, width = q.shape
+    grads = grad.transpose(0, 1).reshape(q.shape)
+    grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    for number, low in enumerate(range(0, length, QUERY_BLOCK)):
         high = min(low + QUERY_BLOCK, length)
         seen = offset + high
-        query, grad_block = (part[:, :, low:high].flatten(1, 2) for part in (queries, grads))
-        soft = weights if weights.numel() else _scores(query, keys[:, :seen], groups, offset + low)
+        query, grad_block = (part[:, :, low:high].flatten(1, 2) for part in (q, grads))
+        soft = kept[number] if kept else _scores(query, k[:, :seen], high - low)
         grad_v[:, :seen] += torch.bmm(soft.transpose(1, 2), grad_block)
-        grad_soft = torch.bmm(grad_block, values[:, :seen].transpose(1, 2))
+        grad_soft = torch.bmm(grad_block, v[:, :seen].transpose(1, 2))
         grad_scores = torch._softmax_backward_data(grad_soft, soft, -1, soft.dtype)
         grad_k[:, :seen] += torch.bmm(grad_scores.transpose(1, 2), query)
-        grad_q[:, :, low:high] = torch.bmm(grad_scores, keys[:, :seen]).view(pairs, groups, -1, width)
-    return grad_q.view(q.shape), grad_k.view(k.shape), grad_v.view(v.shape)
+        grad_q[:, :, low:high] = torch.bmm(grad_scores, k[:, :seen]).view(key_heads, groups, -1, width)
+    return grad_q.flatten(0, 1).transpose(0, 1), grad_k.transpose(0, 1), grad_v.transpose(0, 1)
 
 
-def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of the negative log-likelihoods of `labels` (m) under hidden (m x d) times weight^T (V x d, frozen).
+def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihoods of `labels` (m) under hidden (m x d) times weight^T (V x d, frozen).
 
-    Returns (the sum, differentiable; each label's loss, f32; whether it was the likeliest token). Logits exist
-    for HEAD_BLOCK positions at a time, forward and backward in one pass.
+    Returns (each label's loss, f32, differentiable; whether it was the likeliest token). Logits exist for
+    HEAD_BLOCK positions at a time, forward and backward in one pass: a loss depends on its own position alone, so
+    its gradient is known up to the factor that the way back brings.
     """
-    total, nll, hit = _HeadLoss.apply(hidden, weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return total, nll, hit
+    nll, hit = _HeadLoss.apply(hidden, weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return nll, hit
 
 
 class _HeadLoss(Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, backward: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         nll = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         hit = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
         grad = torch.empty_like(hidden) if backward else None
@@ -275,9 +282,10 @@ class _HeadLoss(Function):
                 grad[part] = soft.to(hidden.dtype) @ weight
         if grad is not None:
             ctx.save_for_backward(grad)
-        ctx.mark_non_differentiable(nll, hit)
-        return nll.sum(), nll, hit
+        ctx.mark_non_differentiable(hit)
+        return nll, hit
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.saved_tensors[0] * grads[0].to(ctx.saved_tensors[0].dtype), None, None, None
+        (unit,) = ctx.saved_tensors
+        return unit * grads[0][:, None].to(unit.dtype), None, None, None

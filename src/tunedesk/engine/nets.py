@@ -22,8 +22,8 @@ class Net(Protocol):
     adapter: Adapter
     """The matrices being trained, f32, changed in place by the optimiser."""
 
-    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (sum of the losses, differentiable; each trained token's loss; whether it was the likeliest).
+    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """Return (each trained token's loss, differentiable; whether it was the likeliest).
 
         The trained tokens come example after example, in their order.
         """
@@ -51,7 +51,7 @@ class FastNet:
         self.adapter = starting_adapter(llama.widths, seed, parent)
         self._share_prefix = share_prefix
 
-    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """See Net.losses."""
         packed = pack(chunk, share_prefix=self._share_prefix)
         long = torch.is_grad_enabled() and len(packed.ids) > CHUNK_TOKENS
@@ -95,7 +95,7 @@ class PeftNet:
         pairs = {name: (pair["A"], pair["B"]) for name, pair in live.items()}
         return Adapter(pairs, start.rank, start.alpha, start.rank_stabilised)
 
-    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """See Net.losses."""
         padded = pad(chunk)
         labels = padded.labels.to(self.device)
@@ -104,4 +104,4 @@ class PeftNet:
         ).logits
         chosen = logits.flatten(0, 1)[padded.sources.to(self.device)].float()
         nll = torch.nn.functional.cross_entropy(chosen, labels, reduction="none")
-        return nll.sum(), nll.detach(), chosen.argmax(-1) == labels
+        return nll, chosen.argmax(-1) == labels

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from tunedesk.engine.adapters import load_adapter, save_adapter
-from tunedesk.engine.batches import CHUNK_TOKENS, Example, Renderer, chunks, read_examples
+from tunedesk.engine.batches import CHUNK_TOKENS, Renderer
 from tunedesk.engine.channel import Channel
 from tunedesk.engine.fetch import Progress, Report
 from tunedesk.engine.models import (
@@ -37,6 +37,7 @@ from tunedesk.engine.models import (
     silence,
 )
 from tunedesk.engine.nets import Net
+from tunedesk.engine.objectives import Dpo, Item, Measured, Objective, Supervised
 from tunedesk.engine.training_state import Position, named_parameters, restore, save_state, saved_position
 from tunedesk.errors import DataError, EngineError, TunedeskError
 
@@ -76,20 +77,26 @@ class Job:
     batch_size: int
     multiplier: float
     seed: int
+    method: str
+    """supervised or dpo."""
+    beta: float
+    """Of dpo alone."""
 
     @classmethod
     def read(cls, folder: Path) -> Job:
         """Read the job in `folder`. Raises EngineError when it is not one that this recipe can do."""
         try:
             raw = json.loads((folder / "job.json").read_bytes())
-            if raw.get("method", "supervised") != "supervised":
-                raise EngineError(f"the method {raw['method']!r} cannot be trained here", "use supervised")
+            method = raw.get("method", "supervised")
+            if method not in ("supervised", "dpo"):
+                raise EngineError(f"the method {method!r} cannot be trained here", "use supervised or dpo")
             tuning = raw["hyperparameters"]
             return cls(
                 folder, raw["model"], [Path(name) for name in raw["models"]],
                 Path(raw["parent_adapter"]) if raw.get("parent_adapter") else None, Path(raw["training_file"]),
                 Path(raw["validation_file"]) if raw.get("validation_file") else None, int(tuning["n_epochs"]),
-                int(tuning["batch_size"]), float(tuning["learning_rate_multiplier"]), int(raw["seed"]),
+                int(tuning["batch_size"]), float(tuning["learning_rate_multiplier"]), int(raw["seed"]), method,
+                float(tuning.get("beta", 0.1)),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EngineError(f"job.json cannot be used: {error!r}") from error
@@ -120,9 +127,10 @@ class Run:
     net: Net
     optimizer: torch.optim.Optimizer
     dtype: str
-    training: list[Example]
-    validation: list[Example]
-    probe: list[Example]
+    objective: Objective
+    training: Sequence[Item]
+    validation: Sequence[Item]
+    probe: Sequence[Item]
     """The small validation batch."""
     peak: float
     """The highest learning rate."""
@@ -167,8 +175,11 @@ def train(job: Job, channel: Channel) -> None:
         run = load(job, channel)
         announce(run, channel)
         if run.validation and run.step == 0:
-            loss, accuracy = evaluate(run.net, run.validation, channel)
-            channel.message(f"Before training: validation loss {loss:.4f}, token accuracy {accuracy:.4f}")
+            before = evaluate(run, run.validation, channel)
+            accuracy = before.hits / before.targets
+            channel.message(
+                f"Before training: validation loss {before.loss:.4f}, token accuracy {accuracy:.4f}"
+            )
         while run.step < run.steps or run.unmeasured:
             if not run.unmeasured:
                 if channel.stopping:
@@ -183,7 +194,7 @@ def train(job: Job, channel: Channel) -> None:
         channel.emit("stopped", step=run.step if run else 0)
         return
     save_adapter(job.folder / "adapter", run.net.adapter, run.base)
-    billed = sum(len(example.ids) for example in run.training) * job.epochs
+    billed = sum(item.tokens for item in run.training) * job.epochs
     channel.emit("done", trained_tokens=billed, path="adapter")
 
 
@@ -191,20 +202,21 @@ def load(job: Job, channel: Channel) -> Run:
     """Load the base model (fetched if need be), the rows, the adapter, and the saved state if there is one."""
     base = ready_model(job.model, job.models, _fetch_reporter(channel))
     renderer = Renderer(load_tokenizer(base), context_length(base))
-    training = _examples(job.training_file, "training_file", renderer, channel)
-    validation = (
-        _examples(job.validation_file, "validation_file", renderer, channel) if job.validation_file else []
-    )
     known = saved_position(job.folder)
     device = best_device()
     dtype = getattr(torch, known.dtype) if known else fastest_dtype(device)
     net, size = load_net(base, dtype, device, job.seed, load_adapter(job.parent) if job.parent else None)
+    objective: Objective = Dpo(job.beta, net) if job.method == "dpo" else Supervised()
+    training = _items(job.training_file, "training_file", objective, renderer, channel)
+    validation: Sequence[Item] = ()
+    if job.validation_file:
+        validation = _items(job.validation_file, "validation_file", objective, renderer, channel)
     parameters = list(named_parameters(net.adapter).values())
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     rows = RowLosses(job.folder / "row_losses.jsonl", known.row_losses_bytes if known else 0)
     run = Run(
-        job, base.name, net, optimizer, str(dtype).removeprefix("torch."), training, validation,
-        _small_batch(validation, job.seed), learning_rate(size, job.multiplier), rows,
+        job, base.name, net, optimizer, str(dtype).removeprefix("torch."), objective, training, validation,
+        _small_batch(validation, job.seed), learning_rate(size, job.multiplier) * objective.rate, rows,
     )  # fmt: skip
     if known:
         restore(job.folder, net.adapter, optimizer)
@@ -217,8 +229,8 @@ def announce(run: Run, channel: Channel) -> None:
     channel.emit(
         "started",
         total_steps=run.steps,
-        tokens_per_epoch=sum(len(example.ids) for example in run.training),
-        trained_tokens_per_epoch=sum(example.targets for example in run.training),
+        tokens_per_epoch=sum(item.tokens for item in run.training),
+        trained_tokens_per_epoch=sum(item.targets for item in run.training),
         examples=len(run.training),
     )
     if run.step:
@@ -236,8 +248,12 @@ def advance(run: Run) -> None:
     epoch, place = divmod(run.step, run.steps_per_epoch)
     chosen = order(run.job.seed, epoch, len(run.training))[place * size : (place + 1) * size]
     batch = [run.training[number] for number in chosen]
-    loss, accuracy, by_row = _gradients(run.net, batch)
-    if not math.isfinite(loss):
+    measured, by_row = Measured(), []
+    for part in run.objective.parts(run.net, batch):
+        part.loss.backward()  # type: ignore[no-untyped-call]
+        measured.add(part)
+        by_row += part.rows
+    if not math.isfinite(measured.loss):
         raise EngineError(
             f"the loss is no longer a number at step {run.step + 1}", "lower the learning rate multiplier"
         )
@@ -248,25 +264,9 @@ def advance(run: Run) -> None:
     run.optimizer.zero_grad()
     run.step += 1
     run.steps_done += 1
-    run.tokens_done += sum(len(example.ids) for example in batch)
-    run.unmeasured = {"train_loss": loss, "train_mean_token_accuracy": accuracy}
+    run.tokens_done += sum(item.tokens for item in batch)
+    run.unmeasured = measured.named("train")
     run.rows.write(run.step, epoch + 1, by_row)
-
-
-def _gradients(net: Net, batch: Sequence[Example]) -> tuple[float, float, list[tuple[int, float, int]]]:
-    """Add the gradients of the batch's mean loss; return it, the accuracy, and each row's (line, loss, tokens)."""
-    trained = sum(example.targets for example in batch)
-    total, hits = 0.0, 0
-    by_row = []
-    for chunk in chunks(batch):
-        summed, losses, hit = net.losses(chunk)
-        (summed / trained).backward()  # type: ignore[no-untyped-call]
-        total, hits = total + float(summed.detach()), hits + int(hit.sum())
-        parts = torch.split(losses, [example.targets for example in chunk])
-        by_row += [
-            (one.line, float(part.mean()), one.targets) for one, part in zip(chunk, parts, strict=True)
-        ]
-    return total / trained, hits / trained, by_row
 
 
 def measure(run: Run, channel: Channel) -> None:
@@ -281,10 +281,9 @@ def measure(run: Run, channel: Channel) -> None:
     }
     every = max(1, min(VALIDATE_EVERY, run.steps // 10))
     if run.probe and (run.step % every == 0 or run.epoch_ends):
-        metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = evaluate(run.net, run.probe, channel)
+        metrics.update(evaluate(run, run.probe, channel).named("valid"))
     if run.validation and run.epoch_ends:
-        full = evaluate(run.net, run.validation, channel)
-        metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full
+        metrics.update(evaluate(run, run.validation, channel).named("full_valid"))
     channel.emit("metrics", step=run.step, total_steps=run.steps, **metrics)
     if run.steps_done:
         seconds = time.monotonic() - run.began
@@ -303,40 +302,49 @@ def measure(run: Run, channel: Channel) -> None:
 
 
 @torch.no_grad()
-def evaluate(net: Net, examples: Sequence[Example], channel: Channel) -> tuple[float, float]:
-    """Return the mean loss and accuracy over the trained tokens of `examples`. Raises _Stopped."""
-    total, hits = 0.0, 0
-    for chunk in chunks(examples):
+def evaluate(run: Run, items: Sequence[Item], channel: Channel) -> Measured:
+    """Return the mean loss and accuracy over `items`. Raises _Stopped."""
+    measured = Measured()
+    for part in run.objective.parts(run.net, items):
+        measured.add(part)
         if channel.stopping:
             raise _Stopped
-        summed, _, hit = net.losses(chunk)
-        total, hits = total + float(summed), hits + int(hit.sum())
-    trained = sum(example.targets for example in examples)
-    return total / trained, hits / trained
+    return measured
 
 
-def _small_batch(examples: Sequence[Example], seed: int) -> list[Example]:
-    """Choose up to eight examples of at most one chunk together, the same for the whole job."""
-    chosen = random.Random(seed).sample(list(examples), min(8, len(examples)))
-    while len(chosen) > 1 and sum(len(example.ids) for example in chosen) > CHUNK_TOKENS:
+def _small_batch(items: Sequence[Item], seed: int) -> Sequence[Item]:
+    """Choose up to eight items of at most one chunk together, the same for the whole job."""
+    chosen = random.Random(seed).sample(list(items), min(8, len(items)))
+    while len(chosen) > 1 and sum(item.tokens for item in chosen) > CHUNK_TOKENS:
         chosen.pop()
     return chosen
 
 
-def _examples(path: Path, param: str, renderer: Renderer, channel: Channel) -> list[Example]:
-    """Read a file of the job; rows cut at the context limit are told. Raises _BadFile."""
+def _items(
+    path: Path, param: str, objective: Objective, renderer: Renderer, channel: Channel
+) -> Sequence[Item]:
+    """Read a file of the job; rows cut at the context limit, or left out by it, are told. Raises _BadFile."""
+    left_out: list[int] = []
     try:
-        examples = read_examples(path, renderer)
+        items: Sequence[Item] = objective.read(path, renderer, left_out.append)
+        if not items:
+            raise DataError(f"no row has anything to train within the model's {renderer.context} tokens")
     except DataError as error:
         raise _BadFile(error, param) from error
-    cut = [example.line for example in examples if example.cut]
+    cut = [item.line for item in items if item.cut]
     if cut:
-        named = ", ".join(map(str, cut[:10])) + (", …" if len(cut) > 10 else "")
-        channel.message(
-            f"{param}: {len(cut)} rows are longer than {renderer.context} tokens, cut at their end (rows {named})",
-            "warn",
+        told = f"{len(cut)} rows are longer than {renderer.context} tokens, cut at their end"
+        channel.message(f"{param}: {told} ({_rows(cut)})", "warn")
+    if left_out:
+        told = (
+            f"{len(left_out)} rows are left out, as none of their answers fits into {renderer.context} tokens"
         )
-    return examples
+        channel.message(f"{param}: {told} ({_rows(left_out)})", "warn")
+    return items
+
+
+def _rows(lines: Sequence[int]) -> str:
+    return "rows " + ", ".join(map(str, lines[:10])) + (", …" if len(lines) > 10 else "")
 
 
 def _fetch_reporter(channel: Channel) -> Report:

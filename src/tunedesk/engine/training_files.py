@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,10 @@ def check_file_reference(file: StoredFile | None, file_id: str, param: str) -> N
         raise TrainingFileError("invalid_file_purpose", message, param)
 
 
-def count_examples(path: Path, param: str, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Check each row of a supervised file and return how many there are.
+def count_examples(
+    path: Path, param: str, method: str = "supervised", stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Check each row of a file for `method` (supervised or dpo) and return how many there are.
 
     `param` is training_file or validation_file; blank lines are skipped but counted in row numbers, so that a
     row is the line of the file. Raises TrainingFileError for the first bad row and for too few rows; returns
@@ -53,7 +55,7 @@ def count_examples(path: Path, param: str, stopped: Callable[[], bool] = lambda:
                 raise _bad_row(param, number, f"it is longer than {MAX_ROW_BYTES} bytes")
             if not line.strip():
                 continue
-            problem = row_problem(line)
+            problem = row_problem(line, method)
             if problem is not None:
                 raise _bad_row(param, number, problem)
             examples += 1
@@ -73,7 +75,7 @@ def _bad_row(param: str, number: int, problem: str) -> TrainingFileError:
     return TrainingFileError(f"invalid_{param}", message, param)
 
 
-def row_problem(line: bytes) -> str | None:
+def row_problem(line: bytes, method: str = "supervised") -> str | None:
     """Return what is wrong with one row, None when it can be trained on; its words are never quoted."""
     try:
         row = msgspec.json.decode(line)
@@ -81,6 +83,13 @@ def row_problem(line: bytes) -> str | None:
         return "it is not valid JSON in UTF-8"
     if not isinstance(row, dict):
         return "it is not a JSON object"
+    if method == "dpo":
+        return _preference_problem(row)
+    return _messages_problem(row) or _answers_problem(row["messages"])
+
+
+def _messages_problem(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the messages and tools of a row or of a preference's input."""
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         return "it has no list of messages"
@@ -88,13 +97,36 @@ def row_problem(line: bytes) -> str | None:
         problem = _message_problem(message)
         if problem is not None:
             return f"message {index} {problem}"
+    return None if isinstance(row.get("tools") or [], list) else "its tools are not a list"
+
+
+def _answers_problem(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what is wrong with a supervised row's answers."""
     spoken = [message for message in messages if message["role"] == "assistant"]
     if not spoken:
         return "it has no message of the assistant"
     if all(message.get("weight") == 0 for message in spoken):
         return "every message of the assistant has weight 0, so nothing would be trained"
-    if not isinstance(row.get("tools") or [], list):
-        return "its tools are not a list"
+    return None
+
+
+def _preference_problem(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a row {input: {messages, tools}, preferred_output, non_preferred_output}."""
+    asked = row.get("input")
+    if not isinstance(asked, dict):
+        return "it has no input with messages"
+    if (problem := _messages_problem(asked)) is not None:
+        return f"in its input, {problem}"
+    for name in ("preferred_output", "non_preferred_output"):
+        answer = row.get(name)
+        if not isinstance(answer, list) or len(answer) != 1:
+            return f"its {name} is not a list of one message"
+        if (problem := _message_problem(answer[0])) is not None:
+            return f"the message of its {name} {problem}"
+        if answer[0]["role"] != "assistant":
+            return f"the message of its {name} is not the assistant's"
+    if row["preferred_output"] == row["non_preferred_output"]:
+        return "its two outputs are the same, so nothing would be learnt"
     return None
 
 
@@ -130,7 +162,7 @@ def choose(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
 
     n_epochs: 2, more for fewer than 50 rows and fewer for more than 12,500 (the form of the rule in OpenAI's
     cookbook, one epoch below its 3: an adapter at our rate learns little from the third); batch_size: 2 % of
-    the rows, 1 to 16; learning_rate_multiplier: 1.
+    the rows, 1 to 16; learning_rate_multiplier: 1; beta: 0.1 (the value of the method's authors).
     """
     epochs = _TARGET_EPOCHS
     if examples * _TARGET_EPOCHS < _MIN_TRAINED:
@@ -141,5 +173,6 @@ def choose(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
         "n_epochs": epochs,
         "batch_size": max(1, min(16, round(examples * 0.02))),
         "learning_rate_multiplier": 1.0,
+        "beta": 0.1,
     }
-    return {name: value if asked[name] == "auto" else asked[name] for name, value in automatic.items()}
+    return {name: automatic[name] if value == "auto" else value for name, value in asked.items()}

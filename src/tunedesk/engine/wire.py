@@ -248,7 +248,10 @@ class PageRequest:
 
 
 def page_request(query: Mapping[str, str], *, default: int, most: int = 10_000) -> PageRequest:
-    """Read `limit` and `after` of a query string; raises ApiError 400 when `limit` is out of 1 to `most`."""
+    """Read `limit` and `after` of a query string; raises ApiError 400 when `limit` is over `most` or no number.
+
+    A limit of 0, which OpenAI's own tests send, asks only whether there is anything: no cursor is looked up for it.
+    """
     text = query.get("limit")
     limit = default
     if text is not None:
@@ -257,10 +260,10 @@ def page_request(query: Mapping[str, str], *, default: int, most: int = 10_000) 
                 400, "Invalid 'limit': expected a whole number.", param="limit", code="invalid_type"
             )
         limit = int(text)
-    if not 1 <= limit <= most:
-        message = f"Invalid 'limit': expected a value from 1 to {most}."
+    if limit > most:
+        message = f"Invalid 'limit': expected a value from 0 to {most}."
         raise ApiError(400, message, param="limit", code="integer_out_of_range")
-    return PageRequest(limit, query.get("after") or None)
+    return PageRequest(limit, query.get("after") or None if limit else None)
 
 
 def page(found: Sequence[Item], limit: int, shape: Callable[[Item], dict[str, Any]]) -> dict[str, Any]:

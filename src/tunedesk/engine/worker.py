@@ -26,8 +26,6 @@ CRASHES_ALLOWED = 2
 """How often a trainer that ends without a word is started again before its job fails."""
 STOP_GRACE = 30.0
 """Seconds that a trainer gets to finish its step and save, when paused or when the server stops."""
-OPEN = ("validating_files", "queued", "running", "paused")
-"""The statuses of a job that is not over."""
 RETRY_AFTER = 5.0
 """Seconds until the queue is tried again after our own disk refused."""
 
@@ -92,7 +90,7 @@ class Worker:
         """End a job for good; raises ApiError 404, or 400 when it is over."""
         with self._turn:
             self._open_job(job_id)
-            self._jobs.move(job_id, OPEN, "cancelled", "The job was cancelled")
+            self._jobs.cancel(job_id)
             if self._process is not None and self._is_running(job_id):
                 self._run = None  # what it still reports is not heard
                 self._process.kill()
@@ -157,18 +155,19 @@ class Worker:
     def _check_files(self, job: Job) -> int:
         """Check both files and give the job its own copies; return the rows of the training file."""
         folder = self._state.job_folder(job.id)
-        examples = self._check_file(job.training_file, "training_file", folder / "training.jsonl")
+        examples = self._check_file(job, "training_file", folder / "training.jsonl")
         if job.validation_file is not None:
-            self._check_file(job.validation_file, "validation_file", folder / "validation.jsonl")
+            self._check_file(job, "validation_file", folder / "validation.jsonl")
         return examples
 
-    def _check_file(self, file_id: str, param: str, copy: Path) -> int:
+    def _check_file(self, job: Job, param: str, copy: Path) -> int:
+        file_id: str = getattr(job, param)
         file = self._state.files.find(file_id)
         check_file_reference(file, file_id, param)
         assert file is not None  # checked just now
         try:
             _link(self._state.files.path(file), copy)
-            return count_examples(copy, param, lambda: self._stopping)
+            return count_examples(copy, param, job.method, lambda: self._stopping)
         except FileNotFoundError as error:
             raise TrainingFileError("file_not_found", f"The file {file_id} was deleted", param) from error
 
@@ -203,7 +202,7 @@ class Worker:
             "parent_adapter": None if start.parent_adapter is None else str(start.parent_adapter),
             "training_file": str(folder / "training.jsonl"),
             "validation_file": str(folder / "validation.jsonl") if job.validation_file else None,
-            "method": "supervised",
+            "method": job.method,
             "hyperparameters": job.hyperparameters,
             "seed": job.seed,
             "fine_tuned_model": job.model_name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ from tunedesk.engine.worker import Worker
 
 Handler = Callable[[Request, "Context"], Awaitable[Response]]
 MAX_KEY_LENGTH = 255
+SILENCE = 60.0
+"""Seconds that a client may send nothing of a body."""
+SLOWEST = 1024
+"""Bytes a second that a body must come with, after the first SILENCE seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,6 @@ class Limits:
     """One file (OpenAI's limit)."""
     part: int = 64 << 20
     """One part of an upload (OpenAI's limit)."""
-    upload: int = 8 << 30
-    """All parts of an upload (OpenAI's limit)."""
     json: int = 1 << 20
     """A JSON body other than a chat's."""
     chat: int = 16 << 20
@@ -86,13 +89,27 @@ async def json_body(request: Request, limit: int) -> dict[str, Any]:
     return decode_object(bytes(raw))
 
 
-async def body_chunks(request: Request) -> Any:
-    """Yield the body as it arrives; raises ApiError 400 when the client hangs up in the middle."""
+async def body_chunks(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it arrives.
+
+    Raises ApiError 400 when the client hangs up in the middle, 408 when it falls silent or is slower than SLOWEST.
+    """
+    loop = asyncio.get_running_loop()
+    stream = request.stream()
+    latest = loop.time() + SILENCE  # each chunk puts it off
     try:
-        async for chunk in request.stream():
+        while True:
+            async with asyncio.timeout_at(min(latest, loop.time() + SILENCE)):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
             yield chunk
+            latest += len(chunk) / SLOWEST
     except ClientDisconnect as error:
         raise ApiError(400, "The request ended before its body did.", code="incomplete_body") from error
+    except TimeoutError as error:
+        message = "The body of the request came too slowly; send it again."
+        raise ApiError(408, message, code="request_timeout") from error
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tunedesk.engine.file_store import UPLOAD_BYTES
 from tunedesk.engine.routes.context import Context, answer, idempotency_key, json_body, resource
 from tunedesk.engine.routes.multipart import read_form
 from tunedesk.engine.wire import ApiError, Fields, page, page_request
@@ -101,7 +102,7 @@ async def create_upload(request: Request, context: Context) -> Response:
     purpose = fields.choice("purpose", UPLOAD_PURPOSES)
     fields.text("mime_type", most=256, needed=True)
     fields.required("bytes")
-    size = fields.integer("bytes", 0, context.limits.upload)
+    size = fields.integer("bytes", 0, UPLOAD_BYTES)
     files = context.state.files
     return await answer(
         lambda: files.create_upload(filename, purpose, size or 0, fields.keep_seconds(), key).shape()

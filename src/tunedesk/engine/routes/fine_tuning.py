@@ -66,6 +66,8 @@ async def list_jobs(request: Request, context: Context) -> Response:
     query = request.query_params
     wanted = page_request(query, default=20)
     metadata = {match[1]: value for name, value in query.items() if (match := _METADATA.fullmatch(name))}
+    if any("][" in name for name in metadata):
+        raise ApiError(400, "Invalid 'metadata': expected texts.", param="metadata", code="invalid_type")
     bare = query.get("metadata") in ("null", "")
 
     def listed() -> dict[str, Any]:

@@ -52,6 +52,11 @@ class ConversationView(BlockView):
         count = len(messages_of(self._row or {}))
         return self.cursor if not self.raw and self.cursor < count else None
 
+    def go_to_message(self, number: int) -> None:
+        """Put the cursor on a message, unless the row is shown as JSON."""
+        if not self.raw and number < len(messages_of(self._row or {})):
+            self._go(number)
+
     def _draw(self, *, keep_place: bool) -> None:
         blocks = [] if self._row is None else [raw_block(self._row)] if self.raw else blocks_of(self._row)
         self.show(blocks, needles=self._words, keep_place=keep_place)

@@ -73,6 +73,12 @@ class FindingsPane(Vertical):
         )  # fmt: skip
         yield VirtualList(columns, self._rows, empty="not checked yet: press c", id="findings-list")
 
+    @property
+    def code(self) -> str:
+        """The code under the cursor, empty when there is none."""
+        index = self.query_one(VirtualList).index
+        return self._counts[index].code if index is not None and index < len(self._counts) else ""
+
     def show(self, findings: Sequence[Finding]) -> None:
         """Show the findings of a check."""
         self._counts = by_code(findings)

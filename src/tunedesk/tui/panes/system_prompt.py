@@ -23,15 +23,30 @@ class SystemPromptPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "apply", "Apply to all", id="prompt.apply",
                 tooltip="Put this system prompt on all conversations (one undo takes it back)"),
+        Binding("ctrl+g", "apply_shown", "Apply to shown", id="prompt.apply_shown",
+                tooltip="Put it on the conversations that the filter matched"),
+        Binding("ctrl+n", "keep", "Keep", id="prompt.keep", tooltip="Keep the prompt under a name"),
+        Binding("ctrl+l", "load", "Load", id="prompt.load", tooltip="Load a kept prompt, or an earlier version of it"),
         Binding("ctrl+o", "editor", "Editor", id="prompt.editor", tooltip="Write the system prompt in $EDITOR"),
         Binding("escape", "leave", "Back", id="prompt.leave", tooltip="Back to the list, the text is kept"),
     ]  # fmt: skip
 
     @dataclass
     class Applied(Message):
-        """The user wants this prompt on all conversations."""
+        """The user wants this prompt on all conversations, or on those shown."""
 
         text: str
+        shown_only: bool = False
+
+    @dataclass
+    class KeepAsked(Message):
+        """The user wants to keep the prompt under a name."""
+
+        text: str
+
+    @dataclass
+    class LoadAsked(Message):
+        """The user wants to load a kept prompt."""
 
     @dataclass
     class EditorAsked(Message):
@@ -68,13 +83,25 @@ class SystemPromptPane(Vertical):
     @on(TextArea.Changed)
     def _changed(self) -> None:
         hidden = sum(a != b for a, b in zip(self.text, visible(self.text, keep="\n\t"), strict=True))
-        words = "Ctrl+S apply to all · Ctrl+O editor · Esc back"
+        words = "Ctrl+S apply to all · ^G shown · ^N keep · ^L load · ^O editor · {{key}} from metadata"
         note = f"! {hidden} invisible characters in it" if hidden else words
         self.query_one("#prompt-note", Static).update(plain_line(note))
 
     def action_apply(self) -> None:
         """Put the prompt on all conversations."""
         self.post_message(self.Applied(self.text.strip()))
+
+    def action_apply_shown(self) -> None:
+        """Put the prompt on the conversations shown."""
+        self.post_message(self.Applied(self.text.strip(), shown_only=True))
+
+    def action_keep(self) -> None:
+        """Keep the prompt under a name."""
+        self.post_message(self.KeepAsked(self.text.strip()))
+
+    def action_load(self) -> None:
+        """Load a kept prompt."""
+        self.post_message(self.LoadAsked())
 
     def action_editor(self) -> None:
         """Write in the editor."""

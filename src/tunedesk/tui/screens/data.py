@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import content_text
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.messages import FindingsFound, TokensCounted
@@ -23,6 +22,7 @@ from tunedesk.tui.panes.facets import FacetsPane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
+from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.data_work import (
     QueryRefused,
     RowsMatched,
@@ -51,11 +51,11 @@ class DataScreen(SavedScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("slash", "filter", "Filter", "Filter the conversations as you type", show=True),
         _key(
-            "F", "facets", "Facets", "Count what is shown by intent, tag, metadata, turns, length and finding"
+            "g", "facets", "Facets", "Count what is shown by intent, tag, metadata, turns, length and finding"
         ),
         _key("v", "views", "Views", "Choose a query kept under a name, or keep the present one"),
         _key(
-            "V", "versions", "Versions", "Name the present state, compare with a named one or go back to it"
+            "H", "versions", "Versions", "Name the present state, compare with a named one or go back to it"
         ),
         _key("i", "import", "Import", "Import a file of conversations", show=True),
         _key("o", "open", "Open", "Open an imported dataset"),
@@ -121,6 +121,7 @@ class DataScreen(SavedScreen):
         if old is None or old.overlay is not new.overlay or old.dataset is not new.dataset:
             self.split_files = None
             self._recount()
+            self.look_for_personal_data(new)
         self.query_one(FilterBar).show_count(new.matched, new.total)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         self._show_row(keep_place=old is not None and old.dataset is new.dataset)
@@ -131,6 +132,7 @@ class DataScreen(SavedScreen):
     @on(VirtualList.CursorMoved)
     def _cursor_moved(self) -> None:
         self._show_row(keep_place=False)
+        self.go_to_wanted_message()
         self._grey_keys()
 
     def _show_row(self, *, keep_place: bool) -> None:
@@ -262,24 +264,10 @@ class DataScreen(SavedScreen):
         pane.show(event.findings)
         if self.has_class("-findings"):
             pane.query_one(VirtualList).focus()
-        self.say(f"{pane.border_title}: Enter filters the list, f fixes what is safe, Escape closes")
+        self.say(
+            f"{pane.border_title}: Enter filters the list, f fixes what is safe, F this code, n walks, Esc closes"
+        )
         self._grey_keys()
-
-    def action_fix(self) -> None:
-        """Apply all safe fixes, then check again."""
-        bench, findings = self.workbench, self.findings or ()
-        fixable = [finding for finding in findings if finding.fix is not None]
-        self.desk.change(
-            f"fixed {len(fixable):,} findings: u undoes", lambda latest, _: bench.fix(latest, fixable)
-        )
-        self.desk.change("", self._checked_again)
-
-    def _checked_again(self, workspace: Workspace, on_progress: Any) -> Workspace:
-        found = self.workbench.check(
-            workspace, self.desk.model, on_progress, self.workbench.profile(self.desk.profile)
-        )
-        self.post_message(FindingsFound(tuple(found)))
-        return with_findings(workspace, found)
 
     # --- the system prompt
 
@@ -288,13 +276,6 @@ class DataScreen(SavedScreen):
         self.add_class("-prompt")
         self.remove_class("-findings")
         self.query_one(SystemPromptPane).focus_text()
-
-    @on(SystemPromptPane.Applied)
-    def _prompt_applied(self, event: SystemPromptPane.Applied) -> None:
-        if self.workspace is not None:
-            what = "the system prompt is on all conversations" if event.text else "no system prompt any more"
-            self.edit_rows(edits.set_system_prompt(None, event.text), what)
-            self.action_back()
 
     @on(SystemPromptPane.EditorAsked)
     def _editor_asked(self, event: SystemPromptPane.EditorAsked) -> None:
@@ -313,16 +294,12 @@ class DataScreen(SavedScreen):
 
     def why_not(self, action: str) -> str:
         """Return why an action cannot be done now."""
-        own = {binding.action for binding in self.BINDINGS if isinstance(binding, Binding)}
+        listed = (*self.BINDINGS, *CuratingScreen.BINDINGS)
+        own = {one.action.partition("(")[0] for one in listed if isinstance(one, Binding)}
         if action not in own or (action in ("back", "import", "filter") and self.desk.workbench is not None):
             return ""
         if self.workspace is None:
             return "opening the conversations: one moment"
-        if action == "fix":
-            if self.findings is None:
-                return "not checked yet: press c first"
-            if not any(finding.fix is not None for finding in self.findings):
-                return "no finding has a safe fix"
         if action == "launch" and (errors := sum(one.severity == "error" for one in self.findings or ())):
             return (
                 f"{errors:,} errors would be refused: f fixes what is safe, x excludes, then c checks again"

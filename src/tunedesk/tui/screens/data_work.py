@@ -16,6 +16,7 @@ from tunedesk.errors import UsageError
 if TYPE_CHECKING:
     from tunedesk.core.findings import Finding
     from tunedesk.core.workspace import Workspace
+    from tunedesk.curation import Twins
     from tunedesk.workbench import SplitFiles
 
 
@@ -81,12 +82,28 @@ def with_findings(workspace: Workspace, findings: Iterable[Finding]) -> Workspac
         rows[finding.code].add(index)
         if finding.severity == "error":
             errors.add(index)
+    twins = rows["exact_duplicate"] | rows["near_duplicate"]
     known = replace(
         workspace.known,
-        findings={code: array("I", sorted(found)) for code, found in rows.items()},
+        pii=array("I", sorted(rows["pii"])),
+        duplicates=array("I", sorted(twins)),
+        findings={code: array("I", sorted(found)) for code, found in rows.items() if found},
         errors=array("I", sorted(errors)),
     )
     return workspace.with_known(known)
+
+
+def with_duplicates(workspace: Workspace, groups: Iterable[Twins]) -> Workspace:
+    """Return the workspace that knows which rows say what others say, for `dup:yes`."""
+    rows = array("I", sorted(row for group in groups for row in group.rows))
+    return workspace.with_known(replace(workspace.known, duplicates=rows))
+
+
+def with_personal_data(workspace: Workspace, looked_at: Workspace, rows: array[int]) -> Workspace:
+    """Return the workspace that knows which rows hold personal data, unless it was edited since it was looked at."""
+    if workspace.overlay is not looked_at.overlay:
+        return workspace
+    return workspace.with_known(replace(workspace.known, pii=rows))
 
 
 def index_of(workspace: Workspace, line: int) -> int:

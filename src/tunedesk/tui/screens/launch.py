@@ -59,6 +59,8 @@ class LaunchFacts:
     warnings: int
     seed: int
     today: date
+    personal: int = 0
+    """Messages with personal data that would be sent."""
 
 
 class LaunchDialog(ModalScreen[LaunchRequest | None]):
@@ -94,6 +96,9 @@ class LaunchDialog(ModalScreen[LaunchRequest | None]):
                 yield _fact("Cost", "", "launch-cost")
                 yield _fact("Dates", "", "launch-dates")
                 yield _fact("Findings", findings_line(facts.errors, facts.warnings), "launch-findings")
+                if facts.personal:
+                    told = f"! in {facts.personal:,} messages that would be sent: M on 1 Data masks it"
+                    yield _fact("Personal", told, "launch-personal")
             yield Static("", id="launch-trouble", markup=False, classes="bad")
             with Horizontal(id="launch-buttons"):
                 yield Button("Launch", variant="primary", id="launch-go", compact=True)

@@ -76,6 +76,7 @@ def gather_facts(
         shutdowns={name: price.shutdown for name, price in workbench.prices.items() if price.shutdown},
         errors=errors,
         warnings=len(findings) - errors,
+        personal=sum(one.code == "pii" for one in findings),
         seed=files.seed,
         today=datetime.now(tz=UTC).date(),
     )

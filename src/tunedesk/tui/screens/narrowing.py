@@ -15,7 +15,7 @@ from tunedesk.core.facets import facet_groups, narrowed
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.facets import FacetsPane
 from tunedesk.tui.panes.filter_bar import FilterBar
-from tunedesk.tui.screens.choices import ChoicesScreen
+from tunedesk.tui.screens.prompting import PromptingScreen
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class QueryCompleted(Message):
     candidates: tuple[Candidate, ...]
 
 
-class NarrowingScreen(ChoicesScreen):
+class NarrowingScreen(PromptingScreen):
     """A screen whose list is narrowed by values as well as by typing."""
 
     _values: FieldValues | None = None

@@ -162,7 +162,7 @@ class SavedScreen(NarrowingScreen):
         if name and self.workspace is not None:
             with self.desk.reporting("naming the state"):
                 self.workbench.versions.save(self.workspace, name)
-                self.say(f"this state is {name}: V compares with it or goes back to it")
+                self.say(f"this state is {name}: H compares with it or goes back to it")
 
     def _version_used(self, name: str, what: str | None) -> None:
         versions, workspace = self.workbench.versions, self.workspace

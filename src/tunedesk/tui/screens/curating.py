@@ -1,0 +1,284 @@
+"""Keys of the Data screen that look at all conversations: fixes, personal data, duplicates, coverage, findings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tunedesk.tui.messages import FindingsFound
+from tunedesk.tui.panes.conversation_list import ConversationList
+from tunedesk.tui.panes.conversation_view import ConversationView
+from tunedesk.tui.panes.findings import FindingsPane
+from tunedesk.tui.screens.choices import ChoicesScreen
+from tunedesk.tui.screens.curation import conversations
+from tunedesk.tui.screens.data_work import index_of, with_duplicates, with_findings, with_personal_data
+from tunedesk.tui.screens.dialogs import Dialog
+from tunedesk.tui.screens.duplicates import DuplicatesDialog
+from tunedesk.tui.screens.edit_preview import EditDialog
+from tunedesk.tui.widgets.plain import plain_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.widget import Widget
+
+    from tunedesk.core.coverage import Coverage
+    from tunedesk.core.edits import Edit
+    from tunedesk.core.findings import Finding
+    from tunedesk.core.workspace import Workspace
+    from tunedesk.tui.desk import OnProgress
+
+_QUIETLY = 20_000
+"""Rows up to which personal data is looked for unasked: some seconds; of more, a check or M tells."""
+_REST_S = 1.0
+"""Seconds without an edit before that."""
+Make = Callable[["Workspace", "OnProgress"], "Workspace"]
+
+
+def _key(key: str, action: str, label: str, tooltip: str) -> Binding:
+    return Binding(key, action, label, show=False, id=f"data.{action}", tooltip=tooltip)
+
+
+class CuratingScreen(ChoicesScreen):
+    """A screen whose edits of many rows are shown before they are made."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("F", "fix_code", "Fix this", "Apply the safe fixes of the code under the cursor in Findings"),
+        _key("n", "finding(1)", "Next finding", "Go to the next finding"),
+        _key("N", "finding(-1)", "Finding before", "Go to the finding before"),
+        _key("M", "mask", "Mask", "Mask personal data in the selection, or in all conversations shown"),
+        _key("D", "duplicates", "Duplicates", "Show what says the same, and keep one of each"),
+        _key("V", "coverage", "Coverage", "Show which intents are covered, and which are thin"),
+    ]
+
+    def __init__(self) -> None:
+        """Begin before the first finding."""
+        super().__init__()
+        self._at_finding = -1
+        self.wanted_message: int | None = None
+        """The message to go to once its row is shown."""
+
+    # --- an edit shown before it is made
+
+    async def ask_and_edit(
+        self,
+        title: str,
+        edit: Edit,
+        label: str,
+        *,
+        make: Make | None = None,
+        note: str = "",
+        first: int | None = None,
+    ) -> bool:
+        """Show what `edit` would do; when it is confirmed make it (by `make` if given). Returns whether it was."""
+        bench, workspace = self.workbench, self.workspace
+        assert workspace is not None
+        shown = await self.desk.in_thread(
+            lambda _: bench.curation.preview(workspace, edit, first), name="looking ahead"
+        )
+        if not await self.app.push_screen_wait(EditDialog(title, shown, note)):
+            self.say("nothing was changed")
+            return False
+        self.desk.change(f"{label}: u undoes", make or (lambda latest, _: bench.edit(latest, edit)))
+        return True
+
+    # --- fixes
+
+    def action_fix(self) -> None:
+        """Show what all safe fixes would do, then apply them and check again."""
+        self._fix(self.findings or (), "all safe fixes")
+
+    def action_fix_code(self) -> None:
+        """Show what the safe fixes of one code would do, then apply them and check again."""
+        code = self.query_one(FindingsPane).code
+        self._fix([one for one in self.findings or () if one.code == code], code)
+
+    def _fix(self, findings: Sequence[Finding], what: str) -> None:
+        wanted = [one for one in findings if one.fix is not None]
+
+        async def fixing() -> None:
+            bench, workspace = self.workbench, self.workspace
+            assert workspace is not None
+            edit = await self.desk.in_thread(
+                lambda _: bench.curation.fixing(workspace, wanted), name="looking ahead"
+            )
+            if await self.ask_and_edit(f"Fix {what}", edit, f"fixed {len(wanted):,} findings"):
+                self.desk.change("", self.checked_again)
+
+        self.desk.work(fixing(), name="fixing", group="ask", exclusive=True)
+
+    def checked_again(self, workspace: Workspace, on_progress: Any) -> Workspace:
+        """Return the workspace with the findings it has now."""
+        bench = self.workbench
+        found = bench.check(workspace, self.desk.model, on_progress, bench.profile(self.desk.profile))
+        self.post_message(FindingsFound(tuple(found)))
+        return with_findings(workspace, found)
+
+    def action_finding(self, step: int) -> None:
+        """Go to another finding: its row in the list, its message in the conversation."""
+        workspace, listing = self.workspace, self.query_one(ConversationList)
+        assert workspace is not None
+        shown = set(workspace.matches)
+        places = [
+            (place, index_of(workspace, one.line))
+            for place, one in enumerate(self.findings or ())
+            if one.line
+        ]
+        places = [one for one in places if one[1] in shown]
+        after = [
+            one for one in places if (one[0] > self._at_finding if step > 0 else one[0] < self._at_finding)
+        ]
+        if not places:
+            self.say("no finding among the conversations shown")
+            return
+        self._at_finding, index = (after or places)[0 if step > 0 else -1]
+        finding = (self.findings or ())[self._at_finding]
+        self.wanted_message = finding.message
+        if listing.index == index:
+            self.go_to_wanted_message()
+        else:
+            listing.go_to(index)
+        self.say(f"{self._at_finding + 1} of {len(self.findings or ()):,}: {finding.code}: {finding.text}")
+
+    def go_to_wanted_message(self) -> None:
+        """Put the cursor on the message that a finding is about, when its row is shown."""
+        if self.wanted_message is not None:
+            self.query_one(ConversationView).go_to_message(self.wanted_message)
+            self.wanted_message = None
+
+    # --- personal data
+
+    def look_for_personal_data(self, workspace: Workspace) -> None:
+        """Find which rows hold personal data, for `has:pii`, once no edit has come for a while."""
+        if workspace.total <= _QUIETLY and self.desk.workbench is not None:
+            self.desk.work(self._looking(workspace), name="personal data", group="pii", exclusive=True)
+
+    async def _looking(self, workspace: Workspace) -> None:
+        await asyncio.sleep(_REST_S)
+        bench = self.workbench
+        rows = await self.desk.in_thread(
+            lambda on_progress: bench.curation.rows_with_personal_data(workspace, on_progress),
+            name="personal data",
+        )
+        self.desk.change("", lambda latest, _: with_personal_data(latest, workspace, rows))
+
+    def action_mask(self) -> None:
+        """Show what masking would do to the selection, or to all that the filter matched, then do it."""
+        bench, workspace = self.workbench, self.workspace
+        assert workspace is not None
+        listing = self.query_one(ConversationList)
+        rows = sorted(listing.selected) or [
+            row for row in workspace.matches if not workspace.overlay.excluded(row)
+        ]
+        at = listing.index
+
+        async def masking() -> None:
+            edit = await self.desk.in_thread(
+                lambda on_progress: bench.curation.masking(workspace, rows, on_progress),
+                name="looking for personal data",
+            )
+            await self.ask_and_edit(
+                "Mask personal data", edit, "masked; what stands for what is kept on this machine alone",
+                make=lambda latest, on_progress: bench.curation.mask(latest, edit, on_progress), first=at,
+            )  # fmt: skip
+
+        self.desk.work(masking(), name="masking", group="ask", exclusive=True)
+
+    # --- duplicates
+
+    def action_duplicates(self) -> None:
+        """Find what says the same, show it in groups, and exclude all but one of each."""
+        bench, workspace = self.workbench, self.workspace
+        assert workspace is not None
+
+        async def looking() -> None:
+            groups = await self.desk.in_thread(
+                lambda on_progress: bench.curation.twins(workspace, on_progress),
+                name="looking for duplicates",
+            )
+            self.desk.change("", lambda latest, _: with_duplicates(latest, groups))
+            if not groups:
+                self.say("no two conversations say the same")
+                return
+            rows = await self.app.push_screen_wait(
+                DuplicatesDialog(
+                    workspace, groups, lambda group, rule: bench.curation.kept(workspace, group, rule)
+                )
+            )
+            if rows:
+                label = f"excluded {conversations(len(rows))} that say what others say: u undoes"
+                self.desk.change(label, lambda latest, _: bench.exclude(latest, rows))
+
+        self.desk.work(looking(), name="looking for duplicates", group="ask", exclusive=True)
+
+    # --- coverage
+
+    def action_coverage(self) -> None:
+        """Show which intents the included conversations cover."""
+        bench, workspace = self.workbench, self.workspace
+        assert workspace is not None
+
+        async def looking() -> None:
+            found = await self.desk.in_thread(
+                lambda on_progress: bench.curation.coverage(workspace, on_progress),
+                name="looking at the intents",
+            )
+            await self.app.push_screen_wait(CoverageDialog(found))
+
+        self.desk.work(looking(), name="coverage", group="ask", exclusive=True)
+
+    def why_not(self, action: str) -> str:
+        """Return why an action cannot be done now."""
+        if action in ("fix", "fix_code", "finding") and self.workspace is not None:
+            if self.findings is None:
+                return "not checked yet: press c first"
+            code = self.query_one(FindingsPane).code
+            wanted = [one for one in self.findings if action != "fix_code" or one.code == code]
+            if action != "finding" and not any(one.fix is not None for one in wanted):
+                return (
+                    f"{code} has no safe fix"
+                    if action == "fix_code" and code
+                    else "no finding has a safe fix"
+                )
+            if action == "finding" and not self.findings:
+                return "no findings: ready to train"
+        return super().why_not(action)
+
+
+class CoverageDialog(Dialog[bool]):
+    """Intents with their share; thin ones are named."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        """Show `coverage`."""
+        super().__init__(f"Coverage by {coverage.by}", "↑ ↓ scroll · Esc close")
+        self._coverage = coverage
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the shares and the intents."""
+        told = self._coverage
+        yield Static(
+            plain_line(
+                f"{told.conversations:,} conversations · {len(told.intents):,} intents, {len(told.thin):,} thin · "
+                f"{told.refusals:.1%} refuse · {told.hand_offs:.1%} hand off", "bold",
+            )
+        )  # fmt: skip
+        most = max((one.share for one in told.intents), default=1)
+        lines = [
+            plain_line(
+                f"{one.share:6.1%} {one.conversations:7,} {'█' * max(1, round(16 * one.share / most)):<16} "
+                f"{'thin  ' if one.thin else '      '}{one.name}"
+            )
+            for one in told.intents
+        ]
+        with VerticalScroll(id="preview-rows"):
+            yield Static(Content("\n").join(lines), markup=False)
+
+    def on_mount(self) -> None:
+        """Let the arrows scroll."""
+        self.query_one(VerticalScroll).focus()
