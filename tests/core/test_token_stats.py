@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tunedesk.core import edits
+from tunedesk.core import applying, edits
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.dataset import Dataset
 from tunedesk.core.dataset_counts import EditedRows, dataset_tokens
@@ -98,7 +98,7 @@ def test_savings_are_what_trimming_really_saves(dataset: Dataset, counter: Token
     rows = [row for _, row in dataset.rows()]
     expected = []
     for keep in (1, 2, 5, 9):
-        shorter = [edits.trimmed(row, keep) for row in rows]
+        shorter = [applying.trimmed(row, keep) for row in rows]
         changed = sum(a != b for a, b in zip(rows, shorter, strict=True))
         expected.append((keep, changed, sum(map(counter.row, rows)) - sum(map(counter.row, shorter))))
     for bulk in (TableCounter(counter), OneByOne(counter)):
@@ -108,11 +108,11 @@ def test_savings_are_what_trimming_really_saves(dataset: Dataset, counter: Token
 
 def test_trimming_keeps_prompts_and_the_last_turns() -> None:
     row = conversation(5)
-    kept = edits.trimmed(row, 2)["messages"]
+    kept = applying.trimmed(row, 2)["messages"]
     assert [message["role"] for message in kept] == ["system", "user", "assistant", "user", "assistant"]
     assert kept[1:] == row["messages"][-4:]
-    assert edits.trimmed(row, 5) is row
-    assert edits.trimmed({"messages": "x"}, 1) == {"messages": "x"}
+    assert applying.trimmed(row, 5) is row
+    assert applying.trimmed({"messages": "x"}, 1) == {"messages": "x"}
     with pytest.raises(DataError):
         edits.trim([0], 0)
 
@@ -138,5 +138,5 @@ def test_turns_are_kept_up_to_the_limit(dataset: Dataset, counter: TokenCounter)
             users = [message for message in row["messages"] if message["role"] == "user"]
             assert counter.row(row) <= limit or len(users) < 2
             continue
-        assert keep == 1 or counter.row(edits.trimmed(row, keep)) <= limit
-        assert counter.row(edits.trimmed(row, keep + 1)) > limit
+        assert keep == 1 or counter.row(applying.trimmed(row, keep)) <= limit
+        assert counter.row(applying.trimmed(row, keep + 1)) > limit

@@ -170,14 +170,14 @@ def test_a_bad_row_is_named_by_its_physical_line(
     path = tmp_path / "rows.jsonl"
     path.write_text("\ufeff" + json.dumps({"messages": CHAT}) + "\n\n" + bad + "\n", "utf-8")
     with pytest.raises(RowError, match=rf"row 3: .*{words}"):
-        Supervised().read(path, renderer)
+        Supervised().read(path, renderer, list[int]().append)
 
 
 def test_a_file_without_rows_is_refused(renderer: Renderer, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n")
     with pytest.raises(DataError, match="no conversations"):
-        Supervised().read(path, renderer)
+        Supervised().read(path, renderer, list[int]().append)
 
 
 def test_packing_holds_the_shared_prefix_once_and_points_at_every_target(renderer: Renderer) -> None:
