@@ -157,7 +157,8 @@ def _import(data: dict[str, Any]) -> str:
 
 
 def _check(data: dict[str, Any]) -> str:
-    return f"{data['errors']:,} errors, {data['warnings']:,} warnings"
+    counted = ", ".join(f"{code} {count:,}" for code, count in data["codes"].items())
+    return f"{data['errors']:,} errors, {data['warnings']:,} warnings" + (f" ({counted})" if counted else "")
 
 
 def _fix(data: dict[str, Any]) -> str:
