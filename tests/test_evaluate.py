@@ -14,7 +14,7 @@ from tunedesk.config import LOCAL, Profile
 from tunedesk.core.conversations import Conversation, Message
 from tunedesk.core.fine_tuning import ChatDelta, Usage
 from tunedesk.errors import DataError, ProviderError, StoreError, UsageError
-from tunedesk.evaluate import Answer, CompareResult, compare, summary, write_report
+from tunedesk.evaluate import Answer, CompareResult, compare, summary, win_rate, write_report
 from tunedesk.evaluate.scores import chrf, follows, house_share, interval, learn_rules
 
 NASTY = "<script>alert(1)</script><img src=x onerror=y>&\"'\x1b]52;c;aGk=\x07\u202e</style>"
@@ -125,6 +125,23 @@ async def test_the_model_nearer_to_the_people_scores_higher_with_a_sure_differen
     assert base.length_ratio is not None
     assert base.length_ratio.mean < 1
     assert result.answer(6, "tuned").system_fingerprint == "fp"
+
+
+async def test_the_win_rate_counts_whose_answer_is_nearer_and_a_tie_for_half() -> None:
+    def answers(nearer: set[int]) -> Any:
+        texts = iter(reference(n) if n in nearer else "something else entirely" for n in range(len(ITEMS)))
+        return lambda _messages: reply(next(texts))
+
+    there = Endpoint(replies={"base": answers({0}), "tuned": answers(set(range(1, len(ITEMS))))})
+    provider = ScriptedProvider(there)
+    result = await compare([(provider, "base"), (provider, "tuned")], ITEMS[:4])
+    rate = win_rate(result, "tuned")
+    assert rate is not None
+    assert rate.mean == 0.75
+    assert 0.0 <= rate.low <= rate.mean <= rate.high <= 1.0
+    tie = win_rate(result, "base")
+    assert tie is not None
+    assert tie.mean == 0.5
 
 
 async def test_models_are_asked_without_the_answer_the_weight_or_the_metadata() -> None:

@@ -15,6 +15,7 @@ from tunedesk.cli.output import Progress, emit, json_option, say, show, table
 from tunedesk.terminal import visible
 
 if TYPE_CHECKING:
+    from tunedesk import evaluate
     from tunedesk.config import Profile
     from tunedesk.workbench import Workbench
 
@@ -216,8 +217,6 @@ def compare(
     """Put the same held-out questions to MODELS, score the answers, and write a report."""
     from itertools import islice
 
-    import msgspec
-
     from tunedesk import evaluate
     from tunedesk.core.conversations import from_row
 
@@ -238,15 +237,32 @@ def compare(
             result = await evaluate.compare(named, [from_row(row) for row in rows], on_answer=count)
         evaluate.write_report(result, output)
         if as_json:
-            win = {d.model: msgspec.to_builtins(d) for d in result.differences}
-            scores = [msgspec.to_builtins(score) for score in result.scores]
-            emit({"models": list(models), "metrics": scores, "differences": win, "report": str(output)})
+            emit({**_compared(result), "report": str(output)})
         else:
             for line in evaluate.summary(result):
                 show(line)
             show(f"report: {output}")
 
     _run(bench, work)
+
+
+def _compared(result: evaluate.CompareResult) -> dict[str, Any]:
+    """Return a comparison as the command contract names its parts; rates are against the first model."""
+    import msgspec
+
+    from tunedesk.evaluate import win_rate
+
+    rates = []
+    for model in result.models[1:]:
+        rate = win_rate(result, model)
+        if rate is not None:
+            rates.append({"model": model, "rate": rate.mean, "low": rate.low, "high": rate.high})
+    return {
+        "models": list(result.models),
+        "metrics": [msgspec.to_builtins(score) for score in result.scores],
+        "win_rate": rates[0] if len(rates) == 1 else rates,
+        "differences": {one.model: msgspec.to_builtins(one) for one in result.differences},
+    }
 
 
 COMMANDS = (models, providers, doctor, chat, compare)

@@ -5,7 +5,7 @@ comparing.py asks, scores.py measures, report.py writes the page and the lines f
 
 from __future__ import annotations
 
-from tunedesk.evaluate.comparing import Answer, CompareResult, Item, compare
+from tunedesk.evaluate.comparing import Answer, CompareResult, Item, compare, win_rate
 from tunedesk.evaluate.report import summary, write_report
 from tunedesk.evaluate.scores import Difference, HouseRule, Interval, ModelScore
 
@@ -19,5 +19,6 @@ __all__ = [
     "ModelScore",
     "compare",
     "summary",
+    "win_rate",
     "write_report",
 ]

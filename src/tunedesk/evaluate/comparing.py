@@ -15,6 +15,7 @@ from tunedesk.errors import DataError, ProviderError, TunedeskError, UsageError
 from tunedesk.evaluate.scores import (
     Difference,
     HouseRule,
+    Interval,
     ModelScore,
     chrf,
     house_share,
@@ -145,6 +146,20 @@ def score(names: tuple[str, ...], items: tuple[Item, ...], answers: tuple[Answer
             for name in names[1:]
         ),
     )
+
+
+def win_rate(result: CompareResult, model: str) -> Interval | None:
+    """Return how often `model` comes nearer to the people's answer (chrF) than the first model; a tie counts half.
+
+    Over the prompts that both answered; None when there is none.
+    """
+    wins: list[float] = []
+    for place, item in enumerate(result.items):
+        mine, theirs = result.answer(place, model), result.answer(place, result.models[0])
+        if mine.text and theirs.text:
+            ahead = chrf(mine.text, item.reference) - chrf(theirs.text, item.reference)
+            wins.append(0.5 if ahead == 0 else float(ahead > 0))
+    return interval(wins)
 
 
 @dataclass(frozen=True, slots=True)
