@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from tunedesk.core import edits
 from tunedesk.core.diff import Difference, diff
@@ -18,6 +19,9 @@ IMPORTED = "imported"
 
 class Versions:
     """Named versions of the datasets of one store."""
+
+    imported: ClassVar[str] = IMPORTED
+    """Name of the version that every dataset has: as it was imported."""
 
     def __init__(self, store: Store, open_source: Callable[[str], Workspace]) -> None:
         """Use `open_source` for what is a file or a dataset without a version."""
@@ -60,6 +64,10 @@ class Versions:
         if not mark or Path(source).exists() or self._store.dataset(name) is None:
             return self._open_source(source)
         return self.at(self._open_source(name), version)
+
+    def compare(self, before: Workspace, after: Workspace) -> Difference:
+        """Tell what differs between two states."""
+        return diff(before, after)
 
     def diff(self, before: str, after: str) -> tuple[Workspace, Workspace, Difference]:
         """Compare two of what `open` opens, and return them with their difference."""

@@ -16,10 +16,12 @@ import tunedesk
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
 from tunedesk.core import duplicates, edits, importers, plain_jsonl, pricing
 from tunedesk.core.checks import Checked, Finding, Rules, check_file, check_rows
+from tunedesk.core.completion import FieldValues, candidates
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.dataset import Dataset
 from tunedesk.core.duplicates import THRESHOLD
 from tunedesk.core.exporters import Written, write_rows
+from tunedesk.core.facets import facet_groups, narrowed
 from tunedesk.core.fixes import FIXABLE, fix_rows
 from tunedesk.core.pricing import Estimate, Price
 from tunedesk.core.split import split, write_split
@@ -184,6 +186,10 @@ class Endpoints:
 
 class Workbench(Endpoints):
     """All services of one user's state folders; safe to call from several threads, one call at a time each."""
+
+    # What the app takes from here, as it may not load Polars before its first frame.
+    facets, narrowed = staticmethod(facet_groups), staticmethod(narrowed)
+    completions, field_values = staticmethod(candidates), FieldValues
 
     @cached_property
     def versions(self) -> Versions:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.message import Message
 
-from tunedesk.core.completion import FieldValues, candidates
-from tunedesk.core.facets import facet_groups, narrowed
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.facets import FacetsPane
 from tunedesk.tui.panes.filter_bar import FilterBar
@@ -19,7 +17,7 @@ from tunedesk.tui.screens.prompting import PromptingScreen
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tunedesk.core.completion import Candidate
+    from tunedesk.core.completion import Candidate, FieldValues
     from tunedesk.core.facets import Facet
     from tunedesk.core.workspace import Workspace
 
@@ -56,9 +54,9 @@ class NarrowingScreen(PromptingScreen):
 
     async def _completing(self, workspace: Workspace, text: str) -> None:
         if self._values is None or not self._values.fits(workspace):
-            self._values = FieldValues(workspace)
+            self._values = self.workbench.field_values(workspace)
         fields = workspace.dataset.field_names()
-        found = await asyncio.to_thread(candidates, text, fields, self._values)
+        found = await asyncio.to_thread(self.workbench.completions, text, fields, self._values)
         self.post_message(QueryCompleted(text, tuple(found)))
 
     @on(QueryCompleted)
@@ -88,7 +86,7 @@ class NarrowingScreen(PromptingScreen):
 
         def counting() -> None:
             found: list[Facet] = []
-            for facet in facet_groups(workspace, stop.is_set):
+            for facet in self.workbench.facets(workspace, stop.is_set):
                 found.append(facet)
                 if not stop.is_set():
                     self.post_message(FacetsCounted(tuple(found), workspace.matched, False))
@@ -110,7 +108,7 @@ class NarrowingScreen(PromptingScreen):
     def _narrowed(self, event: FacetsPane.Narrowed) -> None:
         bar = self.query_one(FilterBar)
         with self.desk.reporting("narrowing"):
-            bar.set_text(narrowed(bar.text, event.term))
+            bar.set_text(self.workbench.narrowed(bar.text, event.term))
 
     @on(FacetsPane.Left)
     def _facets_left(self) -> None:

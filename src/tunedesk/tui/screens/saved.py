@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
-from tunedesk.core.diff import Difference, diff
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
@@ -20,10 +19,9 @@ from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.block_view import Block, BlockView
 from tunedesk.tui.widgets.plain import one_line, plain
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
-from tunedesk.versions import IMPORTED
 
 if TYPE_CHECKING:
-    from tunedesk.core.diff import Change
+    from tunedesk.core.diff import Change, Difference
     from tunedesk.core.workspace import Workspace
 
 _NEW = "\0new"
@@ -146,7 +144,8 @@ class SavedScreen(NarrowingScreen):
         for one in self.workbench.versions.all(self.workspace):
             when = datetime.fromtimestamp(one.at).astimezone().strftime("%Y-%m-%d %H:%M")
             choices.append((one.name, f"{one.name}   {when}, {len(one.edits):,} edits"))
-        choices.append((IMPORTED, f"{IMPORTED}   without any edit"))
+        imported = self.workbench.versions.imported
+        choices.append((imported, f"{imported}   without any edit"))
         self.app.push_screen(ChooseDialog("Versions", choices), self._version_chosen)
 
     def _version_chosen(self, name: str | None) -> None:
@@ -174,8 +173,9 @@ class SavedScreen(NarrowingScreen):
 
     async def _comparing(self, workspace: Workspace, name: str) -> None:
         def comparing(_: object) -> Compared:
-            before = self.workbench.versions.at(workspace, name)
-            return Compared(name, before, workspace, diff(before, workspace))
+            versions = self.workbench.versions
+            before = versions.at(workspace, name)
+            return Compared(name, before, workspace, versions.compare(before, workspace))
 
         self.post_message(await self.desk.in_thread(comparing, name="comparing"))
 
