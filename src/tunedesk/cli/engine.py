@@ -17,6 +17,9 @@ def open_workbench(files: tuple[str, ...]) -> int:
     """Open the workbench, on FILE… where given."""
     from tunedesk.errors import UsageError
 
+    for file in files:
+        if not Path(file).exists():
+            workbench().require_source(file)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise UsageError("the workbench needs a terminal", "for scripts there is: tunedesk run FILE --yes")
     from tunedesk.tui.app import TunedeskApp
