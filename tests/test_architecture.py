@@ -79,8 +79,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_core_loads_no_front_end_and_no_network() -> None:
-    modules = [path.stem for path in (ROOT / "src/tunedesk/core").glob("*.py") if path.stem != "__init__"]
-    imports = "; ".join(f"import tunedesk.core.{name}" for name in modules)
+    modules = [path.relative_to(ROOT / "src") for path in (ROOT / "src/tunedesk/core").rglob("*.py")]
+    imports = "; ".join(f"import {'.'.join(module.with_suffix('').parts)}" for module in modules)
     assert not {"textual", "openai", "torch", "starlette"} & set(loaded_by(imports))
 
 

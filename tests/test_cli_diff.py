@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tunedesk.cli import main
-from tunedesk.core import edits
+from tunedesk.core.editing import edits
 from tunedesk.paths import Paths
 from tunedesk.workbench import Workbench
 

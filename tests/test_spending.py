@@ -12,10 +12,10 @@ import pytest
 from tests import tiny_model
 from tests.fakes import Endpoint, ScriptedProvider, no_pause
 from tunedesk.config import LOCAL, Profile
-from tunedesk.core import edits
+from tunedesk.core.counting.pricing import load_prices, notes
+from tunedesk.core.counting.tokens import TokenCounter, stats_of
+from tunedesk.core.editing import edits
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, MetricPoint
-from tunedesk.core.pricing import load_prices, notes
-from tunedesk.core.tokens import TokenCounter, stats_of
 from tunedesk.errors import DataError, UsageError
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths

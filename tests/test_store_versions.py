@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tunedesk.core import edits
 from tunedesk.core.diff import diff
-from tunedesk.core.query import QueryError
+from tunedesk.core.editing import edits
+from tunedesk.core.searching.query import QueryError
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, UsageError
 from tunedesk.paths import Paths

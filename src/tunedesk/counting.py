@@ -13,15 +13,15 @@ from pathlib import Path
 import msgspec
 import tiktoken
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import Row, encode_row
-from tunedesk.core.dataset_counts import BLOCK, BulkCounter, EditedRows, dataset_tokens
+from tunedesk.core.counting.dataset_counts import BLOCK, BulkCounter, EditedRows, dataset_tokens
+from tunedesk.core.counting.local_tokens import LocalCounter, find_tokenizer
+from tunedesk.core.counting.message_table import RowTokens, TableCounter
+from tunedesk.core.counting.token_stats import Spread, Trim, spread, trim_savings, turns_within
+from tunedesk.core.counting.tokens import Encoding, TokenCounter, TokenStats, stats_of
+from tunedesk.core.editing import edits
+from tunedesk.core.editing.overlay import EXCLUDED
 from tunedesk.core.fine_tuning import base_model
-from tunedesk.core.local_tokens import LocalCounter, find_tokenizer
-from tunedesk.core.message_table import RowTokens, TableCounter
-from tunedesk.core.overlay import EXCLUDED
-from tunedesk.core.token_stats import Spread, Trim, spread, trim_savings, turns_within
-from tunedesk.core.tokens import Encoding, TokenCounter, TokenStats, stats_of
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
 from tunedesk.paths import Paths

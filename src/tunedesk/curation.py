@@ -9,14 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from tunedesk.core import edits, privacy
-from tunedesk.core.applying import apply
+from tunedesk.core.checking.examining import find_in_lines
+from tunedesk.core.checking.findings import Finding
+from tunedesk.core.checking.fixes import fix
 from tunedesk.core.conversations import Row, encode_row
-from tunedesk.core.coverage import Coverage, cover
 from tunedesk.core.diff import MessageChange, message_changes
-from tunedesk.core.examining import find_in_lines
-from tunedesk.core.findings import Finding
-from tunedesk.core.fixes import fix
+from tunedesk.core.editing import edits
+from tunedesk.core.editing.applying import apply
+from tunedesk.core.grouping.coverage import Coverage, cover
+from tunedesk.core.personal_data import privacy
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import Paths, private_folder, replacing, write_whole

@@ -14,10 +14,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from tunedesk.config import LOCAL, Profile
-from tunedesk.core import pricing
+from tunedesk.core.counting import pricing
+from tunedesk.core.counting.pricing import Estimate, Price
+from tunedesk.core.counting.tokens import TokenStats, is_hosted
 from tunedesk.core.fine_tuning import FineTuningJob, base_model
-from tunedesk.core.pricing import Estimate, Price
-from tunedesk.core.tokens import TokenStats, is_hosted
 from tunedesk.counting import Counting
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from tunedesk.core import edits
 from tunedesk.core.diff import Difference, diff
-from tunedesk.core.query import parse
+from tunedesk.core.editing import edits
+from tunedesk.core.searching.query import parse
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, UsageError
 from tunedesk.store import Store, Version, View

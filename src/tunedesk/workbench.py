@@ -14,17 +14,20 @@ from typing import Any
 
 import tunedesk
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
-from tunedesk.core import duplicates, edits, importers, plain_jsonl, pricing
-from tunedesk.core.checks import Checked, Finding, Rules, check_file, check_rows
-from tunedesk.core.completion import FieldValues, candidates
+from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows
+from tunedesk.core.checking.fixes import FIXABLE, fix_rows
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.duplicates import THRESHOLD
-from tunedesk.core.exporters import Written, write_rows
-from tunedesk.core.facets import facet_groups, narrowed
-from tunedesk.core.fixes import FIXABLE, fix_rows
-from tunedesk.core.pricing import Estimate, Price
-from tunedesk.core.split import split, write_split
+from tunedesk.core.counting import pricing
+from tunedesk.core.counting.pricing import Estimate, Price
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.editing import edits
+from tunedesk.core.grouping import duplicates
+from tunedesk.core.grouping.duplicates import THRESHOLD
+from tunedesk.core.grouping.split import split, write_split
+from tunedesk.core.importing import importers, plain_jsonl
+from tunedesk.core.importing.exporters import Written, write_rows
+from tunedesk.core.searching.completion import FieldValues, candidates
+from tunedesk.core.searching.facets import facet_groups, narrowed
 from tunedesk.core.workspace import RowView, Workspace
 from tunedesk.counting import Counting, Counts
 from tunedesk.curation import Curation, fixing

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tunedesk.core.checks import Rules, check_file
+from tunedesk.core.checking.checks import Rules, check_file
 
 WORDS = [
     a + b + c for a in "bdfklmnprst" for b in ("a", "en", "i", "ol", "u") for c in ("", "ma", "rit", "so")

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunedesk.core import plain_jsonl
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.query import parse
-from tunedesk.core.search import search
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.importing import plain_jsonl
+from tunedesk.core.searching.query import parse
+from tunedesk.core.searching.search import search
 from tunedesk.core.workspace import Workspace
 
 PAGE = 40

@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 
 from tunedesk.core.conversations import content_text
-from tunedesk.core.dataset_counts import dataset_tokens
-from tunedesk.core.dataset_writer import write_dataset
-from tunedesk.core.importers import read
-from tunedesk.core.indexing import messages_of
-from tunedesk.core.message_table import TableCounter
-from tunedesk.core.tokens import TokenCounter, load
-from tunedesk.core.word_counts import WordCounter
+from tunedesk.core.counting.dataset_counts import dataset_tokens
+from tunedesk.core.counting.message_table import TableCounter
+from tunedesk.core.counting.tokens import TokenCounter, load
+from tunedesk.core.counting.word_counts import WordCounter
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.datasets.indexing import messages_of
+from tunedesk.core.importing.importers import read
 
 ENCODINGS = {"o200k_base": "gpt-4o", "cl100k_base": "gpt-4"}
 _ROUNDS = 2

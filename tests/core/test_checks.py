@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunedesk.core import checks, examining, fixes
-from tunedesk.core.checks import CHECKS, Checked, Rules, check_file, check_rows
+from tunedesk.core.checking import checks, examining, fixes
+from tunedesk.core.checking.checks import CHECKS, Checked, Rules, check_file, check_rows
+from tunedesk.core.checking.text_checks import repair
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.text_checks import repair
 
 Message = dict[str, Any]
 

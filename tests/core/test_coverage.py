@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.tui.bench import conversation
-from tunedesk.core.coverage import cover
+from tunedesk.core.grouping.coverage import cover
 
 
 def test_intents_come_from_metadata_and_few_of_one_are_thin() -> None:

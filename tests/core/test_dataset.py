@@ -12,11 +12,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tunedesk.core.arrow_parts import buffer_series, map_part, write_part
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset, list_datasets
-from tunedesk.core.dataset_writer import Provenance, write_dataset
-from tunedesk.core.indexing import CHUNK_ROWS, fold, row_facts
+from tunedesk.core.datasets.arrow_parts import buffer_series, map_part, write_part
+from tunedesk.core.datasets.dataset import Dataset, list_datasets
+from tunedesk.core.datasets.dataset_writer import Provenance, write_dataset
+from tunedesk.core.datasets.indexing import CHUNK_ROWS, fold, row_facts
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, StoreError
 
@@ -93,7 +93,7 @@ _IMPORT = """
 import os, signal, sys
 from pathlib import Path
 from tunedesk.core.conversations import SourceRow
-from tunedesk.core.dataset_writer import write_dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
 calls, limit = 0, int(sys.argv[2])
 def dying(real):
     def call(*arguments, **named):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tunedesk.core import dataset_counts, edits
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.dataset_counts import EditedRows, dataset_tokens
-from tunedesk.core.dataset_writer import write_dataset
-from tunedesk.core.message_table import RowTokens, TableCounter
-from tunedesk.core.tokens import TokenCounter
+from tunedesk.core.counting import dataset_counts
+from tunedesk.core.counting.dataset_counts import EditedRows, dataset_tokens
+from tunedesk.core.counting.message_table import RowTokens, TableCounter
+from tunedesk.core.counting.tokens import TokenCounter
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.editing import edits
 from tunedesk.core.workspace import Workspace
 
 ROWS = 250

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from tunedesk.core import duplicates
 from tunedesk.core.conversations import Row
+from tunedesk.core.grouping import duplicates
 
 WORDS = [
     a + b for a in ("ka", "lo", "mi", "ne", "pu", "ra", "si", "to", "wu", "ze") for b in "bcdfghjklmnpqrst"
@@ -76,7 +76,7 @@ def test_pairs_at_the_threshold_are_hardly_ever_missed() -> None:
 def test_groups_are_the_same_in_every_process() -> None:
     code = (
         "from tests.core.test_duplicates import talk, sentence\n"
-        "from tunedesk.core import duplicates\n"
+        "from tunedesk.core.grouping import duplicates\n"
         "rows = [talk(sentence(s // 2) + ' more' * (s % 2)) for s in range(400)]\n"
         "print(duplicates.find(rows))"
     )

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunedesk.core import edits
-from tunedesk.core.applying import apply
 from tunedesk.core.conversations import Row
-from tunedesk.core.edits import Edit
+from tunedesk.core.editing import edits
+from tunedesk.core.editing.applying import apply
+from tunedesk.core.editing.edits import Edit
 from tunedesk.errors import DataError, StoreError
 
 ROW: Row = {

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tunedesk.core import importers
 from tunedesk.core.conversations import Row
+from tunedesk.core.importing import importers
 from tunedesk.errors import DataError
 
 Write = Callable[[str | bytes], Path]

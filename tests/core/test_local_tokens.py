@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny_model
 from tunedesk.core.conversations import Row, encode_row
-from tunedesk.core.local_tokens import LocalCounter, find_tokenizer
+from tunedesk.core.counting.local_tokens import LocalCounter, find_tokenizer
 from tunedesk.errors import DataError
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "order", "arguments": '{"how": "post"}'}}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunedesk.core.conversations import Row, encode_row
-from tunedesk.core.message_table import SYSTEM, TableCounter
-from tunedesk.core.tokens import TokenCounter
+from tunedesk.core.counting.message_table import SYSTEM, TableCounter
+from tunedesk.core.counting.tokens import TokenCounter
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunedesk.core import importers, plain_jsonl
 from tunedesk.core.conversations import SourceRow
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.importers import Report
-from tunedesk.core.indexing import CHUNK_ROWS
-from tunedesk.core.plain_jsonl import NotPlain, plain_row
-from tunedesk.core.sources import Progress
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.indexing import CHUNK_ROWS
+from tunedesk.core.importing import importers, plain_jsonl
+from tunedesk.core.importing.importers import Report
+from tunedesk.core.importing.plain_jsonl import NotPlain, plain_row
+from tunedesk.core.importing.sources import Progress
 
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant", "tool", "developer", "x", ""])},
@@ -225,7 +225,7 @@ def test_a_process_that_is_killed_does_not_end_the_import(
 _SMALL_DISK = """
 import resource, sys
 from pathlib import Path
-from tunedesk.core import plain_jsonl
+from tunedesk.core.importing import plain_jsonl
 from tunedesk.errors import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 plain_jsonl.WORTH = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunedesk.core.pricing import default_epochs, epochs_for, estimate, load_prices, price_for
+from tunedesk.core.counting.pricing import default_epochs, epochs_for, estimate, load_prices, price_for
 from tunedesk.errors import UsageError
 
 

@@ -13,7 +13,7 @@ import pytest
 from stdnum import verhoeff
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.privacy import (
+from tunedesk.core.personal_data.privacy import (
     KINDS,
     asked_for,
     find,

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import Row, SourceRow, content_text
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.dataset_writer import write_dataset
-from tunedesk.core.indexing import CHUNK_ROWS, fold, row_facts
-from tunedesk.core.piece import Known
-from tunedesk.core.query import (
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.datasets.indexing import CHUNK_ROWS, fold, row_facts
+from tunedesk.core.editing import edits
+from tunedesk.core.searching.piece import Known
+from tunedesk.core.searching.query import (
     And,
     Compare,
     Everything,
@@ -34,7 +34,7 @@ from tunedesk.core.query import (
     parse,
     refines,
 )
-from tunedesk.core.search import search
+from tunedesk.core.searching.search import search
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import UsageError
 
@@ -403,7 +403,7 @@ def test_a_search_over_edited_rows_agrees_with_reading_every_row(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four rows and more count as a bulk edit here, so that prompt layers and bulk entries take part.
-    monkeypatch.setattr("tunedesk.core.overlay.FEW", 3)
+    monkeypatch.setattr("tunedesk.core.editing.overlay.FEW", 3)
     rng = random.Random(seed)
     workspace = Workspace.open(imported(tmp_path, random_rows(rng, 40)))
     for _ in range(12):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.core.test_duplicates import sentence, talk
-from tunedesk.core import split as splits
 from tunedesk.core.conversations import Row
+from tunedesk.core.grouping import split as splits
 from tunedesk.errors import DataError
 
 

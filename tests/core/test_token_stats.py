@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tunedesk.core import applying, edits
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.dataset_counts import EditedRows, dataset_tokens
-from tunedesk.core.dataset_writer import write_dataset
-from tunedesk.core.message_table import RowTokens, TableCounter
-from tunedesk.core.token_stats import spread, trim_savings, turns_within
-from tunedesk.core.tokens import TokenCounter, stats_of
+from tunedesk.core.counting.dataset_counts import EditedRows, dataset_tokens
+from tunedesk.core.counting.message_table import RowTokens, TableCounter
+from tunedesk.core.counting.token_stats import spread, trim_savings, turns_within
+from tunedesk.core.counting.tokens import TokenCounter, stats_of
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.editing import applying, edits
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunedesk.core.counting.tokens import TokenCounter, encoding_for, limit_for, load, stats_of
 from tunedesk.core.fine_tuning import base_model
-from tunedesk.core.tokens import TokenCounter, encoding_for, limit_for, load, stats_of
 from tunedesk.errors import DataError
 
 

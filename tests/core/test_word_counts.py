@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunedesk.core import word_counts
-from tunedesk.core.tokens import load
-from tunedesk.core.word_counts import WordCounter
+from tunedesk.core.counting import word_counts
+from tunedesk.core.counting.tokens import load
+from tunedesk.core.counting.word_counts import WordCounter
 
 NAMES = ("cl100k_base", "o200k_base")
 CRUMBS = [

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.dataset_writer import write_dataset
-from tunedesk.core.history import MemoryJournal
-from tunedesk.core.piece import Known
-from tunedesk.core.query import QueryError
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.editing import edits
+from tunedesk.core.editing.history import MemoryJournal
+from tunedesk.core.searching.piece import Known
+from tunedesk.core.searching.query import QueryError
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, StoreError, UsageError
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from textual.pilot import Pilot
 
 from tunedesk.config import Profile
+from tunedesk.core.counting.pricing import Price
 from tunedesk.core.fine_tuning import (
     ChatDelta,
     Checkpoint,
@@ -20,7 +21,6 @@ from tunedesk.core.fine_tuning import (
     Model,
     Usage,
 )
-from tunedesk.core.pricing import Price
 from tunedesk.errors import ProviderError
 from tunedesk.jobs import JobService
 from tunedesk.paths import Paths

@@ -9,7 +9,7 @@ import pytest
 from tests.tui.bench import conversation, write_rows
 from tests.tui.rig import frame
 from tests.tui.test_data_screen import opened
-from tunedesk.core.completion import candidates
+from tunedesk.core.searching.completion import candidates
 from tunedesk.tui.panes.filter_bar import FilterBar
 
 VALUES = {"source": ["web form", "Web", "app"], "is": ["edited", "excluded"], "intent": ["fees"]}

@@ -9,8 +9,8 @@ import pytest
 from tests.tui.bench import conversation, write_rows
 from tests.tui.rig import frame
 from tests.tui.test_data_screen import Desk, opened
-from tunedesk.core.facets import facet_groups, narrowed, term
-from tunedesk.core.query import parse
+from tunedesk.core.searching.facets import facet_groups, narrowed, term
+from tunedesk.core.searching.query import parse
 from tunedesk.tui.panes.facets import FacetsPane, bar
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.widgets.virtual_list import VirtualList

@@ -17,9 +17,9 @@ from textual.widgets import Button, Input
 from tests import fakes
 from tests.tui.rig import STYLES, frame, until, until_shown
 from tunedesk.config import Profile
-from tunedesk.core import pricing
+from tunedesk.core.counting import pricing
+from tunedesk.core.counting.pricing import Price
 from tunedesk.core.fine_tuning import Hyperparameters
-from tunedesk.core.pricing import Price
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths
 from tunedesk.providers.base import Provider

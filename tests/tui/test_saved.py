@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.bench import conversation, write_rows
 from tests.tui.test_data_screen import opened
-from tunedesk.core import edits
+from tunedesk.core.editing import edits
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.saved import DiffDialog
 

@@ -10,7 +10,7 @@ import click
 from tunedesk.cli.output import Progress, emit, json_option, say, show, table
 
 if TYPE_CHECKING:
-    from tunedesk.core.importers import Report
+    from tunedesk.core.importing.importers import Report
     from tunedesk.workbench import Workbench
 
 FORMATS = click.Choice(["openai", "sharegpt", "alpaca", "parquet"])

@@ -28,7 +28,7 @@ def models(provider: str | None, as_json: bool) -> None:
     bench = workbench()
 
     async def work() -> None:
-        from tunedesk.core.pricing import price_for
+        from tunedesk.core.counting.pricing import price_for
 
         profile = bench.profile(provider)
         client = await bench.connect(profile)

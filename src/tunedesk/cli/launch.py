@@ -18,9 +18,9 @@ from tunedesk.cli.sweeps import run_places, spread
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
+    from tunedesk.core.counting.pricing import Estimate
     from tunedesk.core.fine_tuning import Hyperparameters
     from tunedesk.core.lineage import Recipe
-    from tunedesk.core.pricing import Estimate
     from tunedesk.jobs import LaunchRequest
     from tunedesk.workbench import Workbench
 

@@ -11,8 +11,8 @@ from tunedesk.cli.data import model_option, workbench
 from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, say, show, table
 
 if TYPE_CHECKING:
-    from tunedesk.core.pricing import Estimate
-    from tunedesk.core.token_stats import Spread
+    from tunedesk.core.counting.pricing import Estimate
+    from tunedesk.core.counting.token_stats import Spread
     from tunedesk.counting import Counts
     from tunedesk.workbench import Workbench
 

@@ -19,7 +19,7 @@ import msgspec
 import polars as pl
 
 from tunedesk.core.conversations import ROW_KEYS, Row, content_text
-from tunedesk.core.indexing import messages_of
+from tunedesk.core.datasets.indexing import messages_of
 from tunedesk.core.workspace import PREFERENCE_KEYS, Workspace
 
 Kind = Literal["added", "removed", "reworded"]

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import msgspec
 
-from tunedesk.core.applying import apply
 from tunedesk.core.conversations import Row, encode_row, upload_row
-from tunedesk.core.dataset import Dataset
-from tunedesk.core.edits import MARKS, Edit, encode, of_row
-from tunedesk.core.history import Journal, MemoryJournal, Recorded, in_force, read_history
-from tunedesk.core.indexing import CHUNK_ROWS, HAS_TOOLS, ITEM_BREAK, RowFacts
-from tunedesk.core.matches import Matches
-from tunedesk.core.overlay import EDITED, EXCLUDED, Overlay
-from tunedesk.core.piece import Known, Target
-from tunedesk.core.query import Query, parse
-from tunedesk.core.search import search
-from tunedesk.core.summaries import facets, sort_matches
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.indexing import CHUNK_ROWS, HAS_TOOLS, ITEM_BREAK, RowFacts
+from tunedesk.core.editing.applying import apply
+from tunedesk.core.editing.edits import MARKS, Edit, encode, of_row
+from tunedesk.core.editing.history import Journal, MemoryJournal, Recorded, in_force, read_history
+from tunedesk.core.editing.overlay import EDITED, EXCLUDED, Overlay
+from tunedesk.core.searching.matches import Matches
+from tunedesk.core.searching.piece import Known, Target
+from tunedesk.core.searching.query import Query, parse
+from tunedesk.core.searching.search import search
+from tunedesk.core.searching.summaries import facets, sort_matches
 from tunedesk.errors import DataError
 from tunedesk.paths import replacing
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunedesk.config import LOCAL
+from tunedesk.core.counting.pricing import load_prices, price_for
 from tunedesk.core.fine_tuning import FineTuningJob
 from tunedesk.core.lineage import Recipe, RecipeFile, read_recipe, recipe_of, to_toml
-from tunedesk.core.pricing import load_prices, price_for
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, replacing, write_whole
 from tunedesk.store import Launch, LaunchedFile

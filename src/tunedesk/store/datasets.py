@@ -32,7 +32,7 @@ class JournalEntry:
     label: str
     """What it did, in words for the undo list."""
     edit: bytes
-    """The edit as core/edits.py encodes it."""
+    """The edit as core/editing/edits.py encodes it."""
     undone: bool
 
 

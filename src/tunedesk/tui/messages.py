@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from tunedesk.core.findings import Finding
-    from tunedesk.core.pricing import Estimate
-    from tunedesk.core.tokens import TokenStats
+    from tunedesk.core.checking.findings import Finding
+    from tunedesk.core.counting.pricing import Estimate
+    from tunedesk.core.counting.tokens import TokenStats
     from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
 

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from tunedesk.tui.widgets.plain import plain_line
 
 if TYPE_CHECKING:
-    from tunedesk.core.pricing import Estimate
+    from tunedesk.core.counting.pricing import Estimate
     from tunedesk.tui.messages import TokensCounted
 
 

@@ -15,7 +15,7 @@ from textual.message import Message
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
-    from tunedesk.core.facets import Bucket, Facet
+    from tunedesk.core.searching.facets import Bucket, Facet
 
 _BAR = 8
 """Cells of the longest bar."""

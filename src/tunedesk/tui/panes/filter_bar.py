@@ -17,7 +17,7 @@ from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.query_input import Candidates, QueryInput
 
 if TYPE_CHECKING:
-    from tunedesk.core.completion import Candidate
+    from tunedesk.core.searching.completion import Candidate
 
 
 class FilterBar(Horizontal):

@@ -14,7 +14,7 @@ from textual.message import Message
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
-    from tunedesk.core.findings import Finding
+    from tunedesk.core.checking.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)

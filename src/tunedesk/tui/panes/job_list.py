@@ -10,7 +10,7 @@ from textual import events
 from textual.reactive import reactive
 
 from tunedesk.config import LOCAL
-from tunedesk.core.pricing import Price
+from tunedesk.core.counting.pricing import Price
 from tunedesk.store import KnownJob
 from tunedesk.tui.panes.job_view import (
     JobView,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from tunedesk.core.counting.pricing import Price, price_for
 from tunedesk.core.fine_tuning import FineTuningJob, JobEvent, MetricPoint
 from tunedesk.core.metrics import steps_per_second
-from tunedesk.core.pricing import Price, price_for
 from tunedesk.jobs import EventSeen, JobChanged, PointSeen, PollFailed, Update
 
 SIGNS = {

@@ -19,7 +19,7 @@ from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
-    from tunedesk.core.findings import Finding
+    from tunedesk.core.checking.findings import Finding
     from tunedesk.workbench import SplitFiles
 
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from tunedesk.core.coverage import Coverage
-    from tunedesk.core.edits import Edit
-    from tunedesk.core.findings import Finding
+    from tunedesk.core.checking.findings import Finding
+    from tunedesk.core.editing.edits import Edit
+    from tunedesk.core.grouping.coverage import Coverage
     from tunedesk.core.workspace import Workspace
     from tunedesk.tui.desk import OnProgress
 

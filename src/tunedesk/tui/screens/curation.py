@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from textual.reactive import reactive
 
-from tunedesk.core import edits
 from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.editing import edits
 from tunedesk.errors import DataError
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.panes.conversation_list import ConversationList

@@ -14,7 +14,7 @@ from textual.message import Message
 from tunedesk.errors import UsageError
 
 if TYPE_CHECKING:
-    from tunedesk.core.findings import Finding
+    from tunedesk.core.checking.findings import Finding
     from tunedesk.core.workspace import Workspace
     from tunedesk.curation import Twins
     from tunedesk.workbench import SplitFiles

@@ -17,8 +17,8 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static
 
 from tunedesk.config import Profile
+from tunedesk.core.counting.pricing import Estimate
 from tunedesk.core.fine_tuning import Auto, Hyperparameters
-from tunedesk.core.pricing import Estimate
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest, new_launch_id
 from tunedesk.tui.widgets.plain import plain, plain_line

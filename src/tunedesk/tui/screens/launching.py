@@ -14,7 +14,7 @@ from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
-    from tunedesk.core.checks import Finding
+    from tunedesk.core.checking.checks import Finding
     from tunedesk.core.workspace import Workspace
     from tunedesk.tui.desk import Desk, OnProgress
     from tunedesk.workbench import SplitFiles, Workbench

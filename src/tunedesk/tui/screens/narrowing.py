@@ -17,8 +17,8 @@ from tunedesk.tui.screens.prompting import PromptingScreen
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tunedesk.core.completion import Candidate, FieldValues
-    from tunedesk.core.facets import Facet
+    from tunedesk.core.searching.completion import Candidate, FieldValues
+    from tunedesk.core.searching.facets import Facet
     from tunedesk.core.workspace import Workspace
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from tunedesk.core import edits
+from tunedesk.core.editing import edits
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
 from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.curation import conversations

@@ -1,0 +1,282 @@
+"""Everything that is wrong with a training file, in one pass, each fault with its physical line and message.
+
+A file is checked as bytes (`check_file`), rows of a dataset as they are (`check_rows`, `check_lines`). Rows are
+examined one by one, by several processes when there are many (examining.py); what shows only across rows
+(duplicates, differing system prompts) is found here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tunedesk.core.checking.examining import Examined, Line, Mark, Wanted, examined, warned
+from tunedesk.core.checking.file_checks import read_line
+from tunedesk.core.checking.findings import CHECKS, Check, Finding, finding
+from tunedesk.core.conversations import Row, SourceRow, content_text
+from tunedesk.core.grouping.duplicates import Finder
+from tunedesk.core.importing.sources import Progress, Source
+
+__all__ = ["CHECKS", "Check", "Checked", "Finding", "Rules", "check_file", "check_lines", "check_rows"]
+
+FEWEST = 10
+"""Conversations that a training file must have (OpenAI, Azure)."""
+LARGEST = {"openai": 8 << 30, "azure": 8 << 30, "nebius": 5 << 30}
+"""Bytes of a training file by provider (facts of their own documentation; OpenAI's and Azure's by the Uploads API)."""
+_FEW_PROMPTS = 3
+_HABIT = 0.2
+"""Share of rows answered in another language from which that is how the data is meant (translations)."""
+_OFTEN = 10
+"""Rows with the same answer from which it is told; at least a twentieth of all."""
+_CUT_SHOWN = 60
+"""Characters shown of what is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """For whom a file is checked."""
+
+    provider: str = ""
+    """Profile's name: azure wants the byte order mark; the local engine trains on fewer than 10 conversations."""
+    count_tokens: Callable[[Row], int] | None = None
+    """Tokens of a row for the model, where lengths are to be checked (TokenCounter.row)."""
+    limit: int = 0
+    """Tokens one conversation may have."""
+    personal_data: bool = True
+    """Also look for personal data, which takes half of the time."""
+    near_duplicates: bool = True
+    """Also look for nearly the same conversations."""
+
+    def wanted(self, *, file: bool) -> Wanted:
+        """Return what the processes have to look for. A token is at least a byte, so only longer lines are counted."""
+        return Wanted(
+            file=file, personal_data=self.personal_data, near_duplicates=self.near_duplicates,
+            text_only=self.provider == "local", long=self.limit // 2 if self.count_tokens else 0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found."""
+
+    conversations: int
+    """Rows that could be read as JSON."""
+    findings: list[Finding]
+    """Ordered by line, then message."""
+
+    @property
+    def errors(self) -> int:
+        """Findings that the API or a trainer would refuse, or that silently ruin the result."""
+        return sum(one.severity == "error" for one in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Findings that cost quality or money."""
+        return len(self.findings) - self.errors
+
+
+def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progress | None = None) -> Checked:
+    """Check a JSONL file as it lies on disk (also .gz, or `-`); raises DataError only when it cannot be opened."""
+    rules = rules or Rules()
+    source = Source.open(path, on_progress)
+    try:
+        whole = _Whole(rules)
+        for batch in examined(source.raw_lines(), rules.wanted(file=True)):
+            whole.take(batch)
+        found = [*_of_source(source, path, rules), *whole.all()]
+    finally:
+        source.close()
+    if _is_array(source.head):
+        found = [one for one in found if one.code not in ("json_invalid", "not_object", "too_few_examples")]
+        found.append(finding("json_array", 1, None))
+    elif not whole.count and not any(one.severity == "error" and one.line for one in found):
+        found = [one for one in found if one.code != "too_few_examples"]
+        found.append(finding("empty_file", 0, None))
+    return Checked(whole.count, _ordered(found))
+
+
+def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Finding]:
+    """Yield what the file as a whole shows; the source has been read to its end."""
+    if source.encoding != "utf-8":
+        yield finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}")
+    elif source.bom and rules.provider != "azure":
+        yield finding("bom", 1, None)
+    elif not source.bom and rules.provider == "azure" and source.head:
+        yield finding("bom_missing", 1, None)
+    if source.cut:
+        yield finding("gzip_cut", 0, None)
+    largest = LARGEST.get(rules.provider)
+    size = Path(path).stat().st_size if str(path) != "-" else 0
+    if largest and size > largest:
+        yield finding("file_too_large", 0, None, f"{size:,} bytes, {largest:,} are the most")
+
+
+def check_rows(rows: Iterable[SourceRow], rules: Rules | None = None) -> Checked:
+    """Check decoded rows, as of an import: all but what only a file's bytes can show."""
+    return check_lines(((one.line, _encoded(one.row)) for one in rows), rules)
+
+
+def _encoded(row: object) -> bytes:
+    """Return a row as JSON, also one that UTF-8 cannot hold (half of a surrogate pair)."""
+    try:
+        return msgspec.json.encode(row)
+    except UnicodeEncodeError:
+        return json.dumps(row).encode()
+
+
+def check_lines(lines: Iterable[Line], rules: Rules | None = None) -> Checked:
+    """Check encoded rows with their lines, as of a dataset: all but what only a file's bytes can show."""
+    rules = rules or Rules()
+    whole = _Whole(rules)
+    for batch in examined(lines, rules.wanted(file=False)):
+        whole.take(batch)
+    return Checked(whole.count, _ordered(list(whole.all())))
+
+
+def _ordered(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda one: (one.line, -1 if one.message is None else one.message))
+
+
+def _is_array(head: bytes) -> bool:
+    """Return whether a file is one JSON array: its first line opens one and does not stand alone."""
+    start = head.lstrip()[:200]
+    first = head.lstrip().partition(b"\n")[0].strip()
+    return start.startswith(b"[") and (start[1:].lstrip()[:1] in (b"{", b"") or not first.endswith(b"]"))
+
+
+@dataclass(slots=True)
+class _Prompts:
+    """Which system prompts the rows of a file have."""
+
+    lines: dict[bytes, list[int]] = field(default_factory=dict)
+    """Digest of the prompt (empty for none) → lines."""
+
+    def add(self, prompt: bytes, line: int) -> None:
+        self.lines.setdefault(prompt, []).append(line)
+
+    def findings(self) -> Iterator[Finding]:
+        total = sum(map(len, self.lines.values()))
+        prompts = {key: lines for key, lines in self.lines.items() if key}
+        most = max(prompts.values(), key=len, default=[])
+        if total < FEWEST or 2 * len(most) <= total:
+            return
+        for lines in prompts.values():
+            if lines is not most and len(prompts) <= max(_FEW_PROMPTS, total // 50):
+                rows = f"{len(lines)} of {total} rows, first on line {lines[0]}"
+                yield finding("system_prompts_differ", lines[0], 0, rows)
+        if 5 * len(most) >= 4 * total:
+            for line in self.lines.get(b"", ()):
+                yield finding("system_missing", line, None)
+
+
+class _Whole:
+    """Takes batches in their order and remembers what only shows across rows."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.count = 0
+        self.found: list[Finding] = []
+        self._foreign: list[Finding] = []
+        self._lines: list[int] = []
+        self._finder = Finder(exact_only=not rules.near_duplicates)
+        self._answers: dict[bytes, tuple[int, bytes]] = {}
+        self._replies: dict[bytes, list[int]] = {}
+        self._prompts = _Prompts()
+        self._contradicting: set[tuple[int, int]] = set()
+
+    def take(self, batch: Examined) -> None:
+        """Add a batch: its own findings, and those against earlier rows."""
+        self.count += batch.rows
+        for one in batch.findings:
+            (self._foreign if one.code == "wrong_language" else self.found).append(one)
+        new = [self._take(mark) for mark in batch.marks]
+        if batch.sketches is not None:
+            self._finder.add_sketches(batch.sketches, new)
+        for line, raw in batch.long:
+            self.found += self._length(read_line(raw, line)[0], line)
+
+    def _take(self, mark: Mark) -> bool:
+        """Add a mark; return whether the row is no exact duplicate of an earlier one."""
+        line = mark.line
+        first = self._finder.add_digest(mark.identity)
+        self._lines.append(line)
+        if mark.prompt is not None:
+            self._prompts.add(mark.prompt, line)
+        if first is not None:
+            self.found.append(finding("exact_duplicate", line, None, f"line {self._lines[first]}"))
+            return False
+        for reply in mark.replies:
+            known = self._replies.setdefault(reply, [line, 0])
+            known[1] += 1
+        if mark.asked:
+            earlier = self._answers.setdefault(mark.asked, (line, mark.answer))
+            if earlier[0] != line and earlier[1] != mark.answer:
+                self._contradicting.add((earlier[0], line))
+                self.found.append(finding("contradiction", line, None, f"line {earlier[0]}"))
+        return True
+
+    def _length(self, row: Row, line: int) -> Iterator[Finding]:
+        count, limit = self.rules.count_tokens, self.rules.limit
+        if count is None or not isinstance(row, dict) or (tokens := count(row)) <= limit:
+            return
+        messages = row["messages"]
+        place, kept = _cut(row, messages, count, limit)
+        text = (
+            content_text(messages[place].get("content"))[kept:] if isinstance(messages[place], dict) else ""
+        )
+        over = f"{tokens:,} tokens, {tokens - limit:,} over {limit:,}"
+        where = f"the cut is in message {place}, {_role(messages[place])}, at character {kept + 1:,}"
+        where += f": {text[:_CUT_SHOWN]!r}"
+        answers = [at for at, m in enumerate(messages) if _role(m) == "assistant" and m.get("weight") != 0]
+        lost = [at for at in answers if at > place or (at == place and not kept)]
+        if answers and len(lost) == len(answers):
+            yield finding("mask_empty", line, place, f"{over}; {where}")
+            return
+        if any(at >= place for at in answers):
+            where += "; it hits the reply, whose end and stop token are never trained"
+        yield finding("over_long", line, len(messages) - 1, f"{over}; {where}")
+
+    def all(self) -> Iterator[Finding]:
+        """Yield all findings, with what shows only at the end of the file."""
+        yield from self.found
+        if len(self._foreign) <= max(1, _HABIT * self.count):
+            yield from self._foreign
+        if self.count < FEWEST:
+            few = finding("too_few_examples", 0, None, f"it has {self.count}")
+            yield warned(few) if self.rules.provider == "local" else few
+        yield from self._prompts.findings()
+        for line, count in self._replies.values():
+            if count >= max(_OFTEN, self.count / 20):
+                yield finding(
+                    "repeated_answer", line, None, f"in {count:,} of {self.count:,} rows, first here"
+                )
+        for pair in self._finder.near():
+            lines = self._lines[pair.first], self._lines[pair.second]
+            if lines not in self._contradicting:
+                yield finding("near_duplicate", lines[1], None, f"{pair.similarity:.0%} of line {lines[0]}")
+
+
+def _role(message: object) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    return role if isinstance(role, str) else ""
+
+
+def _cut(row: Row, messages: list[object], count: Callable[[Row], int], limit: int) -> tuple[int, int]:
+    """Return the message that the limit cuts, and how many characters of it are kept."""
+    place = 0
+    while place + 1 < len(messages) and count({**row, "messages": messages[: place + 1]}) <= limit:
+        place += 1
+    message = messages[place]
+    if not isinstance(message, dict):
+        return place, 0
+    text = content_text(message.get("content"))
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        shorter = [*messages[:place], {**message, "content": text[:middle]}]
+        low, high = (middle, high) if count({**row, "messages": shorter}) <= limit else (low, middle - 1)
+    return place, low

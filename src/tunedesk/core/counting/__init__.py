@@ -1,0 +1,1 @@
+"""Tokens, exact and offline, and what they cost."""

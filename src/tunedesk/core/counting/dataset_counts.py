@@ -1,0 +1,197 @@
+"""Tokens of every row of a dataset: counted once by several threads, kept beside the rows, edits counted on top.
+
+A dataset's folder is named by its content, so the file `tokens-<rule>.bin` in it holds for as long as it exists:
+a line of JSON, then three columns of little-endian unsigned 32 bits (all, trained, system prompts).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from tunedesk.core.conversations import Row
+from tunedesk.core.counting.message_table import RowTokens
+from tunedesk.core.datasets.dataset import ROWS, Dataset
+from tunedesk.core.editing.overlay import EDITED, Entry, Overlay, places
+from tunedesk.errors import StoreError
+from tunedesk.paths import write_whole
+
+OnProgress = Callable[[int, int], None]
+"""Called with rows done and rows in all; what it raises stops the work."""
+BLOCK = 4_096
+"""Rows that a thread takes at once."""
+_MOST_THREADS = 4
+
+
+class BulkCounter(Protocol):
+    """Counts many rows at once, for several threads."""
+
+    def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
+        """Return the tokens of rows in JSON."""
+
+    def count_rows(self, rows: Sequence[Row]) -> RowTokens:
+        """Return the tokens of rows."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    rule: str
+    rows: int
+
+
+def dataset_tokens(
+    dataset: Dataset, rule: str, make: Callable[[], BulkCounter], on_progress: OnProgress | None = None
+) -> RowTokens:
+    """Return the tokens of every row as it was imported; read where they were counted by `rule` before.
+
+    `rule` names the encoding and all else that the counts depend on, `make` gives the counter, when it is needed.
+    """
+    path = dataset.folder / f"tokens-{rule}.bin"
+    known = _read(path, _Header(rule, len(dataset)))
+    if known is None:
+        known = _count(dataset, make, on_progress)
+        with contextlib.suppress(StoreError):  # a folder that cannot be written is counted anew each time
+            write_whole(path, _packed(known, _Header(rule, len(dataset))))
+    return known
+
+
+def _count(dataset: Dataset, make: Callable[[], BulkCounter], on_progress: OnProgress | None) -> RowTokens:
+    counted = RowTokens.zeros(len(dataset))
+    counter = make()
+    threads = min(_MOST_THREADS, os.cpu_count() or 1, 1 + len(dataset) // BLOCK)
+    waiting: deque[tuple[int, Future[RowTokens]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")
+    try:
+        for start, lines in _blocks(dataset):
+            waiting.append((start, pool.submit(counter.count_lines, lines)))
+            if len(waiting) > threads:
+                _collect(waiting, counted, on_progress)
+        while waiting:
+            _collect(waiting, counted, on_progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return counted
+
+
+def _collect(
+    waiting: deque[tuple[int, Future[RowTokens]]], counted: RowTokens, on_progress: OnProgress | None
+) -> None:
+    start, future = waiting.popleft()
+    block = future.result()
+    counted.put(start, block)
+    if on_progress:
+        on_progress(start + len(block.total), len(counted.total))
+
+
+def _blocks(dataset: Dataset) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the canonical lines by blocks, each with the number of its first row."""
+    with (
+        (dataset.folder / ROWS).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        for chunk in dataset.chunks:
+            offsets = chunk.columns["offset"].to_list()
+            lengths = chunk.columns["length"].to_list()
+            for at in range(0, len(offsets), BLOCK):
+                pairs = zip(offsets[at : at + BLOCK], lengths[at : at + BLOCK], strict=True)
+                yield chunk.start + at, [data[offset : offset + length] for offset, length in pairs]
+
+
+def _read(path: Path, expected: _Header) -> RowTokens | None:
+    """Return what was kept, None when it is not whole or not about these rows."""
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+        if msgspec.json.decode(head, type=_Header) != expected or len(body) != 12 * expected.rows:
+            return None
+    except (OSError, msgspec.DecodeError):
+        return None
+    size = 4 * expected.rows
+    columns = []
+    for at in range(3):
+        column = array("I", body[at * size : (at + 1) * size])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+    return RowTokens(*columns)
+
+
+def _packed(counts: RowTokens, header: _Header) -> bytes:
+    columns = [array("I", column) for column in (counts.total, counts.trained, counts.system)]
+    if sys.byteorder == "big":
+        for column in columns:
+            column.byteswap()
+    return msgspec.json.encode(header) + b"\n" + b"".join(column.tobytes() for column in columns)
+
+
+class EditedRows:
+    """Tokens of the rows that edits touch, each counted once for each state of its edits."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[int, ...], tuple[int, int, int]]] = {}
+        """Row → the edits it was counted after, and its tokens: all, trained, system prompts."""
+
+    def over(
+        self,
+        imported: RowTokens,
+        dataset: Dataset,
+        overlay: Overlay,
+        counter: BulkCounter,
+        *,
+        prompt_cost: Callable[[str], int] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RowTokens:
+        """Return the tokens of every row as edits left it: the imported ones, and what changed.
+
+        Where a system prompt costs the same in any row, `prompt_cost` tells it, and rows whose prompt alone was
+        replaced are not read.
+        """
+        touched = places(overlay.flags, EDITED)
+        if not touched:
+            return imported
+        result = RowTokens(
+            array("I", imported.total), array("I", imported.trained), array("I", imported.system)
+        )
+        if prompt_cost and all(entry.edit.kind == "set_system_prompt" for entry in overlay.bulk):
+            _replace_prompts(result, touched, overlay, prompt_cost)
+            touched = array("I", sorted(overlay.by_row))
+        keys = {index: tuple(entry.id for entry in overlay.entries(index)) for index in touched}
+        missing = [index for index in touched if self._known.get(index, ((), ()))[0] != keys[index]]
+        for at in range(0, len(missing), BLOCK):
+            indexes = missing[at : at + BLOCK]
+            found = counter.count_rows([overlay.row(dataset, index) for index in indexes])
+            for place, index in enumerate(indexes):
+                self._known[index] = (
+                    keys[index], (found.total[place], found.trained[place], found.system[place])
+                )  # fmt: skip
+            if on_progress:
+                on_progress(at + len(indexes), len(missing))
+        for index in touched:
+            total, trained, system = self._known[index][1]
+            result.total[index], result.trained[index], result.system[index] = total, trained, system
+        return result
+
+
+def _replace_prompts(
+    counts: RowTokens, touched: array[int], overlay: Overlay, cost: Callable[[str], int]
+) -> None:
+    """Put what the newest prompt costs in place of what the imported ones did."""
+    layers: list[tuple[Entry, int]] = [
+        (entry, cost(entry.edit.arguments["prompt"]) if entry.edit.arguments["prompt"] else 0)
+        for entry in reversed(overlay.bulk)
+    ]
+    for index in touched:
+        for entry, tokens in layers:
+            if entry.touches(index):
+                if counts.total[index]:
+                    counts.total[index] += tokens - counts.system[index]
+                    counts.system[index] = tokens
+                break

@@ -1,0 +1,1 @@
+"""Edits: each one undoable operation as data, journalled, applied and laid over an immutable dataset."""

@@ -1,0 +1,205 @@
+"""Edits in force, laid over an immutable dataset: which rows they touch and what those rows are now.
+
+An edit of a few rows is remembered by row; a bulk edit as one entry with its row numbers. Exclusion and tags are one
+byte a row. Each change makes a new overlay that shares what did not change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from tunedesk.core.conversations import Row
+from tunedesk.core.datasets.dataset import Chunk, Dataset
+from tunedesk.core.datasets.indexing import ChunkBuilder, RowFacts, fold, row_facts
+from tunedesk.core.editing.applying import apply
+from tunedesk.core.editing.edits import MARKS, Edit, of_row
+from tunedesk.errors import DataError
+
+EXCLUDED, EDITED, REWRITTEN = 1, 2, 4
+"""Bits of `flags`: left out of exports; its row differs from the imported one; its indexed facts may differ too."""
+TAGGED, UNTAGGED = 1, 2
+"""Bytes of a tag: put on, taken off, 0 where the imported row decides."""
+FEW = 1000
+"""An edit of more rows is kept as one entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An edit in force at its place in the order of all."""
+
+    id: int
+    """Its number in the journal, which grows."""
+    edit: Edit
+    rows: array[int] | None
+    """Sorted; None for all."""
+
+    def touches(self, index: int) -> bool:
+        """Whether the edit is about the row at `index`."""
+        if self.rows is None:
+            return True
+        place = bisect_left(self.rows, index)
+        return place < len(self.rows) and self.rows[place] == index
+
+    def edit_of(self, index: int) -> Edit:
+        """Return what the edit does to the row at `index`, which it touches."""
+        return of_row(self.edit, bisect_left(self.rows, index) if self.rows is not None else index)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLayer:
+    """A system prompt put on many rows at once, never copied into them."""
+
+    rows: array[int] | None
+    prompt: str
+    folded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The sum of all edits in force over `count` rows."""
+
+    count: int
+    flags: bytearray
+    """One byte a row; never changed in place once the overlay is made."""
+    tags: dict[str, bytearray] = field(default_factory=dict)
+    by_row: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
+    bulk: tuple[Entry, ...] = ()
+    prompts: tuple[PromptLayer, ...] = ()
+    facts: dict[int, tuple[tuple[int, ...], RowFacts]] = field(default_factory=dict)
+    """Facts of rewritten rows, by the edits that they follow from; a cache shared by all overlays of a workspace."""
+
+    @classmethod
+    def empty(cls, count: int) -> Overlay:
+        """Return the overlay of no edits."""
+        return cls(count, bytearray(count))
+
+    def cleared(self) -> Overlay:
+        """Return the overlay of no edits that still knows what this one drew from rows."""
+        return replace(Overlay.empty(self.count), facts=self.facts)
+
+    def with_edits(self, edits: Iterable[tuple[int, Edit]]) -> Overlay:
+        """Return the overlay after more edits, each with its journal id, in that order."""
+        flags, tags, by_row = bytearray(self.flags), dict(self.tags), dict(self.by_row)
+        copied: set[str] = set()
+        bulk, prompts = list(self.bulk), self.prompts
+        for number, edit in edits:
+            rows = edit.indexes()
+            if edit.kind in ("tag", "untag"):
+                name = edit.arguments["tag"]
+                if name not in copied:
+                    tags[name] = bytearray(tags.get(name) or self.count)
+                    copied.add(name)
+                _put(tags[name], rows, TAGGED if edit.kind == "tag" else UNTAGGED)
+            elif edit.kind in MARKS:
+                _set(flags, rows, EXCLUDED, edit.kind == "exclude")
+            else:
+                entry = Entry(number, edit, rows)
+                _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True)
+                few = rows is not None and len(rows) <= FEW
+                layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
+                _set(flags, rows, EDITED | (0 if layered or edit.kind == "set_weight" else REWRITTEN), True)
+                if few:
+                    for index in rows or ():
+                        by_row[index] = (*by_row.get(index, ()), entry)
+                else:
+                    bulk.append(entry)
+                if layered:
+                    layer = PromptLayer(rows, edit.arguments["prompt"], fold(edit.arguments["prompt"]))
+                    prompts = (layer,) if rows is None else (*prompts, layer)
+        return replace(self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts)
+
+    def row(self, dataset: Dataset, index: int) -> Row:
+        """Return the row at `index` as it is now."""
+        row = dataset.row(index)
+        for entry in self.entries(index):
+            # A bulk edit passes over the rows that have no such message.
+            with contextlib.suppress(DataError):
+                row = apply(entry.edit_of(index), row)
+        return row
+
+    def entries(self, index: int) -> list[Entry]:
+        """Return the edits of a row in their order, exclusion and tags apart."""
+        if not self.flags[index] & EDITED:
+            return []
+        found = [*self.by_row.get(index, ()), *(entry for entry in self.bulk if entry.touches(index))]
+        return sorted(found, key=_id)
+
+    def facts_of(self, dataset: Dataset, index: int) -> RowFacts:
+        """Return the facts of a row as it is now, drawn once for each change that rewrites it."""
+        if not self.has(index, REWRITTEN):
+            return row_facts(self.row(dataset, index))
+        key = tuple(entry.id for entry in self.entries(index))
+        known = self.facts.get(index)
+        if known is None or known[0] != key:
+            known = self.facts[index] = (key, row_facts(self.row(dataset, index)))
+        return known[1]
+
+    def has(self, index: int, bit: int) -> bool:
+        """Whether a bit of `flags` is set for a row."""
+        return bool(self.flags[index] & bit)
+
+    def excluded(self, index: int) -> bool:
+        """Whether a row is left out of exports."""
+        return self.has(index, EXCLUDED)
+
+    def touched(self) -> array[int]:
+        """Return the rows that are excluded or edited in any way, in order."""
+        return places(self.flags, EXCLUDED | EDITED)
+
+    def rewritten(self) -> array[int]:
+        """Return the rows whose indexed facts have to be drawn anew, in order."""
+        return places(self.flags, REWRITTEN)
+
+    def rewritten_chunk(self, dataset: Dataset) -> Chunk | None:
+        """Return the rewritten rows as one more chunk to search, None when there are none."""
+        indexes = self.rewritten()
+        if not indexes:
+            return None
+        builder = ChunkBuilder()
+        for index in indexes:
+            builder.add(self.facts_of(dataset, index), line=dataset.line(index))
+        return Chunk.scattered(builder, pl.Series(indexes, dtype=pl.UInt32))
+
+    def tags_of(self, index: int, imported: Sequence[str]) -> tuple[str, ...]:
+        """Return the tags of a row: those it was imported with, then the user's."""
+        marks = {name: marks[index] for name, marks in self.tags.items() if marks[index]}
+        kept = [name for name in imported if marks.get(name) != UNTAGGED]
+        return (*kept, *(name for name, mark in marks.items() if mark == TAGGED and name not in kept))
+
+
+def _id(entry: Entry) -> int:
+    return entry.id
+
+
+def places(flags: bytearray, bit: int) -> array[int]:
+    """Return the rows that have a bit set, in order."""
+    found: array[int] = array("I")
+    mask = bytes(bool(value & bit) for value in range(256))
+    marked = flags.translate(mask)
+    place = marked.find(1)
+    while place >= 0:
+        found.append(place)
+        place = marked.find(1, place + 1)
+    return found
+
+
+def _put(marks: bytearray, rows: array[int] | None, value: int) -> None:
+    if rows is None:
+        marks[:] = bytes([value]) * len(marks)
+        return
+    for index in rows:
+        marks[index] = value
+
+
+def _set(flags: bytearray, rows: array[int] | None, bits: int, on: bool) -> None:
+    if rows is None:
+        flags[:] = flags.translate(bytes(value | bits if on else value & ~bits & 255 for value in range(256)))
+        return
+    for index in rows:
+        flags[index] = flags[index] | bits if on else flags[index] & ~bits & 255

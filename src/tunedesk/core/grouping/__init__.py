@@ -1,0 +1,1 @@
+"""Which conversations belong together: duplicates, leak-free splits, topics."""

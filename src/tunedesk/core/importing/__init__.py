@@ -1,0 +1,1 @@
+"""Conversations out of what people really have, and training files out again."""

@@ -1,0 +1,245 @@
+"""Conversations out of what people really have: every format that is known, told apart by content, streamed.
+
+`read(path)` gives an `Import`: iterate it for rows; its report grows with it and is complete at the end. No
+record is left out without a line and a reason in `skipped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from tunedesk.core.conversations import SourceRow
+from tunedesk.core.importing import containers, records, tables
+from tunedesk.core.importing.containers import Item
+from tunedesk.core.importing.records import FORMATS, NotARow, Options
+from tunedesk.core.importing.sources import Progress, Source
+from tunedesk.errors import DataError
+
+_SAMPLE = 200
+"""Records looked at to tell the format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that did not become a row."""
+
+    line: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import did; complete when its rows have been read."""
+
+    format: str = ""
+    rows: int = 0
+    """Records in the file: those that went into a conversation, and the skipped ones."""
+    imported: int = 0
+    """Conversations."""
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was unusual or changed: encoding, merged turns, dropped tails, a cut file."""
+    merged_turns: int = 0
+    dropped_tails: int = 0
+    blank_lines: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    """Format → conversations of it."""
+
+    def skip(self, line: int, reason: str) -> None:
+        """Note that the record on `line` is left out, and why."""
+        self.rows += 1
+        self.skipped.append(Skipped(line, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """A format that `--format` can name."""
+
+    name: str
+    meaning: str
+
+
+IMPORTERS: dict[str, Importer] = {
+    **{name: Importer(name, one.meaning) for name, one in FORMATS.items()},
+    "turns": Importer("turns", "a table of one message a row, with a conversation's id and a speaker"),
+}
+"""Every format by name. A new one is a Format in records.py; containers (JSONL, CSV, zip …) are told by content."""
+
+
+class Import:
+    """The rows of one input, read when iterated, once."""
+
+    def __init__(
+        self, path: Path | str, format_: str, options: Options, on_progress: Progress | None
+    ) -> None:
+        """Prepare to read `path`; nothing is opened before the first row is asked for."""
+        self.report = Report(format=format_)
+        self._path = path
+        self._options = options
+        self._on_progress = on_progress
+        self._cells = 0
+        self._rows = self._read()
+
+    def __iter__(self) -> Iterator[SourceRow]:
+        return self._rows
+
+    def __next__(self) -> SourceRow:
+        return next(self._rows)
+
+    def _read(self) -> Iterator[SourceRow]:
+        if str(self._path) != "-" and Path(self._path).is_dir():
+            yield from self._convert(containers.folder(Path(self._path)))
+        else:
+            source = Source.open(self._path, self._on_progress)
+            try:
+                yield from self._convert(containers.items(source, self._blank))
+                _note_source(source, self.report)
+            finally:
+                source.close()
+        note_counts(self.report)
+
+    def _convert(self, items: Iterator[Item]) -> Iterator[SourceRow]:
+        sample = list(islice(items, _SAMPLE))
+        usable = [item.record for item in sample if not item.fault]
+        names = None
+        if self.report.format in ("", "turns") and not self._fits_a_record_format(usable):
+            names = tables.turn_columns([r for r in usable if isinstance(r, Mapping)], self._options.mapping)
+        if names is not None:
+            self.report.format = "turns"
+            cells = (tables.Cells(item.line, item.record, item.fault) for item in chain(sample, items))
+            for row in tables.conversations(self._counted(cells), names, self._options, self.report.skip):
+                yield self._noted(row, "turns")
+            self.report.rows += self._cells - len(self.report.skipped)
+            return
+        forced = self.report.format
+        if forced == "turns":
+            raise DataError("no columns for a conversation's id, a speaker and a text", _columns_hint(usable))
+        self.report.format = forced or self._guess(usable)
+        if not self.report.format and usable:
+            raise DataError("no known format fits this file", _columns_hint(usable))
+        for item in chain(sample, items):
+            yield from self._one(item, forced)
+
+    def _blank(self, line: int) -> None:
+        self.report.blank_lines += 1
+
+    def _counted(self, cells: Iterator[tables.Cells]) -> Iterator[tables.Cells]:
+        for cell in cells:
+            self._cells += 1
+            whole = cell.fault or isinstance(cell.record, Mapping)
+            yield cell if whole else tables.Cells(cell.line, {}, "it is not an object")
+
+    def _fits_a_record_format(self, sample: Sequence[object]) -> bool:
+        if "user" in self._options.mapping and "speaker" not in self._options.mapping:
+            return True
+        found = [records.format_of(r) for r in sample[:20] if isinstance(r, Mapping)]
+        return any(name not in ("", "pairs", "transcript") for name in found)
+
+    def _guess(self, sample: Sequence[object]) -> str:
+        if "user" in self._options.mapping and "assistant" in self._options.mapping:
+            return "pairs"
+        found = [records.format_of(_as_record(record)) for record in sample]
+        return max(set(found) - {""}, key=lambda name: (found.count(name), name), default="")
+
+    def _one(self, item: Item, forced: str) -> Iterator[SourceRow]:
+        if item.fault:
+            self.report.skip(item.line, item.fault)
+            return
+        record = _as_record(item.record)
+        name = forced or self.report.format
+        if not name or (not forced and not FORMATS[name].knows(record) and not self._options.mapping):
+            name = records.format_of(record) or name
+        try:
+            if not name:
+                raise NotARow("no known format fits it")
+            if not isinstance(item.record, Mapping | list | str):
+                raise NotARow("it is not an object")
+            row = FORMATS[name].convert(record, self._options)
+        except NotARow as error:
+            self.report.skip(item.line, str(error))
+            return
+        self.report.rows += 1
+        yield self._noted(SourceRow(item.line, records.with_system(row, self._options.system)), name)
+
+    def _noted(self, row: SourceRow, name: str) -> SourceRow:
+        self.report.imported += 1
+        self.report.kinds[name] = self.report.kinds.get(name, 0) + 1
+        if name != "openai":
+            kept = row.row.get("metadata")
+            if isinstance(kept, dict):
+                self.report.merged_turns += _count(kept.get("merged_turns"))
+                self.report.dropped_tails += _count(kept.get("dropped_tail"))
+        return row
+
+
+def read(
+    path: Path | str,
+    *,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    mapping: Mapping[str, str] | None = None,
+    system: str | None = None,
+    on_progress: Progress | None = None,
+) -> Import:
+    """Return the rows of `path` (a file, a folder, or `-`) with their report.
+
+    `mapping`: user, assistant, system, conversation, speaker, text, order → column; with `speaker`, user and
+    assistant name speakers instead (several parted by `|`). Raises DataError: unreadable, or no format fits.
+    """
+    if format is not None and format not in IMPORTERS:
+        raise DataError(f"{format!r} is not a format", f"Known: {', '.join(IMPORTERS)}.")
+    return Import(path, format or "", Options(dict(mapping or {}), system or ""), on_progress)
+
+
+def detect(path: Path | str) -> str:
+    """Return the name of the format of `path`, told by its first records; raises DataError when none fits."""
+    found = read(path)
+    for _ in found:
+        break
+    return found.report.format
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _as_record(value: object) -> Mapping[str, Any]:
+    """Return a record as an object: a bare list of turns stands under `turns`, a bare text under `text`."""
+    if isinstance(value, Mapping):
+        return value
+    return {"turns": value} if isinstance(value, list) else {"text": value}
+
+
+def _columns_hint(sample: Sequence[object]) -> str:
+    first = next((r for r in sample if isinstance(r, Mapping)), None)
+    names = ", ".join(str(name) for name in list(first or ())[:20])
+    return (f"It has: {names}. " if names else "") + "Name columns with --map user=COLUMN,assistant=COLUMN."
+
+
+def _note_source(source: Source, report: Report) -> None:
+    if source.cut:
+        report.notes.append("the gzip file is cut: only what came before the cut was read")
+    if source.encoding != "utf-8":
+        report.notes.append(f"read as {source.encoding.upper()}")
+    if source.bom and source.encoding == "utf-8":
+        report.notes.append("a byte order mark was taken off")
+    if source.foreign_lines:
+        report.notes.append(f"not UTF-8, read as Windows-1252: {source.foreign_lines} lines")
+
+
+def note_counts(report: Report) -> None:
+    """Say in `notes` what the counts of a finished report tell."""
+    if report.merged_turns:
+        report.notes.append(f"{report.merged_turns} turns joined to the one before by the same side")
+    if report.dropped_tails:
+        report.notes.append(f"{report.dropped_tails} messages after a last answer dropped")
+    if report.blank_lines:
+        report.notes.append(f"{report.blank_lines} blank lines passed over")
+    if report.kinds.get("preference"):
+        report.notes.append(f"{report.kinds['preference']} preference rows kept as they are")
+    if len(report.kinds) > 1:
+        mixed = ", ".join(f"{count} {name}" for name, count in sorted(report.kinds.items()))
+        report.notes.append(f"several formats in one file: {mixed}")

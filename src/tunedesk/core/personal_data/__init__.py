@@ -1,0 +1,1 @@
+"""Personal data: found offline, replaced by stable typed placeholders."""

@@ -1,0 +1,322 @@
+"""One chunk under a query: which of its rows match, as the edits laid over them left them."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from tunedesk.core.datasets.arrow_parts import buffer_series
+from tunedesk.core.datasets.dataset import Chunk, Dataset
+from tunedesk.core.datasets.indexing import FIELD_PREFIX, HAS_TOOLS, ITEM_BREAK, TEXT_ROLES, Table, fold
+from tunedesk.core.editing.overlay import EDITED, EXCLUDED, TAGGED, UNTAGGED, Overlay
+from tunedesk.core.searching.patterns import Expression
+from tunedesk.core.searching.query import And, Compare, Everything, Field, Node, Not, Or, Pattern, State, Text
+
+_OPERATORS: dict[str, Callable[[pl.Series, float], pl.Series]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Facts that are worked out after the import; None where they are not known yet."""
+
+    tokens: array[int] | None = None
+    """Tokens of each row, typecode I."""
+    loss: array[float] | None = None
+    """Loss of each row, typecode d, NaN where it was not measured."""
+    pii: array[int] | None = None
+    """Rows with personal data, sorted, typecode I, as all row lists here."""
+    duplicates: array[int] | None = None
+    """Rows that repeat another."""
+    findings: Mapping[str, array[int]] | None = None
+    """Rows with a finding, by the finding's code."""
+    errors: array[int] | None = None
+    """Rows with a finding of severity error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is searched."""
+
+    dataset: Dataset
+    overlay: Overlay
+    known: Known = field(default_factory=Known)
+
+
+class Piece:
+    """One chunk under evaluation: masks of its rows, or of the given places in it (`rows`)."""
+
+    def __init__(
+        self,
+        target: Target,
+        chunk: Chunk,
+        expressions: Mapping[Pattern, Expression],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.target, self.chunk = target, chunk
+        self.expressions, self.cancelled = expressions, cancelled
+        self._layers = self._prompt_layers()
+
+    def find(self, root: Node, rows: pl.Series | None) -> pl.Series:
+        """Return the places in the chunk that match, ascending."""
+        mask = self.mask(root, rows)
+        return mask.arg_true() if rows is None else rows.filter(mask)
+
+    def mask(self, node: Node, rows: pl.Series | None) -> pl.Series:
+        """Return whether each row matches."""
+        if self.cancelled() or isinstance(node, Everything):
+            return pl.repeat(isinstance(node, Everything), self._size(rows), dtype=pl.Boolean, eager=True)
+        match node:
+            case Text():
+                return self._text(node.scope, rows, _Literal(node.needle))
+            case Pattern():
+                return self._text(node.scope, rows, self.expressions[node])
+            case Not():
+                return ~self.mask(node.part, rows)
+            case And():
+                return self._all(sorted(node.parts, key=_cost), rows)
+            case Or():
+                return ~self._all([Not(part) for part in sorted(node.parts, key=_cost)], rows)
+            case _:
+                return self._taken(self._column(node), rows)
+
+    def _column(self, node: Compare | Field | State) -> pl.Series:
+        """Return whether each row of the whole chunk matches a node that looks at columns."""
+        if isinstance(node, Compare):
+            return self._compare(node)
+        return self._field(node) if isinstance(node, Field) else self._state(node)
+
+    def _all(self, parts: Sequence[Node], rows: pl.Series | None) -> pl.Series:
+        """Return where all parts match, each part looking only at what the earlier ones left, cheapest first."""
+        mask = self.mask(parts[0], rows)
+        for part in parts[1:]:
+            left = mask.arg_true()
+            if len(left) > len(mask) // 2:
+                mask = mask & self.mask(part, rows)
+            elif len(left):
+                places = left if rows is None else rows.gather(left)
+                mask = mask.scatter(left.filter(~self.mask(part, places)), False)
+        return mask
+
+    def _text(self, scope: str, rows: pl.Series | None, matcher: _Literal | Expression) -> pl.Series:
+        mask: pl.Series | None = None
+        for role in (scope,) if scope else ("assistant", "user", "system", "tool"):
+            if role == "system":
+                found = self._system(matcher, rows)
+            elif role == "tool" and not self._bits("flags", HAS_TOOLS, None).any():
+                continue
+            else:
+                found = self._role(role, rows, matcher, mask)
+            mask = found if mask is None else mask | found
+        return pl.zeros(self._size(rows), dtype=pl.Boolean, eager=True) if mask is None else mask
+
+    def _role(
+        self, role: str, rows: pl.Series | None, matcher: _Literal | Expression, done: pl.Series | None
+    ) -> pl.Series:
+        """Return where a role's text matches; rows that are `done` may be passed over where that saves time."""
+        texts = self._taken(self.chunk.texts[role], rows)
+        wide = self._bits("flags", TEXT_ROLES[role], rows)
+        if done is None or done.sum() * 2 < len(done):
+            return matcher.contains(texts, wide, self.cancelled)
+        open_rows = (~done).arg_true()
+        found = matcher.contains(texts.gather(open_rows), wide.gather(open_rows), self.cancelled)
+        return pl.zeros(len(texts), dtype=pl.Boolean, eager=True).scatter(open_rows.filter(found), True)
+
+    def _system(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series:
+        prompts = self.chunk.tables["system"].folded
+        mask = self._decode(matcher.contains(prompts, ~_is_ascii(prompts), self.cancelled), "system")
+        for layer, (_, prompt) in zip(self._layers, self._layer_prompts(), strict=True):
+            one = pl.Series([prompt])
+            hit = bool(matcher.contains(one, ~_is_ascii(one), self.cancelled)[0])
+            mask = mask.scatter(layer, hit) if len(layer) else mask
+        return self._taken(mask, rows)
+
+    def _compare(self, node: Compare) -> pl.Series:
+        compare = _OPERATORS[node.operator]
+        if node.field in ("tokens", "turns", "chars", "loss"):
+            numbers = self.number(node.field)
+            mask = compare(numbers, node.bound)
+            # Polars orders NaN above all numbers; here it is a loss that nobody measured.
+            return mask & numbers.is_not_nan() if node.field == "loss" else mask
+        mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
+        for name, table in self._metadata(node.field):
+            numbers = table.value.cast(pl.Float64, strict=False)
+            mask = mask | self._decode(compare(numbers, node.bound).fill_null(False), name)
+        return mask
+
+    def number(self, name: str) -> pl.Series:
+        """Return tokens, turns, chars or loss of every row of the chunk, as edits left them."""
+        known = self.target.known.tokens if name == "tokens" else self.target.known.loss
+        if name in ("tokens", "loss"):
+            return self._per_row(known if known is not None else array("I"))
+        numbers = self.chunk.columns[name].cast(pl.Int64)
+        systems = self.chunk.columns["systems"].cast(pl.Int64)
+        share = self._decode(self.chunk.tables["system"].chars, "system") if name == "chars" else systems
+        for layer, (prompt, _) in zip(self._layers, self._layer_prompts(), strict=True):
+            new = len(prompt) if name == "chars" else int(bool(prompt))
+            numbers = numbers.scatter(layer, numbers.gather(layer) - share.gather(layer) + new)
+            share = share.cast(pl.Int64).scatter(layer, new)
+        return numbers
+
+    def _field(self, node: Field) -> pl.Series:
+        if node.field == "tag":
+            return self.tagged(node.value)
+        wanted = ITEM_BREAK + node.value + ITEM_BREAK
+        columns = (
+            [("intent", self.chunk.tables["intent"])]
+            if node.field == "intent"
+            else self._metadata(node.field)
+        )
+        mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
+        for name, table in columns:
+            mask = mask | self._decode(table.folded.str.contains(wanted, literal=True), name)
+        return mask
+
+    def tagged(self, folded: str) -> pl.Series:
+        """Return which rows of the chunk bear a tag, imported or put on since."""
+        wanted = ITEM_BREAK + folded + ITEM_BREAK
+        imported = self.chunk.tables["tags"].folded.str.contains(wanted, literal=True)
+        mask = self._decode(imported, "tags")
+        for name, marks in self.target.overlay.tags.items():
+            if fold(name) == folded:
+                column = self._per_row(marks)
+                mask = (mask & (column != UNTAGGED)) | (column == TAGGED)
+        return mask
+
+    def _state(self, node: State) -> pl.Series:
+        known = self.target.known
+        match node.field, node.value:
+            case "is", "tagged":
+                return self._is_tagged()
+            case "is", word:
+                bit = EDITED if word == "edited" else EXCLUDED
+                return (self._per_row(self.target.overlay.flags) & bit) > 0
+            case "has", "tools":
+                return self._bits("flags", HAS_TOOLS, None)
+            case "has", "system":
+                return self._has_system()
+            case "has", word:
+                return self._listed((known.pii if word == "pii" else known.errors) or array("I"))
+            case "check", code:
+                rows = {fold(name): rows for name, rows in (known.findings or {}).items()}.get(fold(code))
+                return self._listed(rows or array("I"))
+            case _:
+                repeated = self._listed(known.duplicates or array("I"))
+                return repeated if node.value == "yes" else ~repeated
+
+    def _is_tagged(self) -> pl.Series:
+        names = {fold(name) for name in self.target.overlay.tags}
+        imported = self.chunk.tables["tags"].folded
+        if any(UNTAGGED in marks for marks in self.target.overlay.tags.values()):
+            names |= {item for value in imported for item in value.split(ITEM_BREAK) if item}
+            mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
+        else:
+            mask = self._decode(imported != "", "tags")
+        for name in names:
+            mask = mask | self.tagged(name)
+        return mask
+
+    def _has_system(self) -> pl.Series:
+        mask = self.chunk.columns["systems"] > 0
+        for layer, (prompt, _) in zip(self._layers, self._layer_prompts(), strict=True):
+            mask = mask.scatter(layer, bool(prompt))
+        return mask
+
+    def _metadata(self, name: str) -> list[tuple[str, Table]]:
+        """Return the coded columns of a metadata key, whatever the case it is written in."""
+        wanted = fold(FIELD_PREFIX + name)
+        return [(column, table) for column, table in self.chunk.tables.items() if fold(column) == wanted]
+
+    def _decode(self, values: pl.Series, column: str) -> pl.Series:
+        """Spread something known of each value of a coded column over the rows."""
+        return values.gather(self.chunk.columns[column])
+
+    def _bits(self, column: str, bits: int, rows: pl.Series | None) -> pl.Series:
+        return (self._taken(self.chunk.columns[column], rows) & bits) > 0
+
+    def _taken(self, values: pl.Series, rows: pl.Series | None) -> pl.Series:
+        return values if rows is None else values.gather(rows)
+
+    def _size(self, rows: pl.Series | None) -> int:
+        return len(self.chunk) if rows is None else len(rows)
+
+    def _per_row(self, values: array[int] | array[float] | bytearray) -> pl.Series:
+        """Return this chunk's share of something that holds one value a row of the dataset."""
+        if self.chunk.indexes is not None:
+            return pl.Series([values[index] for index in self.chunk.indexes])
+        return buffer_series(values, self.chunk.start, self.chunk.start + len(self.chunk))
+
+    def _listed(self, rows: array[int]) -> pl.Series:
+        """Return which rows of the chunk are in a sorted list of row numbers."""
+        if self.chunk.indexes is not None:
+            return pl.Series([_holds(rows, index) for index in self.chunk.indexes], dtype=pl.Boolean)
+        mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
+        places = self._local(rows)
+        return mask.scatter(places, True) if len(places) else mask
+
+    def _local(self, rows: array[int]) -> pl.Series:
+        """Return the places in this chunk of a sorted list of row numbers."""
+        start = self.chunk.start
+        low, high = bisect_left(rows, start), bisect_left(rows, start + len(self.chunk))
+        return (pl.Series(rows[low:high], dtype=pl.UInt32) - start).cast(pl.UInt32)
+
+    def _prompt_layers(self) -> list[pl.Series]:
+        """Return the places in this chunk that each system prompt edit covers; rewritten rows hold theirs already."""
+        if self.chunk.indexes is not None:
+            return []
+        whole = pl.arange(0, len(self.chunk), dtype=pl.UInt32, eager=True)
+        return [
+            whole if layer.rows is None else self._local(layer.rows) for layer in self.target.overlay.prompts
+        ]
+
+    def _layer_prompts(self) -> list[tuple[str, str]]:
+        layers = self.target.overlay.prompts if self._layers else ()
+        return [(layer.prompt, layer.folded) for layer in layers]
+
+
+class _Literal:
+    """A folded text met anywhere."""
+
+    def __init__(self, needle: str) -> None:
+        self.needle = needle
+
+    def contains(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
+        """Return a mask of the texts that hold the needle; a needle beyond ASCII passes over ASCII texts."""
+        if not self.needle.isascii() and not wide.any():
+            return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+        return texts.str.contains(self.needle, literal=True)
+
+
+def _is_ascii(texts: pl.Series) -> pl.Series:
+    return texts.str.len_bytes() == texts.str.len_chars()
+
+
+def _holds(rows: array[int], index: int) -> bool:
+    place = bisect_left(rows, index)
+    return place < len(rows) and rows[place] == index
+
+
+def _cost(node: Node) -> int:
+    """Rank a node by what it costs to evaluate: columns, then literals, then patterns."""
+    match node:
+        case Text():
+            return 1 + (not node.scope)
+        case Pattern():
+            return 3 + (not node.scope)
+        case Not():
+            return _cost(node.part)
+        case And() | Or():
+            return max(map(_cost, node.parts)) + 1
+        case _:
+            return 0

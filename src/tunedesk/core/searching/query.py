@@ -1,0 +1,311 @@
+"""The query language: one grammar for the filter bar, `list --where` and prompt rules.
+
+    refund "credit card"        in any message, whatever the case; words side by side must all be met
+    user:refund  assistant:"credit card"  system:  tool:      in messages of that role
+    /cancel.{0,20}card/  user:/\\d{10}/                         regular expressions
+    tokens>500  turns>=6  chars<2000  loss>2  rating>=4        numbers, metadata too
+    intent:card_lost  tag:keep  source:"web form"              metadata, the whole value, whatever the case
+    is:edited  is:excluded  is:tagged
+    has:pii  has:tools  has:error  has:system  check:CODE  dup:yes
+    -word  OR  ( … )                                           not, or, groups
+
+`parse` turns a text into a tree of nodes; search.py finds the rows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from tunedesk.core.datasets.indexing import fold
+from tunedesk.errors import UsageError
+
+SCOPES = ("user", "assistant", "system", "tool")
+NUMBERS = ("tokens", "turns", "chars", "loss")
+WORDS = {
+    "is": ("edited", "excluded", "tagged"),
+    "has": ("pii", "tools", "error", "system"),
+    "dup": ("yes", "no"),
+}
+FIELDS = (*SCOPES, "intent", "tag", "is", "has", "check", "dup", *NUMBERS)
+"""Every field that needs no metadata, for completion."""
+
+
+class QueryError(UsageError):
+    """A query cannot be understood or answered; `column` is where, from 1."""
+
+    def __init__(self, message: str, hint: str = "", *, column: int) -> None:
+        super().__init__(message, hint)
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Matches all rows: the empty query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A literal in some message."""
+
+    scope: str
+    """A role of SCOPES, or empty for any."""
+    needle: str
+    """Folded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression met in the messages of one role, or of any."""
+
+    scope: str
+    source: str
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A number beside a bound."""
+
+    field: str
+    operator: str
+    """One of < <= > >= = !=."""
+    bound: float
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A metadata value, `intent` and `tag` included."""
+
+    field: str
+    value: str
+    """Folded."""
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What tunedesk itself knows of a row: `is:`, `has:`, `check:`, `dup:`."""
+
+    field: str
+    value: str
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Rows that the part does not match."""
+
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Rows that all parts match."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Rows that some part matches."""
+
+    parts: tuple[Node, ...]
+
+
+Node = Everything | Text | Pattern | Compare | Field | State | Not | And | Or
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed query."""
+
+    text: str = ""
+    root: Node = Everything()
+
+
+def parse(text: str) -> Query:
+    """Parse `text`; raises QueryError with the column where it stops making sense."""
+    return Query(text, _Parser(text).query())
+
+
+def needles(query: Query) -> list[str]:
+    """Return the literals that a match shows, folded, for highlighting; what is negated is left out."""
+    found: list[str] = []
+
+    def walk(node: Node) -> None:
+        if isinstance(node, Text):
+            found.append(node.needle)
+        elif isinstance(node, And | Or):
+            for part in node.parts:
+                walk(part)
+
+    walk(query.root)
+    return found
+
+
+def refines(new: Node, old: Node) -> bool:
+    """Whether every row that `new` matches is surely matched by `old`, told from the texts alone."""
+    if new == old or isinstance(old, Everything):
+        return True
+    if isinstance(old, And):
+        return all(refines(new, part) for part in old.parts)
+    if isinstance(new, And):
+        return any(refines(part, old) for part in new.parts)
+    if isinstance(old, Text) and isinstance(new, Text):
+        return old.scope in ("", new.scope) and old.needle in new.needle
+    return False
+
+
+_FIELD = re.compile(r"([^\W\d][\w.\-]*)(:|<=|>=|!=|<|>|=)")
+_NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?|-?\.\d+")
+
+
+class _Parser:
+    """Recursive descent over the text; `at` is the place of the next character."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def query(self) -> Node:
+        self._skip()
+        if self.at == len(self.text):
+            return Everything()
+        node = self._alternatives()
+        if self.at < len(self.text):
+            raise QueryError("this ) closes nothing", "remove it, or quote it", column=self.at + 1)
+        return node
+
+    def _alternatives(self) -> Node:
+        parts = [self._conjunction()]
+        while self._keyword("OR"):
+            parts.append(self._conjunction())
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def _conjunction(self) -> Node:
+        parts: list[Node] = []
+        while self._skip() and self.text[self.at] != ")" and not self._sees("OR"):
+            if parts and self._keyword("AND"):
+                continue
+            parts.append(self._term())
+        if not parts:
+            what = (
+                "OR needs something on both sides" if self._sees("OR") or self.at else "nothing to look for"
+            )
+            raise QueryError(what, "add a word, or quote the one that is meant", column=self.at + 1)
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _term(self) -> Node:
+        start = self.at
+        if self.text[start] == "-" and self.at + 1 < len(self.text) and not self.text[start + 1].isspace():
+            self.at += 1
+            return Not(self._term())
+        if self.text[start] == "(":
+            self.at += 1
+            node = self._alternatives()
+            if not self._skip():
+                raise QueryError("this ( is never closed", "add a )", column=start + 1)
+            self.at += 1
+            return node
+        match = _FIELD.match(self.text, start)
+        if match:
+            self.at = match.end()
+            return self._field(match.group(1).lower(), match.group(1), match.group(2), start)
+        return self._text("", start)
+
+    def _field(self, name: str, written: str, operator: str, start: int) -> Node:
+        column = start + 1
+        if operator != ":":
+            return self._compare(written if name not in NUMBERS else name, operator, column)
+        if name in SCOPES:
+            return self._text(name, start)
+        if name in NUMBERS:
+            return self._compare(name, "=", column)
+        place = self.at + 1
+        value = self._value(start)
+        if not value:
+            raise QueryError(f"{name}: needs a value", _hint(name), column=place)
+        if name in WORDS and value.lower() not in WORDS[name]:
+            raise QueryError(f"{name}: does not know {value!r}", _hint(name), column=place)
+        if name in WORDS or name == "check":
+            return State(name, value.lower() if name in WORDS else value, column)
+        return Field(name if name in ("intent", "tag") else written, fold(value), column)
+
+    def _compare(self, name: str, operator: str, column: int) -> Compare:
+        match = _NUMBER.match(self.text, self.at)
+        ends = match and (match.end() == len(self.text) or self.text[match.end()] in " \t\n)")
+        if not match or not ends:
+            raise QueryError(f"{name}{operator} needs a number", f"such as {name}>500", column=self.at + 1)
+        self.at = match.end()
+        bound = float(match.group().replace("_", ""))
+        if not math.isfinite(bound):
+            raise QueryError("the number is too large", column=column)
+        return Compare(name, operator, bound, column)
+
+    def _text(self, scope: str, start: int) -> Node:
+        place = self.at
+        if place < len(self.text) and self.text[place] == "/":
+            return Pattern(scope, self._enclosed("/"), place + 1)
+        value = self._value(start)
+        if not value:
+            what = f"{scope}: needs a word" if scope else "an empty phrase matches nothing"
+            raise QueryError(what, 'such as user:refund or "credit card"', column=place + 1)
+        return Text(scope, fold(value))
+
+    def _value(self, start: int) -> str:
+        """Read a word or a quoted phrase at `at`; empty when there is neither."""
+        if self.at < len(self.text) and self.text[self.at] == '"':
+            return self._enclosed('"')
+        begin = self.at
+        while (
+            self.at < len(self.text) and not self.text[self.at].isspace() and self.text[self.at] not in "()"
+        ):
+            self.at += 1
+        if self.at == begin == start:
+            raise QueryError("this does not begin a word", "quote it", column=start + 1)
+        return self.text[begin : self.at]
+
+    def _enclosed(self, mark: str) -> str:
+        """Read up to the closing `mark`; a backslash keeps the mark as a character."""
+        start = self.at
+        pieces: list[str] = []
+        self.at += 1
+        while self.at < len(self.text) and self.text[self.at] != mark:
+            follower = self.text[self.at + 1 : self.at + 2]
+            if self.text[self.at] == "\\" and follower:
+                keep = "" if follower == mark or (mark == '"' and follower == "\\") else "\\"
+                pieces.append(keep + follower)
+                self.at += 2
+            else:
+                pieces.append(self.text[self.at])
+                self.at += 1
+        if self.at == len(self.text):
+            raise QueryError(f"this {mark} is never closed", f"add a {mark} at its end", column=start + 1)
+        self.at += 1
+        if not pieces:
+            raise QueryError(f"nothing between {mark} and {mark}", "write what to look for", column=start + 1)
+        return "".join(pieces)
+
+    def _skip(self) -> bool:
+        """Pass white space; return whether anything is left."""
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+        return self.at < len(self.text)
+
+    def _sees(self, word: str) -> bool:
+        end = self.at + len(word)
+        after = self.text[end : end + 1]
+        return self.text.startswith(word, self.at) and (not after or after.isspace() or after in "()")
+
+    def _keyword(self, word: str) -> bool:
+        if self._skip() and self._sees(word):
+            self.at += len(word)
+            return True
+        return False
+
+
+def _hint(name: str) -> str:
+    return f"one of {', '.join(WORDS[name])}" if name in WORDS else f"such as {name}:value"

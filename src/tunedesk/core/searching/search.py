@@ -1,0 +1,178 @@
+"""Finding rows: a parsed query over a dataset and its edits, chunk by chunk, the first screenful first.
+
+Two threads take chunks of 65,536 rows in order (Polars releases the interpreter while it scans). Rows that edits have
+rewritten are searched as one more, small chunk. A cancelled search stops within a chunk.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import polars as pl
+
+from tunedesk.core.datasets.dataset import Chunk, Dataset
+from tunedesk.core.datasets.indexing import fold
+from tunedesk.core.searching.matches import Matches
+from tunedesk.core.searching.patterns import Expression, compile_pattern
+from tunedesk.core.searching.piece import Known, Piece, Target
+from tunedesk.core.searching.query import (
+    FIELDS,
+    And,
+    Compare,
+    Everything,
+    Field,
+    Node,
+    Not,
+    Or,
+    Pattern,
+    Query,
+    QueryError,
+    State,
+    refines,
+)
+
+THREADS = 2
+SCREENFUL = 40
+"""Matches that are worth showing before the search is done."""
+
+_PREDICATES = frozenset({"pii", "error", "dup", "check"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A search on its way: what was found in the rows looked at so far."""
+
+    matches: Matches
+    scanned: int
+    done: bool
+
+
+def search(
+    target: Target,
+    query: Query,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    previous: tuple[Query, Matches] | None = None,
+) -> Iterator[Progress]:
+    """Yield what is found: once when a screenful is there, and at the end; nothing after `cancelled` says True.
+
+    `previous` is a finished search of the same target; where the new query refines it, only its rows are looked at.
+    Raises QueryError when the query asks for a field that no row has or a fact that is not known yet.
+    """
+    expressions = _prepare(target, query.root)
+    chunks = target.dataset.chunks
+    extra = target.overlay.rewritten_chunk(target.dataset)
+    if isinstance(query.root, Everything):
+        yield Progress(Matches.all(len(target.dataset)), len(target.dataset), True)
+        return
+    hits = _Rewritten(target, extra, query.root, expressions, cancelled)
+    narrowed = previous and previous[1].aligned and refines(query.root, previous[0].root)
+
+    def one(number: int) -> pl.Series | None:
+        if cancelled():
+            return None
+        piece = Piece(target, chunks[number], expressions, cancelled)
+        old = previous[1].parts[number] if previous and narrowed else None
+        rows = old - piece.chunk.start if isinstance(old, pl.Series) else None
+        return hits.merge(piece, piece.find(query.root, rows))
+
+    parts: list[pl.Series] = []
+    found = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, part in enumerate(pool.map(one, range(len(chunks)))):
+            if part is None or cancelled():
+                return
+            parts.append(part)
+            shown, found = found, found + len(part)
+            if shown < SCREENFUL <= found and number + 1 < len(chunks):
+                yield Progress(Matches(parts), chunks[number + 1].start, False)
+    yield Progress(Matches(parts, aligned=True), len(target.dataset), True)
+
+
+class _Rewritten:
+    """The rows that edits have rewritten, searched once and merged into the chunks where they lie."""
+
+    def __init__(
+        self,
+        target: Target,
+        chunk: Chunk | None,
+        root: Node,
+        expressions: dict[Pattern, Expression],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.rows: pl.Series | None = None
+        if chunk is not None and chunk.indexes is not None:
+            self.rows = chunk.indexes
+            local = Piece(target, chunk, expressions, cancelled).find(root, None)
+            self.found = chunk.indexes.gather(local)
+
+    def merge(self, piece: Piece, local: pl.Series) -> pl.Series:
+        """Return row numbers in the dataset for places in a chunk, rewritten rows by what they are now."""
+        start = piece.chunk.start
+        found = (local + start).cast(pl.UInt32)
+        if self.rows is None:
+            return found
+        stop = start + len(piece.chunk)
+        if not self.rows.is_between(start, stop, closed="left").any():
+            return found
+        added = self.found.filter(self.found.is_between(start, stop, closed="left"))
+        return pl.concat([found.filter(~found.is_in(self.rows.implode())), added]).sort()
+
+
+def _prepare(target: Target, node: Node) -> dict[Pattern, Expression]:
+    """Compile the patterns of a query and refuse what cannot be answered, before any row is read."""
+    if isinstance(node, And | Or):
+        found: dict[Pattern, Expression] = {}
+        for part in node.parts:
+            found |= _prepare(target, part)
+        return found
+    if isinstance(node, Not):
+        return _prepare(target, node.part)
+    if isinstance(node, Pattern):
+        return {node: compile_pattern(node)}
+    if isinstance(node, State):
+        _require_state(target.known, node)
+    elif isinstance(node, Compare):
+        _require_number(target, node)
+    elif isinstance(node, Field) and node.field not in ("intent", "tag"):
+        _require_field(target.dataset, node.field, node.column)
+    return {}
+
+
+def _require_state(known: Known, node: State) -> None:
+    word = node.field if node.field in _PREDICATES else node.value
+    missing = {
+        "pii": known.pii is None and "personal data has not been looked for yet",
+        "error": known.errors is None and "the checks have not run yet",
+        "check": known.findings is None and "the checks have not run yet",
+        "dup": known.duplicates is None and "duplicates have not been looked for yet",
+    }.get(word)
+    if missing:
+        raise QueryError(missing, "the filter works as soon as that is done", column=node.column)
+
+
+def _require_number(target: Target, node: Compare) -> None:
+    if node.field == "tokens" and target.known.tokens is None:
+        raise QueryError("tokens are still being counted", "chars>2000 works at once", column=node.column)
+    if node.field == "loss" and target.known.loss is None:
+        raise QueryError("no loss is known for these rows", "train on them first", column=node.column)
+    if node.field not in ("tokens", "loss", "turns", "chars"):
+        _require_field(target.dataset, node.field, node.column)
+
+
+def _require_field(dataset: Dataset, name: str, column: int) -> None:
+    names = dataset.field_names()
+    if fold(name) in map(fold, names):
+        return
+    if name in dataset.manifest.unindexed:
+        raise QueryError(f"{name} is one of too many metadata keys to filter by", column=column)
+    near = difflib.get_close_matches(name, [*FIELDS, *names], n=1)
+    hint = f"did you mean {near[0]}:? " if near else ""
+    raise QueryError(
+        f"there is no field {name}",
+        f'{hint}to search for the text itself, quote it: "{name}:…"',
+        column=column,
+    )
