@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tunedesk.paths import Paths, state_paths
+from tunedesk.providers import local
 from tunedesk.store import Store
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -31,6 +33,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no engine by the way: a test that wants one says by which command."""
+    refusal = "raise SystemExit('a test starts no engine by the way')"
+    monkeypatch.setattr(local, "SERVE", (sys.executable, "-c", refusal))
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ async def served(folder: Path, *options: str) -> AsyncIterator[OpenAICompatible]
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        provider = OpenAICompatible(Profile(LOCAL, base_url), lambda: (base_url, KEY), account=KEY)
+        provider = OpenAICompatible(Profile(LOCAL, base_url), lambda _: (base_url, KEY), account=KEY)
         try:
             yield provider
         finally:

@@ -164,3 +164,15 @@ async def test_the_local_provider_starts_the_engine_at_its_first_request_and_aga
     os.kill(status.pid, signal.SIGKILL)
     assert [m.id for m in await provider.models()] == ["SmolLM2"]
     await provider.close()
+
+
+def test_leaving_does_not_wait_for_an_engine_that_is_still_starting(paths: Paths) -> None:
+    given_up = threading.Event()
+    threading.Timer(0.2, given_up.set).start()
+    with pytest.raises(EngineError, match="still starting"):
+        start_engine(
+            paths,
+            command=[sys.executable, "-c", "import time; time.sleep(2)"],
+            patience=30,
+            given_up=given_up,
+        )

@@ -140,7 +140,7 @@ def serve(http: HttpEndpoint, dialect: Dialect, profile: Profile) -> None:
 
 def at(http: HttpEndpoint, paths: Paths, name: str) -> OpenAICompatible:
     profile = find_profile(paths, name)
-    return OpenAICompatible(profile, lambda: (http.base_url, "sk-x"), account="sk-x", pause=no_pause)
+    return OpenAICompatible(profile, lambda _: (http.base_url, "sk-x"), account="sk-x", pause=no_pause)
 
 
 def asked(tmp_path: Path, dialect: Dialect) -> LaunchRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ async def http() -> AsyncIterator[HttpEndpoint]:
 
 def client(http: HttpEndpoint, profile: Profile = PROFILE) -> OpenAICompatible:
     profile = replace(profile, base_url=http.base_url)
-    return OpenAICompatible(profile, lambda: (http.base_url, KEY), account=KEY, pause=no_pause)
+    return OpenAICompatible(profile, lambda _: (http.base_url, KEY), account=KEY, pause=no_pause)
 
 
 def failure(status: int, code: str | None = None, **headers: str) -> Canned:
@@ -159,7 +160,7 @@ async def test_a_reading_request_is_tried_again_and_a_wrong_key_is_not(http: Htt
 async def test_a_name_that_cannot_be_found_is_told_and_certainly_sent_nothing() -> None:
     provider = OpenAICompatible(
         replace(PROFILE, base_url="http://nowhere.invalid/v1"),
-        lambda: ("http://nowhere.invalid/v1", KEY),
+        lambda _: ("http://nowhere.invalid/v1", KEY),
         pause=no_pause,
     )
     with pytest.raises(ProviderError, match="cannot be found") as caught:
@@ -174,7 +175,7 @@ async def test_a_refused_connection_is_told_and_the_address_is_asked_for_again(h
         closed.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
     addresses = [http.base_url, dead]
-    provider = OpenAICompatible(PROFILE, lambda: (addresses.pop(), KEY), pause=no_pause)
+    provider = OpenAICompatible(PROFILE, lambda _: (addresses.pop(), KEY), pause=no_pause)
     with pytest.raises(ProviderError, match="cannot reach") as caught:
         await provider.create_job(REQUEST, idempotency_key="k")
     assert caught.value.code == UNREACHABLE
@@ -183,7 +184,7 @@ async def test_a_refused_connection_is_told_and_the_address_is_asked_for_again(h
 
 
 async def test_an_engine_that_cannot_start_is_told_as_such() -> None:
-    def broken() -> tuple[str, str]:
+    def broken(_: threading.Event) -> tuple[str, str]:
         raise EngineError("the engine ended at once")
 
     with pytest.raises(EngineError):
@@ -410,7 +411,7 @@ async def test_store_false_is_sent_to_openai_itself(http: HttpEndpoint) -> None:
         "POST", "/v1/chat/completions", Canned(sse(chunk("x", "stop")), content_type="text/event-stream")
     )
     profile = replace(PROFILE, base_url="https://api.openai.com/v1")
-    provider = OpenAICompatible(profile, lambda: (http.base_url, KEY))
+    provider = OpenAICompatible(profile, lambda _: (http.base_url, KEY))
     await ask(provider)
     assert json.loads(http.requests[0].body)["store"] is False
     await provider.close()

@@ -12,7 +12,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from tests.tui.bench import workbench
-from tests.tui.rig import metrics_event, until
+from tests.tui.rig import Endpoint, metrics_event, until
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters
 from tunedesk.tui.app import TunedeskApp
 from tunedesk.tui.panes.estimate import EstimatePane
@@ -66,11 +66,15 @@ def test_data_screen(snap_compare: SnapCompare, tmp_path: Path, size: tuple[int,
     assert snap_compare(app, run_before=counted, terminal_size=size)
 
 
-def test_jobs_screen(snap_compare: SnapCompare, tmp_path: Path) -> None:
+def test_jobs_screen(snap_compare: SnapCompare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = with_job(tmp_path)
+    endpoint = Endpoint(known={known.job.id: known.job for known in bench.store.jobs()})
+    monkeypatch.setattr("tunedesk.workbench.connect", lambda *_: endpoint)
+
     async def on_jobs(pilot: Pilot[None]) -> None:
         await counted(pilot)
         await pilot.press("2")
         await pilot.pause(1.0)
 
-    app = TunedeskApp(lambda: with_job(tmp_path))
+    app = TunedeskApp(lambda: bench)
     assert snap_compare(app, run_before=on_jobs, terminal_size=(120, 36))

@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 LAZY = """
-import json, sys
+import json, sys, time
 from tunedesk.tui.app import TunedeskApp
 HEAVY = ("polars", "openai", "torch", "httpx2")
 seen = {"import": [name for name in HEAVY if name in sys.modules]}
 
 def load():
-    strips = app.screen._compositor.render_strips()
-    seen["frame"] = "\\n".join(strip.text for strip in strips)
+    ends = time.monotonic() + 20
+    while "q Quit" not in seen.get("frame", "") and time.monotonic() < ends:  # the footer comes a moment later
+        strips = app.screen._compositor.render_strips()
+        seen["frame"] = "\\n".join(strip.text for strip in strips)
     seen["load"] = [name for name in HEAVY if name in sys.modules]
     print(json.dumps(seen))
     app.call_from_thread(app.exit)

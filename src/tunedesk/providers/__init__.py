@@ -26,5 +26,5 @@ def connect(profile: Profile, key: str | None, paths: Paths) -> Provider:
     from tunedesk.providers.openai_compatible import OpenAICompatible
 
     if profile.is_local:
-        return OpenAICompatible(profile, lambda: start_engine(paths))
-    return OpenAICompatible(profile, lambda: (profile.base_url, key or ""), account=key or "")
+        return OpenAICompatible(profile, lambda given_up: start_engine(paths, given_up=given_up))
+    return OpenAICompatible(profile, lambda _: (profile.base_url, key or ""), account=key or "")

@@ -44,11 +44,12 @@ def start_engine(
     models_dir: Path | None = None,
     command: Sequence[str] | None = None,
     patience: float = 60.0,
+    given_up: threading.Event | None = None,
 ) -> tuple[str, str]:
     """Return (base URL, key) of the engine on this machine, started if it does not run; it outlives this process.
 
-    `models_dir` (more base models) counts only when it is started now. Blocks until it answers.
-    Raises EngineError when it dies or does not answer within `patience` seconds.
+    `models_dir` (more base models) counts only when it is started now. Blocks until it answers; raises EngineError
+    when it dies, does not answer within `patience` seconds, or `given_up` is set meanwhile (it goes on starting).
     """
     folder = private_folder(paths.engine)
     running = engine_status(paths)
@@ -57,7 +58,9 @@ def start_engine(
             running = engine_status(paths)
             if running is None:
                 extra = ["--models", str(models_dir)] if models_dir is not None else []
-                running = _start(paths, [*(command or SERVE), *extra], patience)
+                running = _start(
+                    paths, [*(command or SERVE), *extra], patience, given_up or threading.Event()
+                )
     try:
         return running.base_url, (folder / "key").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -115,7 +118,7 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def _start(paths: Paths, command: Sequence[str], patience: float) -> EngineStatus:
+def _start(paths: Paths, command: Sequence[str], patience: float, given_up: threading.Event) -> EngineStatus:
     log = paths.engine / "engine.log"
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -145,7 +148,8 @@ def _start(paths: Paths, command: Sequence[str], patience: float) -> EngineStatu
             raise EngineError(
                 f"the engine ended at once (exit {process.returncode}): {_tail(log)}", f"see {log}"
             )
-        time.sleep(0.05)
+        if given_up.wait(0.05):
+            raise EngineError("the engine is still starting", "tunedesk serve --status tells when it answers")
     raise EngineError(f"the engine did not answer within {patience:.0f} s", f"see {log}")
 
 

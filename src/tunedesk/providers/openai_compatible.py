@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from tunedesk.providers.sdk_errors import garbled, translated
 
 T = TypeVar("T")
 Client = openai.AsyncOpenAI
+Address = Callable[[threading.Event], tuple[str, str]]
 
 _READ = openai.Timeout(60.0, connect=10.0)
 _CREATE = openai.Timeout(120.0, connect=10.0)
@@ -53,12 +55,16 @@ class OpenAICompatible:
     def __init__(
         self,
         profile: Profile,
-        address: Callable[[], tuple[str, str]],
+        address: Address,
         *,
         account: str = "",
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`address` gives (base URL, key); it may block, and is asked again after the endpoint could not be reached."""
+        """`address` gives (base URL, key) and is asked again after the endpoint could not be reached.
+
+        It may block in a thread; it is told by the event that nobody waits for it any longer, so that leaving the
+        app never waits for an engine that is still starting.
+        """
         self.profile = profile
         self.account = key_fingerprint(account)
         self._address = address
@@ -265,7 +271,11 @@ class OpenAICompatible:
 
     async def _open(self) -> Client:
         if self._client is None:
-            base_url, key = await asyncio.to_thread(self._address)
+            given_up = threading.Event()
+            try:
+                base_url, key = await asyncio.to_thread(self._address, given_up)
+            finally:
+                given_up.set()
             with translated(self.profile, "connecting"):
                 self._client = _client(base_url, key)
         return self._client
