@@ -73,8 +73,10 @@ def test_restoring_is_one_edit_that_can_be_undone_redone_and_built_upon(
     assert (text(restored, 0), text(restored, 1)) == ("First", "Answer 1")
     assert restored.undoable
     assert restored.undoable.edit.label == "go to one"
-    assert text(restored.undo(), 0) == "Second"
-    assert text(restored.undo().redo(), 0) == "First"
+    undone = restored.undo()
+    assert text(undone, 0) == "Second"
+    restored = undone.redo()
+    assert text(restored, 0) == "First"
     built = restored.undo().redo().apply(edits.replace_message([2], 1, "Third"))
     assert [text(bench.open("mine"), index) for index in range(3)] == ["First", "Answer 1", "Third"]
     bench.versions.save(built, "two")

@@ -20,7 +20,6 @@ from tunedesk.core.counting.message_table import RowTokens, TableCounter
 from tunedesk.core.counting.token_stats import Spread, Trim, spread, trim_savings, turns_within
 from tunedesk.core.counting.tokens import Encoding, TokenCounter, TokenStats, stats_of
 from tunedesk.core.editing import edits
-from tunedesk.core.editing.overlay import EXCLUDED
 from tunedesk.core.fine_tuning import base_model
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
@@ -101,7 +100,7 @@ class Counting:
         key = (dataset.id, rule)
         imported = self._imported.get(key)
         if imported is None:
-            imported = dataset_tokens(dataset, rule, lambda: _bulk(counter), on_progress)
+            imported = dataset_tokens(dataset.imported, rule, lambda: _bulk(counter), on_progress)
             self._imported[key] = imported
             for old in list(self._imported)[:-8]:
                 del self._imported[old]
@@ -161,7 +160,7 @@ class Counting:
         with self._lock:
             bulk = self._bulk_for(self.counter(counts.model))
             for index in longer:
-                if not workspace.overlay.has(index, EXCLUDED):
+                if workspace.overlay.included(index):
                     turns = turns_within(bulk, workspace.row(index), most)
                     if turns is not None:
                         keep[index] = turns

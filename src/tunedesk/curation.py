@@ -80,7 +80,7 @@ class EditPreview:
 def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, most: int = 5) -> EditPreview:
     """Return what `edit` would do: its first `most` changed rows, row `first` (if it is touched) before others."""
     touched = edit.indexes()
-    order: Iterable[int] = range(workspace.total) if touched is None else touched
+    order: Iterable[int] = workspace.everything if touched is None else touched
     if first is not None and (touched is None or first in touched):
         order = (first, *(index for index in order if index != first))
     samples: list[RowChange] = []
@@ -98,7 +98,7 @@ def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, mo
 def token_change(workspace: Workspace, edit: edits.Edit, count: Callable[[Row], int]) -> str:
     """Return in words how many tokens `edit` adds or saves in all; measured on 1,000 rows where it is about more."""
     touched = edit.indexes()
-    rows = range(workspace.total) if touched is None else touched
+    rows = workspace.everything if touched is None else touched
     step = max(1, -(-len(rows) // _MEASURED))
     looked = [workspace.row(index) for index in rows[::step]]
     change = sum(count(apply(edit, row)) - count(row) for row in looked)

@@ -26,9 +26,10 @@ from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split import split, write_split
 from tunedesk.core.importing import importers, plain_jsonl
 from tunedesk.core.importing.exporters import Written, write_rows
+from tunedesk.core.row_views import RowView
 from tunedesk.core.searching.completion import FieldValues, candidates
 from tunedesk.core.searching.facets import facet_groups, narrowed
-from tunedesk.core.workspace import RowView, Workspace
+from tunedesk.core.workspace import Workspace
 from tunedesk.counting import Counting, Counts
 from tunedesk.curation import Curation, fixing
 from tunedesk.errors import DataError, TunedeskError, UsageError

@@ -13,7 +13,7 @@ from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import write_dataset
 from tunedesk.core.editing import edits
-from tunedesk.core.editing.history import MemoryJournal
+from tunedesk.core.editing.history import JournalState, MemoryJournal
 from tunedesk.core.searching.piece import Known
 from tunedesk.core.searching.query import QueryError
 from tunedesk.core.workspace import Workspace
@@ -92,7 +92,8 @@ def test_undo_and_redo_walk_the_edits_and_a_new_edit_ends_the_redo(workspace: Wo
     assert prompts(other.redo()) == ["One", "One", "One", "Other"]
     assert prompts(other.undo().redo()) == prompts(other)
     assert prompts(other.undo().undo().redo()) == ["One"] * 4
-    assert workspace.undo() is workspace.redo() is workspace
+    fresh = Workspace.open(workspace.dataset)
+    assert fresh.undo() is fresh.redo() is fresh
 
 
 def test_edits_come_back_from_the_journal_as_they_were(dataset: Dataset) -> None:
@@ -122,9 +123,37 @@ def test_another_instance_sees_an_edit_after_reloading(dataset: Dataset) -> None
     assert mine.reloaded() is mine
 
 
+def test_two_instances_build_on_each_others_edits(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)
+    mine = mine.apply(edits.tag([0], "mine")).apply(edits.exclude([1]))
+    theirs = theirs.apply(edits.tag([0], "theirs"))
+    assert theirs.view(0).tags == ("gold", "mine", "theirs")
+    assert theirs.included_count == 3
+    mine = mine.undo()
+    assert mine.view(0).tags == ("gold", "mine")
+    assert theirs.undo().included_count == 4
+    mine = mine.redo().redo()
+    assert (mine.view(0).tags, mine.included_count) == (("gold", "mine", "theirs"), 3)
+    assert list(Workspace.open(dataset, journal).included()) == list(mine.included())
+
+
+def test_a_message_that_another_instance_changed_is_not_edited_unseen(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)
+    mine.apply(edits.delete_message([0], 0))
+    with pytest.raises(DataError, match="another window"):
+        theirs.apply(edits.replace_message([0], 1, "meant for the user's message"))
+    assert theirs.apply(edits.replace_message([2], 1, "another row")).row(2)["messages"][1]["content"]
+    seen = theirs.reloaded()
+    assert seen.apply(edits.replace_message([0], 0, "seen")).row(0)["messages"][0]["content"] == "seen"
+
+
 def test_an_edit_that_cannot_be_kept_is_not_shown(dataset: Dataset) -> None:
     class FullJournal(MemoryJournal):
-        def append_edit(self, dataset_id: str, edit: bytes, label: str) -> int:
+        def append_edit(
+            self, dataset_id: str, edit: bytes, label: str, state: JournalState | None = None
+        ) -> int:
             raise StoreError("the disk is full")
 
     workspace = Workspace.open(dataset, FullJournal())

@@ -113,7 +113,7 @@ def _by_row(before: Workspace, after: Workspace) -> Iterator[Change]:
     """Compare two versions of one dataset: only rows that an edit touches can differ."""
     was, now = before.overlay, after.overlay
     for index in sorted({*was.touched(), *now.touched()}):
-        shown = not was.excluded(index), not now.excluded(index)
+        shown = was.included(index), now.included(index)
         if shown == (True, True):
             change = _reworded(before.row(index), after.row(index), index, index)
             if change is not None:

@@ -6,22 +6,28 @@ was seen is never lost.
 
 from __future__ import annotations
 
-import math
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from tunedesk.core.conversations import Row, encode_row, upload_row
+from tunedesk.core.datasets.added import extended
 from tunedesk.core.datasets.dataset import Dataset
-from tunedesk.core.datasets.indexing import CHUNK_ROWS, HAS_TOOLS, ITEM_BREAK, RowFacts
 from tunedesk.core.editing.applying import apply
-from tunedesk.core.editing.edits import MARKS, Edit, encode, of_row
-from tunedesk.core.editing.history import Journal, MemoryJournal, Recorded, in_force, read_history
-from tunedesk.core.editing.overlay import EDITED, EXCLUDED, Overlay
+from tunedesk.core.editing.edits import MARKS, Edit, add_rows, encode, of_row
+from tunedesk.core.editing.history import (
+    Journal,
+    MemoryJournal,
+    Recorded,
+    added_rows,
+    in_force,
+    read_history,
+    state_of,
+)
+from tunedesk.core.editing.overlay import FEW, OUT, Overlay
+from tunedesk.core.row_views import RowView, view_of
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.piece import Known, Target
 from tunedesk.core.searching.query import Query, parse
@@ -40,28 +46,6 @@ class Sort:
 
     column: str
     descending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RowView:
-    """What the list shows of one row."""
-
-    index: int
-    line: int
-    """Physical line in the source, from 1."""
-    turns: int
-    chars: int
-    tokens: int | None
-    """None while they are being counted."""
-    loss: float | None
-    intent: str
-    tags: tuple[str, ...]
-    preview: str
-    edited: bool
-    excluded: bool
-    has_tools: bool
-    findings: tuple[str, ...]
-    """Codes of the findings of this row."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +77,21 @@ class Workspace:
         """Return the workspace of a dataset with all its edits in force, showing every row."""
         journal = journal or MemoryJournal()
         history = read_history(journal, dataset.id)
-        overlay = _replay(Overlay.empty(len(dataset)), history)
-        everything = Matches.all(len(dataset))
+        dataset, overlay = _replayed(dataset, Overlay.empty(0), history)
+        everything = Matches.all(len(dataset)).without(overlay.absent())
         return cls(
             dataset, journal, history, overlay, everything, everything, overlay, known=known or Known()
         )
 
     @property
     def total(self) -> int:
-        """Conversations in the dataset."""
-        return len(self.dataset)
+        """Conversations in the dataset, those added included."""
+        return len(self.dataset) - len(self.overlay.absent())
+
+    @property
+    def everything(self) -> Matches:
+        """The row numbers of all conversations; added ones follow the imported ones."""
+        return Matches.all(len(self.dataset)).without(self.overlay.absent())
 
     @property
     def matched(self) -> int:
@@ -112,7 +101,7 @@ class Workspace:
     @property
     def included_count(self) -> int:
         """Conversations that an export writes."""
-        return sum(self.overlay.flags.count(value) for value in range(256) if not value & EXCLUDED)
+        return sum(self.overlay.flags.count(value) for value in range(256) if not value & OUT)
 
     @property
     def target(self) -> Target:
@@ -169,20 +158,69 @@ class Workspace:
     def apply(self, edit: Edit) -> Workspace:
         """Journal an edit and return the workspace with it; the list keeps its rows and its place.
 
-        Raises DataError, before anything is kept, when a row is not there or the edit of one row cannot be done,
-        StoreError when the journal cannot be written.
+        Edits that other instances have made since are seen first. Raises DataError, before anything is kept, when a
+        row is not there or was changed by another instance, or the edit of one row cannot be done, StoreError when
+        the journal cannot be written.
         """
+        return self._journalled(lambda latest: latest._checked(edit, self))
+
+    def add_rows(self, rows: Sequence[Row], label: str) -> Workspace:
+        """Journal new conversations and return the workspace with them at the end of the list; raises as `apply`."""
+        return self._journalled(lambda latest: add_rows(len(latest.dataset), rows, label))
+
+    def _journalled(self, make: Callable[[Workspace], Edit]) -> Workspace:
+        """Journal what `make` makes of the latest state, made anew when another instance was quicker."""
+        while True:
+            latest = self.reloaded()
+            edit = msgspec.structs.replace(make(latest), parent=latest._head())
+            number = self.journal.append_edit(
+                self.dataset.id, encode(edit), edit.label, state_of(latest.history)
+            )
+            if number:
+                return latest._with_edit(Recorded(number, edit))
+
+    def _checked(self, edit: Edit, seen: Workspace) -> Edit:
+        """Return `edit` when it can be done here as it was meant in the state `seen`; raises DataError."""
         rows = edit.indexes()
-        if rows is not None and (not rows or rows[-1] >= self.total):
+        if rows is None or edit.kind in MARKS:
+            fits = rows is None or (rows and rows[-1] < len(self.dataset))
+        else:
+            fits = bool(rows) and rows[-1] < len(self.dataset)
+            if fits and len(rows) <= FEW and any(_entry_ids(self, i) != _entry_ids(seen, i) for i in rows):
+                raise DataError(
+                    "another window has changed this conversation meanwhile",
+                    "it is shown as it is now: make the edit again",
+                )
+            if fits and len(rows) == 1:
+                apply(of_row(edit, 0), self.row(rows[0]))
+        if not fits:
             raise DataError("the edit is about no row of this dataset", "select conversations first")
-        if rows is not None and len(rows) == 1 and edit.kind not in MARKS:
-            apply(of_row(edit, 0), self.row(rows[0]))
-        edit = msgspec.structs.replace(edit, parent=self._head())
-        number = self.journal.append_edit(self.dataset.id, encode(edit), edit.label)
-        history = (*self.history, Recorded(number, edit))
-        if edit.kind == "restore":
-            return replace(self, history=history, overlay=_replay(self.overlay, history))
-        return replace(self, history=history, overlay=self.overlay.with_edits([(number, edit)]))
+        return edit
+
+    def _with_edit(self, one: Recorded) -> Workspace:
+        history = (*self.history, one)
+        if one.edit.kind in ("restore", "add_rows"):
+            return self._with_history(history)
+        return replace(self, history=history, overlay=self.overlay.with_edits([(one.id, one.edit)]))
+
+    def _with_history(self, history: Sequence[Recorded]) -> Workspace:
+        """Return the workspace after other edits; rows that came or went are added to what is shown, or taken out."""
+        dataset, overlay = _replayed(self.dataset, self.overlay, history)
+        changed = replace(self, dataset=dataset, history=tuple(history), overlay=overlay)
+        return changed.showing(self)
+
+    def showing(self, shown: Workspace) -> Workspace:
+        """Return this state with the query, matches and order of another state of the same dataset."""
+        before, now = _present_added(shown.overlay), _present_added(self.overlay)
+        gone, came = sorted(before - now), sorted(now - before)
+        return replace(
+            self,
+            query=shown.query,
+            sort=shown.sort,
+            basis=shown.basis,
+            matches=shown.matches.without(gone).followed_by(came),
+            found=shown.found.without(gone).followed_by(came),
+        )
 
     @property
     def position(self) -> tuple[int, ...]:
@@ -193,7 +231,8 @@ class Workspace:
         """Return another state of the same dataset, to look at: its own edits end with the process."""
         kept = set(position)
         history = tuple(replace(one, undone=False) for one in self.history if one.id in kept)
-        overlay = _replay(Overlay.empty(self.total), history)
+        blank = Overlay.empty(len(self.dataset), self.overlay.added)
+        overlay = blank.with_edits([(one.id, one.edit) for one in in_force(history)])
         return replace(self, journal=MemoryJournal(), history=history, overlay=overlay).refreshed()
 
     @property
@@ -209,22 +248,21 @@ class Workspace:
 
     def undo(self) -> Workspace:
         """Take back the newest edit in force; the same workspace when there is none."""
-        return self._marked(self.undoable, undone=True)
+        return self._marked(lambda latest: latest.undoable, undone=True)
 
     def redo(self) -> Workspace:
         """Bring back the edit undone last; the same workspace when there is none."""
-        return self._marked(self.redoable, undone=False)
+        return self._marked(lambda latest: latest.redoable, undone=False)
 
     def reloaded(self) -> Workspace:
-        """Return the workspace with the edits that other instances have made since."""
-        history = read_history(self.journal, self.dataset.id)
-        if history == self.history:
+        """Return the workspace with the edits that other instances have made since, the same one without any."""
+        if self.journal.edits_state(self.dataset.id) == state_of(self.history):
             return self
-        return replace(self, history=history, overlay=_replay(self.overlay, history))
+        return self._with_history(read_history(self.journal, self.dataset.id, self.history))
 
     def row(self, index: int) -> Row:
         """Return a row as edits left it; raises DataError when there is none."""
-        if not 0 <= index < self.total:
+        if not 0 <= index < self.overlay.count:
             return self.dataset.row(index)
         return self.overlay.row(self.dataset, index)
 
@@ -235,8 +273,8 @@ class Workspace:
     def included(self) -> Iterator[tuple[int, Row]]:
         """Yield (index, row) of every row that is not excluded, as edits left it."""
         flags = self.overlay.flags
-        for index in range(self.total):
-            if not flags[index] & EXCLUDED:
+        for index in range(len(flags)):
+            if not flags[index] & OUT:
                 yield index, self.row(index)
 
     def export(self, path: Path, *, keep_metadata: bool = False) -> int:
@@ -261,37 +299,7 @@ class Workspace:
 
     def view(self, index: int) -> RowView:
         """Return what the list shows of the row at `index`."""
-        overlay, known = self.overlay, self.known
-        edited = overlay.has(index, EDITED)
-        facts = overlay.facts_of(self.dataset, index) if edited else self._imported(index)
-        return RowView(
-            index=index,
-            line=self.dataset.line(index),
-            turns=facts.turns,
-            chars=facts.chars,
-            tokens=known.tokens[index] if known.tokens is not None else None,
-            loss=_measured(known.loss, index),
-            intent=facts.intent,
-            tags=overlay.tags_of(index, [item for item in facts.tags.split(ITEM_BREAK) if item]),
-            preview=facts.preview,
-            edited=edited,
-            excluded=overlay.has(index, EXCLUDED),
-            has_tools=bool(facts.flags & HAS_TOOLS),
-            findings=_codes_at(known.findings or {}, index),
-        )
-
-    def _imported(self, index: int) -> RowFacts:
-        """Return the facts that the list needs of a row without edits, from the columns alone."""
-        chunk, place = self.dataset.chunks[index // CHUNK_ROWS], index % CHUNK_ROWS
-        columns, tables = chunk.columns, chunk.tables
-        return RowFacts(
-            turns=columns["turns"][place],
-            chars=columns["chars"][place],
-            flags=columns["flags"][place],
-            preview=columns["preview"][place],
-            intent=tables["intent"].value[columns["intent"][place]],
-            tags=tables["tags"].value[columns["tags"][place]],
-        )
+        return view_of(self.dataset, self.overlay, self.known, index)
 
     def _sorted(self, found: Matches) -> Matches:
         if self.sort is None:
@@ -302,34 +310,36 @@ class Workspace:
         newest = self.undoable
         return newest.id if newest else 0
 
-    def _marked(self, chosen: Recorded | None, *, undone: bool) -> Workspace:
-        if chosen is None:
-            return self
-        self.journal.set_undone(self.dataset.id, chosen.id, undone)
-        history = tuple(replace(one, undone=undone) if one is chosen else one for one in self.history)
-        return replace(self, history=history, overlay=_replay(self.overlay, history))
+    def _marked(self, choose: Callable[[Workspace], Recorded | None], *, undone: bool) -> Workspace:
+        while True:
+            latest = self.reloaded()
+            chosen = choose(latest)
+            if chosen is None:
+                return latest
+            state = state_of(latest.history)
+            if self.journal.set_undone(self.dataset.id, chosen.id, undone, state):
+                marked = (replace(one, undone=undone) if one is chosen else one for one in latest.history)
+                return latest._with_history(tuple(marked))
 
 
-def _replay(overlay: Overlay, history: Sequence[Recorded]) -> Overlay:
-    return overlay.cleared().with_edits([(one.id, one.edit) for one in in_force(history)])
+def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -> tuple[Dataset, Overlay]:
+    """Return the dataset with every row that was ever added, and the overlay of the edits in force over it."""
+    added = added_rows(history)
+    if len(added) != len(dataset) - len(dataset.imported):
+        dataset = extended(dataset, added)
+    blank = overlay.cleared(len(dataset), len(added))
+    return dataset, blank.with_edits([(one.id, one.edit) for one in in_force(history)])
+
+
+def _present_added(overlay: Overlay) -> set[int]:
+    return {*range(overlay.count - overlay.added, overlay.count)}.difference(overlay.absent())
+
+
+def _entry_ids(workspace: Workspace, index: int) -> list[int]:
+    return [entry.id for entry in workspace.overlay.entries(index)] if index < workspace.overlay.count else []
 
 
 def _uploaded(row: Row) -> Row:
     if "messages" in row:
         return upload_row(row)
     return {key: row[key] for key in PREFERENCE_KEYS if key in row}
-
-
-def _measured(losses: array[float] | None, index: int) -> float | None:
-    if losses is None or math.isnan(losses[index]):
-        return None
-    return losses[index]
-
-
-def _codes_at(findings: Mapping[str, array[int]], index: int) -> tuple[str, ...]:
-    found = []
-    for code, rows in findings.items():
-        place = bisect_left(rows, index)
-        if place < len(rows) and rows[place] == index:
-            found.append(code)
-    return tuple(found)

@@ -76,26 +76,43 @@ class DatasetTables:
         )
         return _entry(row) if row else None
 
-    def append_edit(self, dataset: str, edit: bytes, label: str) -> int:
-        """Add an edit to a dataset's journal, durably; return its id."""
-        return self.database.write(
-            "INSERT INTO edits (dataset, at, label, edit) VALUES (?, ?, ?, ?)",
-            dataset,
-            time.time(),
-            label,
-            edit,
-        )
+    def append_edit(
+        self, dataset: str, edit: bytes, label: str, state: tuple[int, frozenset[int]] | None = None
+    ) -> int:
+        """Add an edit to a dataset's journal, durably; return its id, 0 when the journal left `state`."""
+        with self.database.writing() as connection:
+            if state not in (None, self.edits_state(dataset)):
+                return 0
+            values = (dataset, time.time(), label, edit)
+            added = connection.execute(
+                "INSERT INTO edits (dataset, at, label, edit) VALUES (?, ?, ?, ?)", values
+            )
+        return added.lastrowid or 0
 
-    def edits(self, dataset: str) -> list[JournalEntry]:
-        """Return a dataset's whole journal in order, undone edits included."""
-        rows = self.database.read("SELECT * FROM edits WHERE dataset = ? ORDER BY id", dataset)
+    def edits(self, dataset: str, after: int = 0) -> list[JournalEntry]:
+        """Return a dataset's journal in order from the edit that follows `after`, undone edits included."""
+        rows = self.database.read(
+            "SELECT * FROM edits WHERE dataset = ? AND id > ? ORDER BY id", dataset, after
+        )
         return [JournalEntry(r["id"], r["at"], r["label"], r["edit"], bool(r["undone"])) for r in rows]
 
-    def set_undone(self, dataset: str, edit: int, undone: bool) -> None:
-        """Mark an edit of a dataset as undone, or as done again."""
-        self.database.write(
-            "UPDATE edits SET undone = ? WHERE dataset = ? AND id = ?", int(undone), dataset, edit
-        )
+    def edits_state(self, dataset: str) -> tuple[int, frozenset[int]]:
+        """Return the newest edit's id and the ids of those undone; another value whenever any instance writes."""
+        newest = self.database.read_one("SELECT max(id) FROM edits WHERE dataset = ?", dataset)
+        undone = self.database.read("SELECT id FROM edits WHERE dataset = ? AND undone = 1", dataset)
+        return (newest[0] or 0 if newest else 0, frozenset(row[0] for row in undone))
+
+    def set_undone(
+        self, dataset: str, edit: int, undone: bool, state: tuple[int, frozenset[int]] | None = None
+    ) -> bool:
+        """Mark an edit of a dataset as undone, or as done again; False when the journal left `state`."""
+        with self.database.writing() as connection:
+            if state not in (None, self.edits_state(dataset)):
+                return False
+            connection.execute(
+                "UPDATE edits SET undone = ? WHERE dataset = ? AND id = ?", (int(undone), dataset, edit)
+            )
+        return True
 
     def save_prompt(self, name: str, text: str) -> PromptVersion:
         """Keep `text` as the newest version of prompt `name`; the same text again makes no new version."""

@@ -86,5 +86,10 @@ CREATE TABLE checkpoints (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS)
+_UNDONE = """
+CREATE INDEX edits_undone ON edits (dataset, id) WHERE undone = 1;
+"""
+"""Other instances' edits are looked for every second: no edit's body is read for that."""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS, _UNDONE)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""

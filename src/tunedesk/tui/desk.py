@@ -9,7 +9,6 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +37,8 @@ OnProgress = Callable[[int, int], None]
 """Called with units done and units in all (0 when unknown); raises to stop the work."""
 Change = Callable[["Workspace", OnProgress], "Workspace"]
 
+_LOOK_EVERY = 1.0
+"""Seconds between two looks for edits that another instance made in the same dataset."""
 _PROGRESS_EVERY = 0.1
 """Seconds between two progress messages, so that a fast producer floods neither the queue nor a slow link."""
 
@@ -90,6 +91,7 @@ class Desk(DiffOutput):
     def _begin(self) -> None:
         self.work(self._start(), name="opening the workbench", group="start")
         self.work(self._apply_changes(), name="editing", group="changes")
+        self.work(self._look_for_edits(), name="looking for edits", group="look")
 
     async def _start(self) -> None:
         self._workbench = await asyncio.to_thread(self._load)
@@ -156,12 +158,26 @@ class Desk(DiffOutput):
                 self.latest = with_view_of(workspace, self.latest)
                 self.post_message(WorkspaceChanged(self.latest, label))
 
+    async def _look_for_edits(self) -> None:
+        """Show what other instances edit, between our own changes, so that no undo or edit builds on what is gone."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            seen = self.latest
+            if seen is not None and self._changes.empty():
+                with self.reporting("looking for edits"):
+                    found = await asyncio.to_thread(seen.reloaded)
+                    if found is not seen and self.latest is seen:
+                        self.latest = found
+                        self.post_message(
+                            WorkspaceChanged(found, "another window has edited: shown as it is now")
+                        )
+
     async def _changed(self, label: str, make: Any) -> Workspace:
         return await self.in_thread(lambda on_progress: make(self.latest, on_progress), name=label)
 
     def view(self, searched: Workspace) -> None:
         """Show the query, matches and order of `searched`; edits made since it was searched stay."""
-        if self.latest is not None and self.latest.dataset is searched.dataset:
+        if self.latest is not None and self.latest.dataset.id == searched.dataset.id:
             self.latest = with_view_of(self.latest, searched)
             self.post_message(WorkspaceChanged(self.latest, ""))
 
@@ -301,13 +317,6 @@ class Desk(DiffOutput):
 
 def with_view_of(workspace: Workspace, shown: Workspace | None) -> Workspace:
     """Return `workspace` with the query, matches and order of `shown` when both are of one dataset."""
-    if shown is None or shown.dataset is not workspace.dataset:
+    if shown is None or shown.dataset.id != workspace.dataset.id:
         return workspace
-    return replace(
-        workspace,
-        query=shown.query,
-        matches=shown.matches,
-        found=shown.found,
-        basis=shown.basis,
-        sort=shown.sort,
-    )
+    return workspace.showing(shown)

@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -155,16 +156,16 @@ class EditedRows:
         replaced are not read.
         """
         touched = places(overlay.flags, EDITED)
-        if not touched:
+        if not touched and not overlay.added:
             return imported
-        result = RowTokens(
-            array("I", imported.total), array("I", imported.trained), array("I", imported.system)
-        )
+        added = array("I", bytes(4 * overlay.added))
+        result = RowTokens(imported.total + added, imported.trained + added, imported.system + added)
         if prompt_cost and all(entry.edit.kind == "set_system_prompt" for entry in overlay.bulk):
             _replace_prompts(result, touched, overlay, prompt_cost)
-            touched = array("I", sorted(overlay.by_row))
+            added_from = bisect_left(touched, overlay.count - overlay.added)
+            touched = array("I", sorted({*overlay.by_row, *touched[added_from:]}))
         keys = {index: tuple(entry.id for entry in overlay.entries(index)) for index in touched}
-        missing = [index for index in touched if self._known.get(index, ((), ()))[0] != keys[index]]
+        missing = [index for index in touched if self._known.get(index, (None,))[0] != keys[index]]
         for at in range(0, len(missing), BLOCK):
             indexes = missing[at : at + BLOCK]
             found = counter.count_rows([overlay.row(dataset, index) for index in indexes])

@@ -13,7 +13,7 @@ from tunedesk.core.counting.message_table import SYSTEM, USER, MessageTable, Row
 from tunedesk.core.counting.tokens import TokenStats
 from tunedesk.core.datasets.arrow_parts import buffer_series
 from tunedesk.core.editing.applying import trimmed
-from tunedesk.core.editing.overlay import EXCLUDED, Overlay
+from tunedesk.core.editing.overlay import OUT, Overlay
 from tunedesk.core.searching.matches import Matches
 
 BINS = 20
@@ -64,7 +64,7 @@ def spread(
     tokens: RowTokens, overlay: Overlay, limit: int, matches: Matches | None = None, *, top: int = 10
 ) -> Spread:
     """Return what the rows in force come to: all that are not excluded, or those of them that `matches` holds."""
-    rows = buffer_series(overlay.flags, 0, len(overlay.flags)) & EXCLUDED
+    rows = buffer_series(overlay.flags, 0, len(overlay.flags)) & OUT
     chosen = (rows == 0).arg_true()
     if matches is not None:
         chosen = chosen.filter(chosen.is_in(matches.series().implode()))

@@ -119,6 +119,11 @@ class Dataset:
         return self.manifest.conversations
 
     @property
+    def imported(self) -> Dataset:
+        """The dataset without the rows that were added since (see added.py)."""
+        return self
+
+    @property
     def id(self) -> str:
         """The content's name."""
         return self.manifest.id
@@ -134,9 +139,9 @@ class Dataset:
 
     def raw(self, index: int) -> bytes:
         """Return the canonical bytes of the row at `index`, without the line feed."""
-        columns, place = self._place(index)
-        offset: int = columns["offset"][place]
-        return self._rows[offset : offset + columns["length"][place]]
+        chunk, place = self.place(index)
+        offset: int = chunk.columns["offset"][place]
+        return self._rows[offset : offset + chunk.columns["length"][place]]
 
     def rows(self, indexes: Iterable[int] | None = None) -> Iterator[tuple[int, Row]]:
         """Yield (index, row) of the given rows, or of all in order."""
@@ -150,8 +155,8 @@ class Dataset:
 
     def line(self, index: int) -> int:
         """Return the physical line of a row in its source, from 1."""
-        columns, place = self._place(index)
-        line: int = columns["line"][place]
+        chunk, place = self.place(index)
+        line: int = chunk.columns["line"][place]
         return line
 
     def field_names(self) -> list[str]:
@@ -165,10 +170,11 @@ class Dataset:
             for text in chunk.texts.values():
                 text.str.contains("\0", literal=True).any()
 
-    def _place(self, index: int) -> tuple[dict[str, pl.Series], int]:
+    def place(self, index: int) -> tuple[Chunk, int]:
+        """Return the chunk that holds a row, and where; raises DataError when there is none."""
         if not 0 <= index < len(self):
             raise DataError(f"there is no conversation {index}: {self.name} has {len(self)}")
-        return self.chunks[index // CHUNK_ROWS].columns, index % CHUNK_ROWS
+        return self.chunks[index // CHUNK_ROWS], index % CHUNK_ROWS
 
 
 def _open_chunk(folder: Path, number: int) -> Chunk:

@@ -30,6 +30,7 @@ Kind = Literal[
     "set_system_prompt",
     "replace_row",
     "replace_rows",
+    "add_rows",
     "restore",
     "fix",
     "trim",
@@ -165,6 +166,13 @@ def replace_rows(rows: Mapping[int, Row], label: str) -> Edit:
     if not rows:
         raise DataError("there is no row to replace", "select conversations first")
     return _edit("replace_rows", rows, label, contents=[rows[index] for index in sorted(rows)])
+
+
+def add_rows(first: int, rows: Sequence[Row], label: str) -> Edit:
+    """Put new rows behind the last one, the first of them as row `first`; raises DataError when there are none."""
+    if not rows:
+        raise DataError("there is no conversation to add", "select conversations first")
+    return _edit("add_rows", range(first, first + len(rows)), label, contents=list(rows))
 
 
 def restore(kept: Sequence[int], name: str) -> Edit:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from tunedesk.core.conversations import Row
 from tunedesk.core.editing.edits import Edit, decode
 
 
@@ -25,17 +26,29 @@ class JournalEntry(Protocol):
         """Whether it is taken back."""
 
 
+JournalState = tuple[int, frozenset[int]]
+"""The newest edit's id (0 without any) and the ids of those undone: another one whenever any instance writes."""
+
+
 class Journal(Protocol):
-    """Where edits are kept; the store is one."""
+    """Where edits are kept; the store is one. Several instances may write to it.
 
-    def append_edit(self, dataset_id: str, edit: bytes, label: str) -> int:
-        """Keep an edit durably and return its id."""
+    What is given a `state` writes only while the journal is in it, so that nothing builds on what it has not seen.
+    """
 
-    def edits(self, dataset_id: str) -> Sequence[JournalEntry]:
-        """Return all edits of a dataset by id, the undone ones too."""
+    def append_edit(self, dataset_id: str, edit: bytes, label: str, state: JournalState | None = None) -> int:
+        """Keep an edit durably and return its id; 0, and nothing is kept, when the journal left `state`."""
 
-    def set_undone(self, dataset_id: str, edit_id: int, undone: bool) -> None:
-        """Mark an edit as taken back, or as in force again."""
+    def edits(self, dataset_id: str, after: int = 0) -> Sequence[JournalEntry]:
+        """Return the edits of a dataset with ids above `after`, by id, the undone ones too."""
+
+    def edits_state(self, dataset_id: str) -> JournalState:
+        """Return the state of a dataset's journal; asked for often."""
+
+    def set_undone(
+        self, dataset_id: str, edit_id: int, undone: bool, state: JournalState | None = None
+    ) -> bool:
+        """Mark an edit as taken back, or as in force again; False, and nothing is kept, when it left `state`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +66,31 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._edits: dict[str, list[KeptEdit]] = {}
 
-    def append_edit(self, dataset_id: str, edit: bytes, label: str) -> int:
-        """Keep an edit and return its id."""
+    def append_edit(self, dataset_id: str, edit: bytes, label: str, state: JournalState | None = None) -> int:
+        """Keep an edit and return its id; 0 when the journal left `state`."""
+        if state not in (None, self.edits_state(dataset_id)):
+            return 0
         kept = self._edits.setdefault(dataset_id, [])
         kept.append(KeptEdit(len(kept) + 1, edit))
         return len(kept)
 
-    def edits(self, dataset_id: str) -> Sequence[KeptEdit]:
-        """Return all edits of a dataset by id."""
-        return list(self._edits.get(dataset_id, ()))
+    def edits(self, dataset_id: str, after: int = 0) -> Sequence[KeptEdit]:
+        """Return the edits of a dataset with ids above `after`, by id."""
+        return self._edits.get(dataset_id, [])[after:]
 
-    def set_undone(self, dataset_id: str, edit_id: int, undone: bool) -> None:
-        """Mark an edit as taken back, or as in force again."""
+    def edits_state(self, dataset_id: str) -> JournalState:
+        """Return the state of a dataset's journal."""
+        return state_of(self._edits.get(dataset_id, []))
+
+    def set_undone(
+        self, dataset_id: str, edit_id: int, undone: bool, state: JournalState | None = None
+    ) -> bool:
+        """Mark an edit as taken back, or as in force again; False when the journal left `state`."""
+        if state not in (None, self.edits_state(dataset_id)):
+            return False
         kept = self._edits[dataset_id]
         kept[edit_id - 1] = replace(kept[edit_id - 1], undone=undone)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,23 @@ def in_force(history: Sequence[Recorded]) -> list[Recorded]:
     return chosen
 
 
-def read_history(journal: Journal, dataset_id: str) -> tuple[Recorded, ...]:
-    """Return all edits of a dataset by id; raises StoreError when one cannot be read."""
-    return tuple(Recorded(entry.id, decode(entry.edit), entry.undone) for entry in journal.edits(dataset_id))
+def state_of(history: Sequence[Recorded | KeptEdit]) -> JournalState:
+    """Return the state of the journal that holds these edits."""
+    return (history[-1].id if history else 0, frozenset(one.id for one in history if one.undone))
+
+
+def added_rows(history: Sequence[Recorded]) -> list[Row]:
+    """Return every row that was ever added to a dataset, in order, those whose adding is undone too."""
+    made = (one.edit for one in history if one.edit.kind == "add_rows")
+    return [row for edit in made for row in edit.arguments["contents"]]
+
+
+def read_history(journal: Journal, dataset_id: str, known: Sequence[Recorded] = ()) -> tuple[Recorded, ...]:
+    """Return all edits of a dataset by id, those that are not among the older `known` read from the journal.
+
+    Raises StoreError when one cannot be read.
+    """
+    newest = known[-1].id if known else 0
+    read = [Recorded(entry.id, decode(entry.edit)) for entry in journal.edits(dataset_id, newest)]
+    _, undone = journal.edits_state(dataset_id)
+    return tuple(replace(one, undone=one.id in undone) for one in (*known, *read))

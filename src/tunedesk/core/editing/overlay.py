@@ -21,8 +21,11 @@ from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.edits import MARKS, Edit, of_row
 from tunedesk.errors import DataError
 
-EXCLUDED, EDITED, REWRITTEN = 1, 2, 4
-"""Bits of `flags`: left out of exports; its row differs from the imported one; its indexed facts may differ too."""
+EXCLUDED, EDITED, REWRITTEN, ABSENT = 1, 2, 4, 8
+"""Bits of `flags`: left out of exports; its row differs from the imported one (or was added since); its indexed facts
+may differ too; it was added by an edit that is not in force."""
+OUT = EXCLUDED | ABSENT
+"""Rows with one of these bits are in no export, check or count."""
 TAGGED, UNTAGGED = 1, 2
 """Bytes of a tag: put on, taken off, 0 where the imported row decides."""
 FEW = 1000
@@ -67,6 +70,8 @@ class Overlay:
     count: int
     flags: bytearray
     """One byte a row; never changed in place once the overlay is made."""
+    added: int = 0
+    """Rows behind the imported ones, the absent ones too."""
     tags: dict[str, bytearray] = field(default_factory=dict)
     by_row: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
     bulk: tuple[Entry, ...] = ()
@@ -75,13 +80,13 @@ class Overlay:
     """Facts of rewritten rows, by the edits that they follow from; a cache shared by all overlays of a workspace."""
 
     @classmethod
-    def empty(cls, count: int) -> Overlay:
-        """Return the overlay of no edits."""
-        return cls(count, bytearray(count))
+    def empty(cls, count: int, added: int = 0) -> Overlay:
+        """Return the overlay of no edits over `count` rows, the last `added` of which are not imported ones."""
+        return cls(count, bytearray(count - added) + bytes([ABSENT]) * added, added)
 
-    def cleared(self) -> Overlay:
-        """Return the overlay of no edits that still knows what this one drew from rows."""
-        return replace(Overlay.empty(self.count), facts=self.facts)
+    def cleared(self, count: int, added: int) -> Overlay:
+        """Return the overlay of no edits over so many rows that still knows what this one drew from them."""
+        return replace(Overlay.empty(count, added), facts=self.facts)
 
     def with_edits(self, edits: Iterable[tuple[int, Edit]]) -> Overlay:
         """Return the overlay after more edits, each with its journal id, in that order."""
@@ -98,6 +103,9 @@ class Overlay:
                 _put(tags[name], rows, TAGGED if edit.kind == "tag" else UNTAGGED)
             elif edit.kind in MARKS:
                 _set(flags, rows, EXCLUDED, edit.kind == "exclude")
+            elif edit.kind == "add_rows":
+                _set(flags, rows, ABSENT, False)
+                _set(flags, rows, EDITED, True)
             else:
                 entry = Entry(number, edit, rows)
                 _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True)
@@ -148,8 +156,17 @@ class Overlay:
         """Whether a row is left out of exports."""
         return self.has(index, EXCLUDED)
 
+    def included(self, index: int) -> bool:
+        """Whether there is such a row, and it goes into exports."""
+        return index < self.count and not self.flags[index] & OUT
+
+    def absent(self) -> list[int]:
+        """Return the added rows that are not there: what added them is undone, or not of this state."""
+        first = self.count - self.added
+        return [index for index in range(first, self.count) if self.flags[index] & ABSENT]
+
     def touched(self) -> array[int]:
-        """Return the rows that are excluded or edited in any way, in order."""
+        """Return the rows that are excluded, added or edited in any way, in order."""
         return places(self.flags, EXCLUDED | EDITED)
 
     def rewritten(self) -> array[int]:

@@ -31,6 +31,20 @@ class Matches(Sequence[int]):
         """Return all rows of a dataset in order."""
         return cls([range(count)])
 
+    def without(self, rows: Sequence[int]) -> Matches:
+        """Return the matches but for a few rows."""
+        if not rows:
+            return self
+        gone = pl.Series(list(rows), dtype=pl.UInt32).implode()
+        kept = [part.filter(~part.is_in(gone)) for part in map(_column, self.parts)]
+        return Matches(kept, aligned=self.aligned, ordered=self.ordered)
+
+    def followed_by(self, rows: Sequence[int]) -> Matches:
+        """Return the matches and a few more rows behind them."""
+        more = pl.Series(list(rows), dtype=pl.UInt32)
+        ordered = self.ordered and (not len(self) or self[len(self) - 1] < min(rows, default=0))
+        return Matches([*self.parts, more], ordered=ordered) if rows else self
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
@@ -86,5 +100,9 @@ class Matches(Sequence[int]):
 
     def series(self) -> pl.Series:
         """Return all row numbers as one column, for core alone."""
-        parts = [pl.Series(part, dtype=pl.UInt32) if isinstance(part, range) else part for part in self.parts]
+        parts = [_column(part) for part in self.parts]
         return pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt32)
+
+
+def _column(part: pl.Series | range) -> pl.Series:
+    return pl.Series(part, dtype=pl.UInt32) if isinstance(part, range) else part

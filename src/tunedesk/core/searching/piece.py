@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from array import array
 from bisect import bisect_left
@@ -253,9 +254,17 @@ class Piece:
 
     def _per_row(self, values: array[int] | array[float] | bytearray) -> pl.Series:
         """Return this chunk's share of something that holds one value a row of the dataset."""
+        unknown = math.nan if isinstance(values, array) and values.typecode == "d" else 0
         if self.chunk.indexes is not None:
-            return pl.Series([values[index] for index in self.chunk.indexes])
-        return buffer_series(values, self.chunk.start, self.chunk.start + len(self.chunk))
+            return pl.Series(
+                [values[index] if index < len(values) else unknown for index in self.chunk.indexes]
+            )
+        start, stop = self.chunk.start, self.chunk.start + len(self.chunk)
+        if stop <= len(values):
+            return buffer_series(values, start, stop)
+        # Rows were added since the values were told: nothing is known of them yet.
+        known = buffer_series(values, min(start, len(values)), len(values))
+        return known.extend_constant(unknown, stop - start - len(known))
 
     def _listed(self, rows: array[int]) -> pl.Series:
         """Return which rows of the chunk are in a sorted list of row numbers."""

@@ -65,8 +65,10 @@ def search(
     expressions = _prepare(target, query.root)
     chunks = target.dataset.chunks
     extra = target.overlay.rewritten_chunk(target.dataset)
+    absent = target.overlay.absent()
     if isinstance(query.root, Everything):
-        yield Progress(Matches.all(len(target.dataset)), len(target.dataset), True)
+        everything = Matches.all(len(target.dataset)).without(absent)
+        yield Progress(everything, len(target.dataset), True)
         return
     hits = _Rewritten(target, extra, query.root, expressions, cancelled)
     narrowed = previous and previous[1].aligned and refines(query.root, previous[0].root)
@@ -89,7 +91,7 @@ def search(
             shown, found = found, found + len(part)
             if shown < SCREENFUL <= found and number + 1 < len(chunks):
                 yield Progress(Matches(parts), chunks[number + 1].start, False)
-    yield Progress(Matches(parts, aligned=True), len(target.dataset), True)
+    yield Progress(Matches(parts, aligned=True).without(absent), len(target.dataset), True)
 
 
 class _Rewritten:

@@ -11,7 +11,8 @@ from textual.reactive import reactive
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
-    from tunedesk.core.workspace import RowView, Workspace
+    from tunedesk.core.row_views import RowView
+    from tunedesk.core.workspace import Workspace
 
 _LINE = Column("line", "line", 6, right=True)
 _MARKS = Column("marks", "", 3)
@@ -51,7 +52,7 @@ class ConversationList(VirtualList):
         if old is not None and old.matches is new.matches:
             self.reload()
             return
-        same = old is not None and old.dataset is new.dataset and old.query == new.query
+        same = old is not None and old.dataset.id == new.dataset.id and old.query == new.query
         self.show(new.matches, keep_place=same)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -112,19 +112,19 @@ class DataScreen(SavedScreen):
         """Redraw what the list does not redraw itself, and forget what was known of another state."""
         if new is None:
             return
-        if old is None or old.dataset is not new.dataset:
+        if old is None or old.dataset.id != new.dataset.id:
             self.findings = None
             self.query_one(SystemPromptPane).set_text(_prompt_of(new))
             bar = self.query_one(FilterBar)
             if bar.text != new.query.text:
                 bar.set_text(new.query.text)
-        if old is None or old.overlay is not new.overlay or old.dataset is not new.dataset:
+        if old is None or old.overlay is not new.overlay:
             self.split_files = None
             self._recount()
             self.look_for_personal_data(new)
         self.query_one(FilterBar).show_count(new.matched, new.total)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
-        self._show_row(keep_place=old is not None and old.dataset is new.dataset)
+        self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
             self.count_facets()
         self._grey_keys()
@@ -142,7 +142,7 @@ class DataScreen(SavedScreen):
             self.workspace,
         )
         index = listing.index
-        if workspace is None or index is None or index >= workspace.total:
+        if workspace is None or index is None or index >= len(workspace.dataset):
             view.show_row(None, "Conversation")
             return
         shown = workspace.view(index)

@@ -108,4 +108,5 @@ def with_personal_data(workspace: Workspace, looked_at: Workspace, rows: array[i
 
 def index_of(workspace: Workspace, line: int) -> int:
     """Return the index of the row that begins on `line` of its source; lines ascend with the rows."""
-    return min(bisect_left(range(workspace.total), line, key=workspace.line), workspace.total - 1)
+    last = len(workspace.dataset) - 1
+    return min(bisect_left(range(last + 1), line, key=workspace.line), last)

@@ -1,0 +1,89 @@
+"""What the list shows of one row: drawn from the columns alone unless edits touch it."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.indexing import HAS_TOOLS, ITEM_BREAK, RowFacts
+from tunedesk.core.editing.overlay import EDITED, EXCLUDED, Overlay
+from tunedesk.core.searching.piece import Known
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """What the list shows of one row."""
+
+    index: int
+    line: int
+    """Physical line in the source, from 1."""
+    turns: int
+    chars: int
+    tokens: int | None
+    """None while they are being counted."""
+    loss: float | None
+    intent: str
+    tags: tuple[str, ...]
+    preview: str
+    edited: bool
+    added: bool
+    """Whether it was added since the import."""
+    excluded: bool
+    has_tools: bool
+    findings: tuple[str, ...]
+    """Codes of the findings of this row."""
+
+
+def view_of(dataset: Dataset, overlay: Overlay, known: Known, index: int) -> RowView:
+    """Return what the list shows of the row at `index`."""
+    edited = overlay.has(index, EDITED)
+    facts = overlay.facts_of(dataset, index) if edited else _imported(dataset, index)
+    return RowView(
+        index=index,
+        line=dataset.line(index),
+        turns=facts.turns,
+        chars=facts.chars,
+        tokens=known.tokens[index] if known.tokens is not None and index < len(known.tokens) else None,
+        loss=_measured(known.loss, index),
+        intent=facts.intent,
+        tags=overlay.tags_of(index, [item for item in facts.tags.split(ITEM_BREAK) if item]),
+        preview=facts.preview,
+        edited=edited,
+        added=index >= overlay.count - overlay.added,
+        excluded=overlay.has(index, EXCLUDED),
+        has_tools=bool(facts.flags & HAS_TOOLS),
+        findings=_codes_at(known.findings or {}, index),
+    )
+
+
+def _imported(dataset: Dataset, index: int) -> RowFacts:
+    """Return the facts that the list needs of a row without edits, from the columns alone."""
+    chunk, place = dataset.place(index)
+    columns, tables = chunk.columns, chunk.tables
+    return RowFacts(
+        turns=columns["turns"][place],
+        chars=columns["chars"][place],
+        flags=columns["flags"][place],
+        preview=columns["preview"][place],
+        intent=tables["intent"].value[columns["intent"][place]],
+        tags=tables["tags"].value[columns["tags"][place]],
+    )
+
+
+def _measured(losses: array[float] | None, index: int) -> float | None:
+    if losses is None or index >= len(losses) or math.isnan(losses[index]):
+        return None
+    return losses[index]
+
+
+def _codes_at(findings: Mapping[str, array[int]], index: int) -> tuple[str, ...]:
+    found = []
+    for code, rows in findings.items():
+        place = bisect_left(rows, index)
+        if place < len(rows) and rows[place] == index:
+            found.append(code)
+    return tuple(found)
