@@ -184,7 +184,8 @@ async def test_a_lost_answer_makes_no_second_job_in_any_dialect(
     made = {"id": "ftjob-1", "status": dialect.statuses[0], "created_at": 2_000_000_000, "model": "m",
             "training_file": "file-1", "metadata": metadata}  # fmt: skip
     http.answer("POST", "/v1/fine_tuning/jobs", Canned(made, cut=0))
-    http.answer("GET", "/v1/fine_tuning/jobs", Canned({"data": [made], "has_more": False}))
+    listed = (Canned({"data": jobs, "has_more": False}) for jobs in ([], [made]))
+    http.answer("GET", "/v1/fine_tuning/jobs", *listed)
     serve(http, dialect, provider.profile)
     launch = await JobService(store, provider, pause=no_pause, today=lambda: BEFORE).launch(request)
     assert launch.job == "ftjob-1"

@@ -157,7 +157,12 @@ def find_profile(paths: Paths, wanted: str | None) -> Profile:
         return known[name]
     parts = urlsplit(name)
     if parts.scheme in ("http", "https") and parts.netloc:
-        return Profile(name=parts.netloc, base_url=name.rstrip("/"), label=name)
+        url = name.rstrip("/")
+        kept = next((one for one in known.values() if one.base_url.rstrip("/") == url), None)
+        taken = parts.netloc in known
+        return kept or Profile(
+            name=f"{parts.netloc}{parts.path}" if taken else parts.netloc, base_url=url, label=url
+        )
     raise UsageError(
         f"no provider named {name!r}", f"use one of {', '.join(known)}, or a base URL such as https://host/v1"
     )
@@ -169,17 +174,14 @@ def add_profile(paths: Paths, base_url: str) -> Profile:
     An endpoint that is there already is returned as it is. Raises UsageError when `base_url` is none.
     """
     made = find_profile(paths, base_url.strip())
-    if made.name in (known := profiles(paths)) and known[made.name].base_url == made.base_url:
-        return known[made.name]
-    name = made.name if made.name not in known else f"{made.name}{urlsplit(made.base_url).path}"
+    if made.name in profiles(paths):
+        return made
     own = paths.config / "profiles.toml"
     before = own.read_text(encoding="utf-8") if own.exists() else ""
     # A JSON string without control characters is a TOML basic string.
-    block = (
-        f"[{json.dumps(name)}]\nbase_url = {json.dumps(made.base_url)}\nlabel = {json.dumps(made.label)}\n"
-    )
+    block = f"[{json.dumps(made.name)}]\nbase_url = {json.dumps(made.base_url)}\nlabel = {json.dumps(made.label)}\n"
     write_whole(own, before + ("\n" if before else "") + block)
-    return profiles(paths)[name]
+    return profiles(paths)[made.name]
 
 
 def find_key(profile: Profile) -> str | None:

@@ -173,7 +173,12 @@ class Endpoints:
         self._providers[provider.profile.name] = provider
 
     async def jobs(self, profile: Profile) -> JobService:
-        """Return the service that launches and follows jobs at `profile`."""
+        """Return the service that launches and follows jobs at `profile`.
+
+        An endpoint that was only named by its URL is kept as a profile, so that its jobs are found again.
+        """
+        if profile.name not in self.profiles():
+            profile = self.add_profile(profile.base_url)
         quote = self.spending.guard(profile)
         return JobService(self.store, await self.connect(profile), quote=quote)
 
@@ -320,11 +325,11 @@ class Workbench(Endpoints):
         source: str,
         *,
         model: str = "",
-        provider: str | None = None,
+        provider: Profile | str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Checked:
         """Check a file as it lies on disk, a file of another format as it would be imported, or a dataset."""
-        rules = self.rules(model, self.profile(provider))
+        rules = self.rules(model, provider if isinstance(provider, Profile) else self.profile(provider))
         if source != "-" and not Path(source).exists():
             workspace = self.open(source)
             return check_rows((SourceRow(workspace.line(i), row) for i, row in workspace.included()), rules)

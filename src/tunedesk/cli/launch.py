@@ -227,7 +227,7 @@ def _tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], estimat
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         say(f"{path.name}  {path.stat().st_size:,} B  sha256 {digest[:16]}…")
     request, profile = places[0]
-    checked = bench.check_source(str(request.training), model=request.model, provider=profile.name)
+    checked = bench.check_source(str(request.training), model=request.model, provider=profile)
     errors = sum(one.severity == "error" for one in checked.findings)
     warnings = len(checked.findings) - errors
     see = f": tunedesk check {request.training}" if errors or warnings else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 
@@ -16,6 +15,8 @@ _ALIASES = {
     "validation_mean_token_accuracy": "valid_mean_token_accuracy",
 }
 """Other spellings in result files: OpenAI's older header and Azure's (facts: providers 1.5)."""
+_MOST = 2.0**53
+"""No step or loss is larger; one that is was garbled."""
 
 
 def point_from_event(event: JobEvent) -> MetricPoint | None:
@@ -54,9 +55,9 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= _MOST else None
 
 
 def merge(points: Iterable[MetricPoint]) -> list[MetricPoint]:

@@ -12,29 +12,50 @@ LAUNCH_KEY = "tunedesk_launch"
 """The key of a job's metadata that names our launch."""
 _CLOCKS = 300
 """Seconds by which the provider's clock and ours may differ."""
+_LISTED = 1000
+"""Jobs, the newest first, among which one is looked for."""
+
+
+async def jobs_before(provider: Provider, launch: Launch) -> tuple[str, ...] | None:
+    """Return the jobs on the launch's file just before its own is asked for; None where jobs cannot be listed.
+
+    Raises ProviderError when the list may come later: nothing was sent yet, so nothing is lost by waiting.
+    """
+    try:
+        listed = await provider.jobs(limit=_LISTED)
+    except ProviderError as error:
+        if error.retryable:
+            raise
+        return None
+    return tuple(job.id for job in listed if job.training_file == launch.training.file)
 
 
 async def find_job(store: Store, provider: Provider, launch: Launch) -> FineTuningJob | None:
-    """Look for the launch's job: by the filter on metadata, then, where that is not honoured, in the whole list.
+    """Look for the launch's job: by the filter on metadata, then in the whole list by its id, then by its file.
 
-    Where no metadata is kept, it is the job on the same file, made since the request, that no other launch has.
+    Where metadata is not kept, it is the job on the same file that was not there before the request (by the clock
+    alone where that is not known), that names no launch and that no other launch has.
     """
+    listed: list[FineTuningJob] = []
     if provider.profile.takes_metadata:
-        wanted = {LAUNCH_KEY: launch.id}
         try:
-            listed = await provider.jobs(metadata=wanted)
+            listed = await provider.jobs(metadata={LAUNCH_KEY: launch.id})
         except ProviderError as error:
             if error.status not in (400, 422):
                 raise
-            listed = []
-        for job in [*listed, *await provider.jobs(limit=1000)]:
-            if job.metadata.get(LAUNCH_KEY) == launch.id:
-                return job
-        return None
+    everything = await provider.jobs(limit=_LISTED)
+    for job in [*listed, *everything]:
+        if job.metadata.get(LAUNCH_KEY) == launch.id:
+            return job
     taken = {other.job for other in store.launches(provider.profile.name)}
-    for job in await provider.jobs(limit=1000):
-        same = job.training_file == launch.training.file and job.id not in taken
-        if same and job.created_at >= launch.sent_at - _CLOCKS:
+    nameless = [job for job in everything if LAUNCH_KEY not in job.metadata and job.id not in taken]
+    for job in nameless:
+        fresh = (
+            job.created_at >= launch.sent_at - _CLOCKS
+            if launch.jobs_before is None
+            else job.id not in launch.jobs_before
+        )
+        if fresh and job.training_file == launch.training.file:
             return job
     return None
 

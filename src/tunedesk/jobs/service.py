@@ -21,7 +21,7 @@ from pathlib import Path
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
 from tunedesk.core.lineage import Lineage, count_lines, lineage_of
 from tunedesk.errors import JobError, ProviderError
-from tunedesk.jobs.finding import LAUNCH_KEY, find_begun, find_job
+from tunedesk.jobs.finding import LAUNCH_KEY, find_begun, find_job, jobs_before
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.tailing import JobChanged, Update, follow
 from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
@@ -257,17 +257,13 @@ class JobService:
         """Hold a launch in this process only; the lock goes with its holder, however that ends."""
         folder = private_folder(self.store.path.parent / "locks")
         path = folder / f"{launch_id.replace(os.sep, '_')}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _locked(path)
+        if descriptor is None:
+            raise JobError(f"another tunedesk is busy with launch {launch_id}", "wait for it")
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise JobError(f"another tunedesk is busy with launch {launch_id}", "wait for it") from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            yield
         finally:
+            path.unlink(missing_ok=True)
             os.close(descriptor)
 
     async def _upload_both(self, launch: Launch, on_upload: OnUpload | None) -> Launch:
@@ -286,7 +282,9 @@ class JobService:
     async def _create(self, launch: Launch) -> Launch:
         """Send the one request for a job; its being sent is durable before it goes."""
         ready = launch
-        launch = replace(launch, state=CREATE_SENT, sent_at=time.time(), error="")
+        fresh = launch.training.file in self._files.sent
+        before = () if fresh else await jobs_before(self.provider, launch)
+        launch = replace(launch, state=CREATE_SENT, sent_at=time.time(), jobs_before=before, error="")
         self.store.save_launch(launch)
         try:
             job = await self.provider.create_job(_job_request(launch), idempotency_key=launch.id)
@@ -336,6 +334,25 @@ class JobService:
         launch = replace(launch, state=ADOPTED, job=job.id, error="")
         self.store.save_launch(launch)
         return launch
+
+
+def _locked(path: Path) -> int | None:
+    """Return a descriptor that holds the lock of `path`, None when another holder lives.
+
+    A holder that ends takes the file away, so the lock counts only on the file that is still there.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
 
 
 def _blank(

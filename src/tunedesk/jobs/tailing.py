@@ -22,6 +22,8 @@ T = TypeVar("T")
 _PAGE = 100
 _SLOWEST = 60.0
 """Longest pause between two looks, seconds."""
+_LONGEST = 3600.0
+"""Longest pause that a provider may ask for, seconds: one that asks for days is asked again each hour."""
 _NOT_OFFERED = (400, 403, 404, 405, 501)
 """HTTP statuses by which a provider says that it keeps no checkpoints or no such file."""
 
@@ -87,8 +89,8 @@ async def follow(
             if not error.retryable or looks is not None:
                 raise
             failures += 1
-            wait = min(_SLOWEST, base * 2**failures) * random.uniform(0.75, 1.25)
-            wait = max(wait, error.retry_after or 0.0)
+            wait = min(_SLOWEST, base * 2 ** min(failures, 9)) * random.uniform(0.75, 1.25)
+            wait = max(wait, min(error.retry_after or 0.0, _LONGEST))
             yield PollFailed(error, wait)
         else:
             failures = 0

@@ -29,6 +29,8 @@ class Uploader:
         self._provider = provider
         self._pause = pause
         self._profile = provider.profile.name
+        self.sent: set[str] = set()
+        """Ids of the files that this process brought up: no job can be on them yet."""
 
     def described(self, path: Path) -> LaunchedFile:
         """Hash `path` as it would be sent; raises DataError when it cannot be read."""
@@ -98,7 +100,7 @@ class Uploader:
                 on_upload(name, done, size)
 
         try:
-            return await self._provider.upload(
+            file = await self._provider.upload(
                 path,
                 filename=name,
                 idempotency_key=f"file-{local.sha256[:40]}",
@@ -106,6 +108,8 @@ class Uploader:
                 resume=begun,
                 on_part=lambda upload: self._store.save_upload(key, upload),
             )
+            self.sent.add(file.id)
+            return file
         except ProviderError as error:
             if not error.in_doubt or error.code == UNREACHABLE:
                 raise

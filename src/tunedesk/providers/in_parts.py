@@ -24,9 +24,13 @@ _CLOCKS = 300
 """Seconds by which the provider's clock and ours may differ."""
 _GONE = (400, 404, 409, 410)
 """HTTP statuses by which a provider says that an upload has expired, was cancelled or is complete."""
-_SEND = openai.Timeout(600.0, connect=10.0)
 
 Request = Callable[[openai.AsyncOpenAI], Awaitable[Any]]
+
+
+def sending_timeout(size: int) -> openai.Timeout:
+    """Return how long to wait for the answer to `size` bytes: a large file is worked through before it comes."""
+    return openai.Timeout(60.0 + size / 1e6, connect=10.0, write=60.0)
 
 
 class Wire(Protocol):
@@ -95,7 +99,7 @@ async def _finish(wire: Wire, sending: Sending, upload: PartialUpload) -> Provid
             upload.id,
             part_ids=list(upload.parts),
             extra_headers={"Idempotency-Key": sending.idempotency_key},
-            timeout=_SEND,
+            timeout=sending_timeout(payload.size),
         ),
     )
     file = done.get("file")
@@ -109,7 +113,8 @@ async def _part(wire: Wire, sending: Sending, upload: PartialUpload, start: int)
         part = await wire.create(
             f"uploading the part at byte {start:,}",
             lambda c: c.uploads.parts.create(
-                upload.id, data=("part", window, "application/octet-stream"), timeout=_SEND
+                upload.id, data=("part", window, "application/octet-stream"),
+                timeout=sending_timeout(upload.part_bytes),
             ),
         )
     return str(part["id"])

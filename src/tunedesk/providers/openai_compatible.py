@@ -32,7 +32,7 @@ from tunedesk.errors import ProviderError
 from tunedesk.paths import replacing
 from tunedesk.providers import shapes
 from tunedesk.providers.base import UNREACHABLE, OnPart, OnProgress, key_fingerprint
-from tunedesk.providers.in_parts import Sending, send_in_parts
+from tunedesk.providers.in_parts import Sending, send_in_parts, sending_timeout
 from tunedesk.providers.payload import Payload
 from tunedesk.providers.sdk_errors import garbled, translated
 
@@ -40,13 +40,19 @@ T = TypeVar("T")
 Client = openai.AsyncOpenAI
 Address = Callable[[threading.Event], tuple[str, str]]
 
-_READ = openai.Timeout(60.0, connect=10.0)
-_CREATE = openai.Timeout(120.0, connect=10.0)
-_UPLOAD = openai.Timeout(600.0, connect=10.0)
-_CHAT = openai.Timeout(600.0, connect=10.0)
+_READ = openai.Timeout(30.0, connect=10.0)
+_CREATE = openai.Timeout(60.0, connect=10.0)
+_DOWNLOAD = openai.Timeout(60.0, connect=10.0)
+"""Between two blocks of a file, not for all of it."""
+_CHAT = openai.Timeout(120.0, connect=10.0)
+_LOCAL_CHAT = openai.Timeout(600.0, connect=10.0)
 """A model on two cores may need minutes before its first token."""
 _PAGE = 100
+_MOST_PAGES = 1000
+"""An endpoint that makes up items without end is asked no more than this."""
 _TRIES = 3
+_LONGEST = 20.0
+"""Seconds for which a reading request waits before it is repeated; who is asked for more is told instead."""
 
 
 class OpenAICompatible:
@@ -106,7 +112,7 @@ class OpenAICompatible:
                 lambda c: c.files.create(
                     file=(filename, window, "application/jsonl"),
                     extra_headers={"Idempotency-Key": idempotency_key},
-                    timeout=_UPLOAD,
+                    timeout=sending_timeout(payload.size),
                     **arguments,
                 ),
             )
@@ -142,7 +148,7 @@ class OpenAICompatible:
         """Return a file's bytes."""
         doing = f"reading file {file_id}"
         answer = await self.again(
-            lambda: self._call(doing, lambda c: c.files.content(file_id, timeout=_UPLOAD))
+            lambda: self._call(doing, lambda c: c.files.content(file_id, timeout=_DOWNLOAD))
         )
         content = getattr(answer, "content", None)
         if not isinstance(content, bytes):
@@ -155,7 +161,7 @@ class OpenAICompatible:
         client = await self._open()
         done = 0
         with translated(self.profile, doing), replacing(path) as file:
-            async with client.files.with_streaming_response.content(file_id, timeout=_UPLOAD) as answer:
+            async with client.files.with_streaming_response.content(file_id, timeout=_DOWNLOAD) as answer:
                 size = int(answer.headers.get("content-length") or 0)
                 async for block in answer.iter_bytes(1 << 20):
                     file.write(block)
@@ -248,7 +254,7 @@ class OpenAICompatible:
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "timeout": _CHAT,
+            "timeout": _LOCAL_CHAT if self.profile.is_local else _CHAT,
         }
         options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
         body |= {name: value for name, value in options.items() if value is not None}
@@ -299,23 +305,30 @@ class OpenAICompatible:
         return await self.again(lambda: self.create(doing, send))
 
     async def again(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a request that is safe to repeat, a few times, with a growing, jittered pause."""
+        """Repeat a request that is safe to repeat, a few times (once where time ran out), with a growing pause."""
         for attempt in range(1, _TRIES):
             try:
                 return await ask()
             except ProviderError as error:
                 wait = error.retry_after if error.retry_after is not None else 0.4 * 2**attempt
-                if not error.retryable or wait > 10:
+                patient = error.code != "timeout" or attempt == 1
+                if not error.retryable or wait > _LONGEST or not patient:
                     raise
                 await self._pause(wait * random.uniform(1.0, 1.3))
         return await ask()
 
     async def _page(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> list[dict[str, Any]]:
+        return (await self._list(doing, send))[0]
+
+    async def _list(
+        self, doing: str, send: Callable[[Client], Awaitable[Any]]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Return the items of one page, and whether the endpoint says that it is the last."""
         page = _plain(await self._call(doing, send))
         items = page.get("data") if page is not None and "data" in page else ()
         if page is None or not isinstance(items, list | None):
             raise garbled(self.profile, doing)
-        return [item for item in items or () if isinstance(item, dict)]
+        return [item for item in items or () if isinstance(item, dict)], page.get("has_more") is False
 
     async def _all(
         self, doing: str, send: Callable[[Client, str | None], Awaitable[Any]], limit: int = 100_000
@@ -323,11 +336,12 @@ class OpenAICompatible:
         """Return the items of all pages, each once; an endpoint that ignores `after` ends the walk."""
         found: dict[str, dict[str, Any]] = {}
         after: str | None = None
-        while len(found) < limit:
-            page = await self.again(lambda cursor=after: self._page(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
+        for _ in range(_MOST_PAGES):
+            page, last = await self.again(lambda cursor=after: self._list(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
             fresh = [item for item in page if isinstance(item.get("id"), str) and item["id"] not in found]
             found |= {item["id"]: item for item in fresh}
-            if not fresh or after == fresh[-1]["id"]:
+            done = not fresh or after == fresh[-1]["id"] or len(found) >= limit
+            if done or (last and len(page) < min(limit, _PAGE)):
                 break
             after = fresh[-1]["id"]
         return list(found.values())[:limit]

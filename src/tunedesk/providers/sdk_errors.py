@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import socket
 import ssl
 import time
@@ -32,8 +33,9 @@ _WIRE_ERRORS: tuple[type[Exception], ...] = (
     _TRANSPORT.InvalidURL,
     OSError,
     ValueError,
+    RecursionError,
 )
-"""ValueError: an answer that is not the JSON it claims to be, or text that no header can hold."""
+"""ValueError, RecursionError: an answer that is not the JSON it claims to be, or text that no header can hold."""
 
 
 _WORDS: dict[int, tuple[str, str]] = {
@@ -95,7 +97,7 @@ def _translate(error: Exception, profile: Profile, doing: str) -> ProviderError:
             retryable=True,
             code=str(error.code or ""),
         )
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | RecursionError):
         return garbled(profile, doing)
     return ProviderError(f"{_name(profile)}: {error} ({doing})", "check the profile's base_url and key")
 
@@ -112,7 +114,7 @@ def _from_status(error: openai.APIStatusError, profile: Profile, doing: str) -> 
     said = _said(error)
     wait = _retry_after(error.response.headers)
     if status == 429 and wait is not None and code != "insufficient_quota":
-        hint = f"wait {wait:.0f} s, or check the account's limits"
+        hint = f"wait {_span(wait)}, or check the account's limits"
     return ProviderError(
         f"{_name(profile)} {what} ({doing})" + (f": {said}" if said else ""),
         hint,
@@ -123,6 +125,14 @@ def _from_status(error: openai.APIStatusError, profile: Profile, doing: str) -> 
     )
 
 
+def _span(seconds: float) -> str:
+    """Return a time to wait as people say it, also an absurd one."""
+    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _said(error: openai.APIStatusError) -> str:
     """The provider's own sentence; a page of HTML or nothing is no sentence."""
     body = error.body
@@ -131,21 +141,35 @@ def _said(error: openai.APIStatusError) -> str:
 
 
 def _retry_after(headers: object) -> float | None:
-    """Seconds from Retry-After-Ms or Retry-After (a number or an HTTP date), or None."""
+    """Seconds from Retry-After-Ms or Retry-After (a number or an HTTP date), or None.
+
+    A date counts from the answer's own Date where it has one, so that a wrong clock here does not matter.
+    """
     get = getattr(headers, "get", lambda _name: None)
     for header, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = get(header)
         if value is None:
             continue
-        try:
-            return max(0.0, float(value) * scale)
-        except ValueError:
-            pass
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except (TypeError, ValueError):
-            continue
+        seconds = _seconds(value, get("date"))
+        if seconds is not None:
+            return max(0.0, seconds * scale)
     return None
+
+
+def _seconds(value: str, answered: str | None) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, now = _moment(value), _moment(answered or "")
+        return None if until is None else until - (time.time() if now is None else now)
+    return seconds if math.isfinite(seconds) else None
+
+
+def _moment(value: str) -> float | None:
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _from_connection(error: Exception, profile: Profile, doing: str) -> ProviderError:

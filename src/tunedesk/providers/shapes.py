@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ from tunedesk.core.fine_tuning import (
 )
 
 Shape = Mapping[str, Any]
+_MOST = 2.0**53
+"""No number that the API tells is larger; one that is was garbled."""
+_LAST = 253_402_300_799
+"""The last second that a date can show (of the year 9999)."""
 
 
 def job_body(request: JobRequest, profile: Profile) -> dict[str, Any]:
@@ -49,7 +54,7 @@ def model_of(shape: Shape) -> Model:
     return Model(
         _text(shape, "id"),
         _text(shape, "owned_by"),
-        _whole(shape, "created") or 0,
+        _moment(shape, "created") or 0,
         _text(shape, "shutdown_date") or None,
     )
 
@@ -62,7 +67,7 @@ def file_of(shape: Shape) -> ProviderFile:
         bytes=_whole(shape, "bytes") or 0,
         purpose=_text(shape, "purpose"),
         status=_text(shape, "status"),
-        created_at=_whole(shape, "created_at") or 0,
+        created_at=_moment(shape, "created_at") or 0,
     )
 
 
@@ -77,9 +82,9 @@ def job_of(shape: Shape) -> FineTuningJob:
         id=_text(shape, "id"),
         status=_text(shape, "status"),
         model=_text(shape, "model"),
-        created_at=_whole(shape, "created_at") or 0,
-        finished_at=_whole(shape, "finished_at"),
-        estimated_finish=_whole(shape, "estimated_finish"),
+        created_at=_moment(shape, "created_at") or 0,
+        finished_at=_moment(shape, "finished_at"),
+        estimated_finish=_moment(shape, "estimated_finish"),
         fine_tuned_model=_text(shape, "fine_tuned_model") or None,
         training_file=_text(shape, "training_file"),
         validation_file=_text(shape, "validation_file") or None,
@@ -103,17 +108,18 @@ def event_of(shape: Shape) -> JobEvent:
         known = "event-" + hashlib.sha256(told.encode()).hexdigest()[:24]
     return JobEvent(
         id=known,
-        created_at=_whole(shape, "created_at") or 0,
+        created_at=_moment(shape, "created_at") or 0,
         message=_text(shape, "message"),
         level=_text(shape, "level") or "info",
         type=_text(shape, "type") or "message",
-        data=dict(_object(shape, "data")),
+        data=_finite(dict(_object(shape, "data"))),
     )
 
 
 def checkpoint_of(shape: Shape) -> Checkpoint:
     """Read a checkpoint."""
-    metrics = {k: float(v) for k, v in _object(shape, "metrics").items() if isinstance(v, int | float)}
+    told = _object(shape, "metrics")
+    metrics = {name: value for name in told if (value := _number(told, name)) is not None}
     return Checkpoint(
         id=_text(shape, "id"),
         model=_text(shape, "fine_tuned_model_checkpoint"),
@@ -140,12 +146,31 @@ def _text(shape: Shape, name: str) -> str:
 
 def _number(shape: Shape, name: str) -> float | None:
     value = shape.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MOST:
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def _whole(shape: Shape, name: str) -> int | None:
     value = _number(shape, name)
     return int(value) if value is not None else None
+
+
+def _moment(shape: Shape, name: str) -> int | None:
+    """Return Unix seconds of this era, also where they were told in milliseconds."""
+    value = _number(shape, name)
+    if value is not None and value > _LAST:
+        value /= 1000
+    return int(value) if value is not None and 0 <= value <= _LAST else None
+
+
+def _finite(value: Any) -> Any:
+    """Return data without numbers that JSON does not have, at whatever depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _object(shape: Shape, name: str) -> Shape:

@@ -82,6 +82,8 @@ class Launch:
     """Unix seconds of the intent."""
     sent_at: float = 0.0
     """Unix seconds of the last request for a job, 0 before it."""
+    jobs_before: tuple[str, ...] | None = None
+    """Jobs on the same training file when the request was sent, which are not this launch's; None when unknown."""
     job: str | None = None
     error: str = ""
     """Why the last try ended, empty when it did not fail."""
