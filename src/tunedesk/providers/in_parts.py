@@ -113,7 +113,8 @@ async def _part(wire: Wire, sending: Sending, upload: PartialUpload, start: int)
         part = await wire.create(
             f"uploading the part at byte {start:,}",
             lambda c: c.uploads.parts.create(
-                upload.id, data=("part", window, "application/octet-stream"),
+                upload.id,
+                data=("part", window, "application/octet-stream"),
                 timeout=sending_timeout(upload.part_bytes),
             ),
         )
