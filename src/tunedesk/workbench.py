@@ -14,8 +14,8 @@ from typing import Any
 
 import tunedesk
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
-from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows
-from tunedesk.core.checking.fixes import FIXABLE, fix_rows
+from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows, is_rows_file
+from tunedesk.core.checking.fixes import FIXABLE, fix_file, fix_rows
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Estimate, Price
@@ -333,7 +333,7 @@ class Workbench(Endpoints):
         if source != "-" and not Path(source).exists():
             workspace = self.open(source)
             return check_rows((SourceRow(workspace.line(i), row) for i, row in workspace.included()), rules)
-        if source == "-" or _is_jsonl(source):
+        if source == "-" or is_rows_file(source):
             return check_file(source, rules, on_progress)
         rows = importers.read(source, on_progress=on_progress)
         checked = check_rows(rows, rules)
@@ -350,7 +350,11 @@ class Workbench(Endpoints):
             return workspace
 
     def fix_file(
-        self, source: str, output: Path, codes: Sequence[str] | None = None
+        self,
+        source: str,
+        output: Path,
+        codes: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[tuple[int, str]]:
         """Write `source` with its safe fixes applied; return (line, code) of each. Raises DataError, UsageError."""
         unknown = set(codes or ()) - FIXABLE
@@ -358,10 +362,11 @@ class Workbench(Endpoints):
             raise UsageError(
                 f"no safe fix for {', '.join(sorted(unknown))}", f"there is for: {', '.join(sorted(FIXABLE))}"
             )
+        wanted = frozenset(codes) if codes else FIXABLE
+        if source == "-" or (Path(source).exists() and is_rows_file(source)):
+            return fix_file(source, output, wanted, on_progress)
         done: list[tuple[int, str]] = []
-        rows = fix_rows(
-            self._source_rows(source), set(codes) if codes else FIXABLE, lambda *one: done.append(one)
-        )
+        rows = fix_rows(self._source_rows(source), wanted, lambda *one: done.append(one))
         write_rows((row.row for row in rows), output, keep_metadata=True)
         return done
 
@@ -483,11 +488,6 @@ def _plain_name(path: Path | str) -> str:
     for suffix in (".gz", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip"):
         name = name.removesuffix(suffix)
     return name or "dataset"
-
-
-def _is_jsonl(source: str) -> bool:
-    """Whether a file is meant to be JSON lines: by its name, as its content may be too broken to tell."""
-    return Path(source).name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
 def _listed(view: RowView) -> dict[str, Any]:

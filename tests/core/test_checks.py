@@ -103,7 +103,13 @@ ROWS: dict[str, Case] = {
     "weight_invalid": (row(U, {**A, "weight": 0.5}), 1, row(U, {**A, "weight": 1})),
     "weight_not_assistant": (row({**U, "weight": 1}, A), 0, row(U, {**A, "weight": 1})),
     "image_in_assistant": (row(U, {**A, "content": [IMAGE]}), 1, row(U, {**A, "content": [TEXT_PART]})),
+    "image_invalid": (
+        row({**U, "content": [{"type": "image_url", "image_url": {"url": "data:text/html,x"}}]}, A),
+        0,
+        row({**U, "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}]}, A),
+    ),
     "tool_call_invalid": (row(U, {**CALLS, "tool_calls": [{"id": "c1"}]}), 1, row(U, CALLS)),
+    "tool_calls_empty": (row(U, {**A, "tool_calls": []}), 1, row(U, {**A, "tool_calls": None})),
     "tool_ids": (
         row(U, {**CALLS, "tool_calls": [CALL, CALL]}, ANSWER, A),
         1,
@@ -428,7 +434,7 @@ FIXES: dict[str, Row] = {
 }
 
 
-@pytest.mark.parametrize("code", sorted(fixes.FIXABLE - {"bom", "blank_line", "exact_duplicate"}))
+@pytest.mark.parametrize("code", sorted(fixes.FIXABLE - {"bom", "not_utf8", "blank_line", "exact_duplicate"}))
 def test_after_a_fix_its_finding_is_gone_and_the_row_given_is_unchanged(code: str) -> None:
     bad = FIXES[code]
     before = copy.deepcopy(bad)

@@ -181,7 +181,12 @@ def check(
 ) -> None:
     """Find everything that is wrong with FILE…, in one pass; exit 1 on errors."""
     bench = workbench()
-    checked = {file: bench.check_source(file, model=model, provider=provider) for file in files}
+    checked = {}
+    for file in files:
+        with Progress(f"checking {Path(file).name}: bytes") as progress:
+            checked[file] = bench.check_source(
+                file, model=model, provider=provider, on_progress=progress.update
+            )
     findings = [(file, finding) for file, one in checked.items() for finding in one.findings]
     errors = sum(finding.severity == "error" for _, finding in findings)
     if as_json:
@@ -219,7 +224,10 @@ def check(
 @json_option
 def fix(file: str, output: Path, codes: str | None, as_json: bool) -> None:
     """Apply the safe fixes to FILE and write the result."""
-    fixed = workbench().fix_file(file, output, codes=tuple(codes.split(",")) if codes else None)
+    with Progress(f"fixing {Path(file).name}: bytes") as progress:
+        fixed = workbench().fix_file(
+            file, output, tuple(codes.split(",")) if codes else None, progress.update
+        )
     if as_json:
         emit({"fixed": [{"line": line, "code": code} for line, code in fixed]})
     else:

@@ -7,21 +7,28 @@ examined one by one, by several processes when there are many (examining.py); wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from tunedesk.core.checking.examining import Examined, Line, Mark, Wanted, examined, warned
-from tunedesk.core.checking.file_checks import read_line
+from tunedesk.core.checking.file_checks import encoded, read_line
 from tunedesk.core.checking.findings import CHECKS, Check, Finding, finding
 from tunedesk.core.conversations import Row, SourceRow, content_text
 from tunedesk.core.grouping.duplicates import Finder
 from tunedesk.core.importing.sources import Progress, Source
 
-__all__ = ["CHECKS", "Check", "Checked", "Finding", "Rules", "check_file", "check_lines", "check_rows"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Checked",
+    "Finding",
+    "Rules",
+    "check_file",
+    "check_lines",
+    "check_rows",
+    "is_rows_file",
+]
 
 FEWEST = 10
 """Conversations that a training file must have (OpenAI, Azure)."""
@@ -102,7 +109,7 @@ def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progre
 def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Finding]:
     """Yield what the file as a whole shows; the source has been read to its end."""
     if source.encoding != "utf-8":
-        yield finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}")
+        yield finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}", fixable=True)
     elif source.bom and rules.provider != "azure":
         yield finding("bom", 1, None)
     elif not source.bom and rules.provider == "azure" and source.head:
@@ -115,17 +122,29 @@ def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Findi
         yield finding("file_too_large", 0, None, f"{size:,} bytes, {largest:,} are the most")
 
 
+def is_rows_file(path: Path | str) -> bool:
+    """Return whether a file is meant to be JSON lines in the API's shape, and is to be taken as its bytes are.
+
+    Told by its name, as its content may be too broken to tell; under another name, by its first line.
+    """
+    if Path(path).name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return True
+    if Path(path).is_dir():
+        return False
+    source = Source.open(path)
+    try:
+        first = next((line for line in source.head.split(b"\n") if line.strip()), b"")
+    finally:
+        source.close()
+    value, _ = read_line(first, 1)
+    return isinstance(value, dict) and (
+        "preferred_output" in value or isinstance(value.get("messages"), list)
+    )
+
+
 def check_rows(rows: Iterable[SourceRow], rules: Rules | None = None) -> Checked:
     """Check decoded rows, as of an import: all but what only a file's bytes can show."""
-    return check_lines(((one.line, _encoded(one.row)) for one in rows), rules)
-
-
-def _encoded(row: object) -> bytes:
-    """Return a row as JSON, also one that UTF-8 cannot hold (half of a surrogate pair)."""
-    try:
-        return msgspec.json.encode(row)
-    except UnicodeEncodeError:
-        return json.dumps(row).encode()
+    return check_lines(((one.line, encoded(one.row)) for one in rows), rules)
 
 
 def check_lines(lines: Iterable[Line], rules: Rules | None = None) -> Checked:

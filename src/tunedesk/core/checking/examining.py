@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
-from tunedesk.core.checking.file_checks import has_lone, read_line
+from tunedesk.core.checking.file_checks import read_line
 from tunedesk.core.checking.findings import Finding, finding
-from tunedesk.core.checking.row_checks import check_row
+from tunedesk.core.checking.row_checks import check_row, every_message, hidden_faults
 from tunedesk.core.checking.talk_checks import talk_faults
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.core.grouping.duplicates import (
@@ -112,7 +112,13 @@ def examine(lines: list[Line], wanted: Wanted) -> Examined:
             continue
         made.rows += 1
         if wanted.rows:
-            made.findings += _row_findings(value, line, wanted)
+            # A byte that is not UTF-8 stands in the text as U+FFFD by now: one fault is told once.
+            lost = any(one.code == "not_utf8" for one in found)
+            made.findings += (
+                one
+                for one in _row_findings(value, line, wanted, escaped=b"\\u" in raw)
+                if not (lost and one.code == "replacement_character")
+            )
         if isinstance(value, dict) and (mark := _mark(value, line)):
             made.marks.append(mark)
             texts.append(spoken_text(value))
@@ -123,18 +129,19 @@ def examine(lines: list[Line], wanted: Wanted) -> Examined:
     return made
 
 
-def _row_findings(value: object, line: int, wanted: Wanted) -> Iterator[Finding]:
+def _row_findings(value: object, line: int, wanted: Wanted, *, escaped: bool) -> Iterator[Finding]:
+    """Yield what a row shows; `escaped` is whether its line holds \\u, without which no text can hide a fault."""
     yield from check_row(value, line)
     if not isinstance(value, dict):
         return
-    if has_lone({key: value[key] for key in value if key != "messages"}):
-        yield finding("lone_surrogate", line, None)
+    if escaped:
+        yield from hidden_faults(value, line)
     messages = value.get("messages")
     if isinstance(messages, list):
         for code, message, detail in talk_faults(messages):
             yield finding(code, line, message, detail)
-        if wanted.text_only:
-            yield from _parts(messages, line)
+    if wanted.text_only:
+        yield from _parts(every_message(value), line)
     if wanted.personal_data:
         yield from _personal(value, line)
 

@@ -35,7 +35,7 @@ def _read_slowly(raw: bytes, line: int) -> tuple[Any, list[Finding]]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found.append(finding("not_utf8", line, None, f"at byte {error.start + 1}"))
+        found.append(finding("not_utf8", line, None, f"at byte {error.start + 1}", fixable=False))
         text = raw.decode("utf-8", "replace")
     seen = _Seen()
     try:
@@ -109,8 +109,8 @@ def _duplicates(raw: bytes, line: int) -> Iterator[Finding]:
         yield finding("duplicate_key", line, None, name[:60])
 
 
-def has_lone(value: object) -> bool:
-    """Return whether any text in `value` holds half of a surrogate pair."""
+def texts_of(value: object) -> Iterator[str]:
+    """Yield every text in a JSON value, its keys too."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -119,9 +119,29 @@ def has_lone(value: object) -> bool:
             waiting.extend(one.values())
         elif isinstance(one, list):
             waiting.extend(one)
-        elif isinstance(one, str) and not one.isascii():
-            try:
-                one.encode("utf-8")
-            except UnicodeEncodeError:
-                return True
+        elif isinstance(one, str):
+            yield one
+
+
+def has_lone(value: object) -> bool:
+    """Return whether any text in `value` holds half of a surrogate pair."""
+    return any(is_lone(text) for text in texts_of(value))
+
+
+def is_lone(text: str) -> bool:
+    """Return whether a text holds half of a surrogate pair."""
+    if text.isascii():
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
     return False
+
+
+def encoded(row: object) -> bytes:
+    """Return a row as JSON, also one that UTF-8 cannot hold (half of a surrogate pair) or with huge numbers."""
+    try:
+        return msgspec.json.encode(row)
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(row).encode()

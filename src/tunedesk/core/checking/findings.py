@@ -38,7 +38,7 @@ CHECKS: dict[str, Check] = {
     # The file, line by line
     "empty_file": Check("error", "the file holds no conversation"),
     "gzip_cut": Check("error", "the gzip file ends before its end"),
-    "not_utf8": Check("error", "the line is not UTF-8"),
+    "not_utf8": Check("error", "the text is not UTF-8", "write a file of another encoding as UTF-8"),
     "bom": Check("warning", "the file begins with a byte order mark", "write without it"),
     "blank_line": Check("warning", "the line is empty", "leave the line out"),
     "json_invalid": Check("error", "the line is not JSON"),
@@ -83,9 +83,15 @@ CHECKS: dict[str, Check] = {
         "error", "only an assistant message may have a weight", "remove the weight"
     ),
     "image_in_assistant": Check("error", "an assistant message holds an image"),
+    "image_invalid": Check(
+        "error", "an image is none that is taken: JPEG, PNG or WEBP up to 10 MB, at most 10 in a row"
+    ),
     # Tool calls
     "tool_call_invalid": Check(
         "error", "a tool call lacks its id, type, name or arguments as text", "write arguments as JSON text"
+    ),
+    "tool_calls_empty": Check(
+        "error", "tool_calls is an empty list, which the API refuses", "remove the empty list"
     ),
     "tool_ids": Check("error", "two tool calls in one message have the same id"),
     "tool_call_unanswered": Check("error", "a tool call is not answered before the talk goes on"),

@@ -5,22 +5,37 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from tunedesk.core.checking import text_checks
-from tunedesk.core.checking.file_checks import has_lone
+from tunedesk.core.checking.file_checks import encoded, read_line
 from tunedesk.core.checking.findings import CHECKS
-from tunedesk.core.checking.row_checks import can_drop, check_row, has_open_arguments, is_weight_like
+from tunedesk.core.checking.row_checks import (
+    PREFERENCE_KEYS,
+    can_drop,
+    check_row,
+    every_message,
+    hidden_faults,
+    is_known,
+    is_weight_like,
+)
+from tunedesk.core.checking.tool_checks import has_open_arguments
 from tunedesk.core.conversations import MESSAGE_KEYS, ROW_KEYS, Row, SourceRow
 from tunedesk.core.grouping.duplicates import digest, whole_text
+from tunedesk.core.importing.sources import Progress, Source
+from tunedesk.paths import replacing
 
 FIXABLE = frozenset(code for code, check in CHECKS.items() if check.fix)
 """Codes that have a safe fix, in a row or (bom, blank_line, exact_duplicate) in writing the file anew."""
 
 _SYSTEM = ("system", "developer")
+_ROUNDS = 5
+"""Times the fixes are made: one may show another fault (a text that held nothing but NUL is empty after its fix)."""
 Fixer = Callable[[Row], None]
 
 
@@ -29,17 +44,45 @@ def fix(row: Row, codes: Collection[str] = FIXABLE) -> tuple[Row, tuple[str, ...
 
     The row given is not changed. Shapes that the checks refuse (no list of messages) are returned as they are.
     """
-    before = {one.code for one in check_row(row, 0) if one.fix and one.code in codes}
-    if "lone_surrogate" in codes and has_lone(row):
-        before.add("lone_surrogate")
-    wanted = [code for code in _FIXERS if code in before]
-    if not wanted:
+    found: dict[str, None] = {}
+    fixed = row
+    for _ in range(_ROUNDS):
+        before = _fixable(fixed)
+        wanted = [code for code in _FIXERS if code in before and code in codes]
+        if not wanted:
+            break
+        changed = deepcopy(fixed)
+        for code in wanted:
+            _FIXERS[code](changed)
+        if encoded(changed) == encoded(fixed):
+            break
+        fixed = changed
+        found.update(dict.fromkeys(wanted))
+    if not found:
         return row, ()
-    fixed = deepcopy(row)
-    for code in wanted:
-        _FIXERS[code](fixed)
-    after = {one.code for one in check_row(fixed, 0) if one.fix}
-    return fixed, tuple(code for code in wanted if code not in after)
+    after = _fixable(fixed)
+    return fixed, tuple(code for code in found if code not in after)
+
+
+def _fixable(row: Row) -> set[str]:
+    """Return the codes of the findings on `row` alone that have a safe fix."""
+    return {one.code for one in (*check_row(row, 0), *hidden_faults(row, 0)) if one.fix}
+
+
+class Copies:
+    """Tells which rows say exactly what an earlier one said."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def has(self, row: Row) -> bool:
+        """Return whether `row` is a copy; a row that says nothing never is."""
+        if not (row.get("messages") or "preferred_output" in row):
+            return False
+        said = digest(whole_text(row))
+        known = said in self._seen
+        self._seen.add(said)
+        return known
 
 
 def fix_rows(
@@ -48,27 +91,82 @@ def fix_rows(
     on_fixed: Callable[[int, str], None] | None = None,
 ) -> Iterator[SourceRow]:
     """Yield the fixed rows; `on_fixed(line, code)` hears of each fix, and of each exact duplicate left out."""
-    seen: set[bytes] = set()
+    told = on_fixed or (lambda _line, _code: None)
+    copies = Copies()
     for source in rows:
         row, fixed = fix(source.row, codes)
-        for code in fixed if on_fixed else ():
-            on_fixed(source.line, code)  # type: ignore[misc]
-        if "exact_duplicate" in codes and ("messages" in row or "preferred_output" in row):
-            said = digest(whole_text(row))
-            if said in seen:
-                if on_fixed:
-                    on_fixed(source.line, "exact_duplicate")
-                continue
-            seen.add(said)
-        yield SourceRow(source.line, row)
+        for code in fixed:
+            told(source.line, code)
+        if "exact_duplicate" in codes and copies.has(row):
+            told(source.line, "exact_duplicate")
+        else:
+            yield SourceRow(source.line, row)
+
+
+def fix_lines(
+    lines: Iterable[tuple[int, bytes]],
+    codes: Collection[str] = FIXABLE,
+    on_fixed: Callable[[int, str], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield the lines of a JSONL file with the fixes made; a line that has nothing to fix comes byte by byte as it was.
+
+    Lines that are no row, or that readers disagree on (keys met twice, bytes that are not UTF-8), are left alone.
+    """
+    told = on_fixed or (lambda _line, _code: None)
+    copies = Copies()
+    for line, raw in lines:
+        if not raw.strip():
+            if "blank_line" in codes:
+                told(line, "blank_line")
+            else:
+                yield raw
+            continue
+        value, faults = read_line(raw, line)
+        if faults or not isinstance(value, dict):
+            yield raw
+            continue
+        row, fixed = fix(value, codes)
+        for code in fixed:
+            told(line, code)
+        if "exact_duplicate" in codes and copies.has(row):
+            told(line, "exact_duplicate")
+        else:
+            yield encoded(row) if fixed else raw
+
+
+def fix_file(
+    path: Path | str,
+    output: Path,
+    codes: Collection[str] = FIXABLE,
+    on_progress: Progress | None = None,
+) -> list[tuple[int, str]]:
+    """Write a JSONL file (or `-`) with the fixes made, whole or not at all; return the line and code of each.
+
+    Lines end in a newline, the text is UTF-8 without a mark. Raises DataError, StoreError.
+    """
+    done: list[tuple[int, str]] = []
+    source = Source.open(path, on_progress)
+    try:
+        if source.encoding != "utf-8":
+            done.append((1, "not_utf8"))
+        elif source.bom:
+            done.append((1, "bom"))
+        lines = fix_lines(source.raw_lines(), codes, lambda *one: done.append(one))
+        with replacing(output) as file:
+            if output.suffix == ".gz":
+                # No name and no time in the header: the same rows give the same bytes.
+                with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                    packed.writelines(raw + b"\n" for raw in lines)
+            else:
+                file.writelines(raw + b"\n" for raw in lines)
+    finally:
+        source.close()
+    return done
 
 
 def _messages(row: Row) -> list[dict[str, Any]]:
     """Return every message of the row, of a preference row's three parts, too."""
-    asked = row.get("input")
-    parts: list[object] = [row.get("messages"), asked.get("messages") if isinstance(asked, dict) else None]
-    parts += [row.get("preferred_output"), row.get("non_preferred_output")]
-    return [m for part in parts if isinstance(part, list) for m in part if isinstance(m, dict)]
+    return [message for message in every_message(row) if isinstance(message, dict)]
 
 
 def _texts(change: Callable[[str], str]) -> Fixer:
@@ -84,26 +182,39 @@ def _texts(change: Callable[[str], str]) -> Fixer:
     return fixer
 
 
-def _lone(row: Row) -> None:
+def _everywhere(change: Callable[[str], str]) -> Fixer:
+    """Return the fixer that changes every text of a row, keys too."""
+
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            return text_checks.strip_lone(value)
+            return change(value)
         if isinstance(value, list):
             return [clean(item) for item in value]
         return {clean(key): clean(item) for key, item in value.items()} if isinstance(value, dict) else value
 
-    cleaned = clean(dict(row))
-    row.clear()
-    row.update(cleaned)
+    def fixer(row: Row) -> None:
+        cleaned = clean(dict(row))
+        row.clear()
+        row.update(cleaned)
+
+    return fixer
 
 
 def _unknown_keys(row: Row) -> None:
-    if "preferred_output" not in row:
-        for key in [key for key in row if key not in (*ROW_KEYS, "metadata")]:
+    preference = "preferred_output" in row
+    if preference or row.get("messages"):
+        known = (*(PREFERENCE_KEYS if preference else ROW_KEYS), "metadata")
+        for key in [key for key in row if key not in known]:
             del row[key]
-    for message in _messages(row):
+    for message in filter(is_known, _messages(row)):
         for key in [key for key in message if key not in (*MESSAGE_KEYS, "audio")]:
             del message[key]
+
+
+def _no_calls(row: Row) -> None:
+    for message in _messages(row):
+        if message.get("tool_calls") == []:
+            del message["tool_calls"]
 
 
 def _weights(row: Row) -> None:
@@ -163,8 +274,8 @@ def _arguments(row: Row) -> None:
 
 
 _FIXERS: dict[str, Fixer] = {
-    "nul": _texts(text_checks.strip_nul),
-    "lone_surrogate": _lone,
+    "nul": _everywhere(text_checks.strip_nul),
+    "lone_surrogate": _everywhere(text_checks.strip_lone),
     "control_characters": _texts(text_checks.strip_control),
     "line_separator": _texts(text_checks.newline_separators),
     "mojibake": _texts(text_checks.repair),
@@ -172,6 +283,7 @@ _FIXERS: dict[str, Fixer] = {
     "weight_not_assistant": _foreign_weights,
     "weight_invalid": _weights,
     "tool_call_invalid": _arguments,
+    "tool_calls_empty": _no_calls,
     "system_in_middle": _system_first,
     "system_repeated": _one_system,
     "content_empty": _empty,

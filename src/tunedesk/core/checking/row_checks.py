@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from tunedesk.core.checking.file_checks import is_lone, texts_of
 from tunedesk.core.checking.findings import Finding, finding
 from tunedesk.core.checking.text_checks import text_faults
+from tunedesk.core.checking.tool_checks import Messages, role_of, tool_faults
 from tunedesk.core.conversations import MESSAGE_KEYS, ROLES, ROW_KEYS
 
 _KNOWN_ROW = frozenset((*ROW_KEYS, "metadata"))
@@ -20,9 +21,13 @@ _PARTS = {
     "user": ("text", "image_url", "input_audio", "file"),
 }
 _SYSTEM = ("system", "developer")
-_PREFERENCE = ("input", "preferred_output", "non_preferred_output")
-
-Messages = list[Any]
+PREFERENCE_KEYS = ("input", "preferred_output", "non_preferred_output")
+"""Keys of a preference row."""
+_KNOWN_PREFERENCE = frozenset((*PREFERENCE_KEYS, "metadata"))
+_MESSAGE_LISTS = frozenset(("messages", "preferred_output", "non_preferred_output"))
+_MOST_IMAGES = 10
+_LARGEST_IMAGE = 10 << 20
+_IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
 
 
 def check_row(row: object, line: int) -> Iterator[Finding]:
@@ -33,45 +38,82 @@ def check_row(row: object, line: int) -> Iterator[Finding]:
     if "preferred_output" in row or "non_preferred_output" in row:
         yield from _preference(row, line)
         return
+    messages = row.get("messages")
     unknown = [str(key) for key in row if key not in _KNOWN_ROW]
     if unknown:
-        yield finding("unknown_key", line, None, ", ".join(unknown[:5]))
-    messages = row.get("messages")
+        whole = isinstance(messages, list) and bool(messages)
+        yield finding("unknown_key", line, None, ", ".join(unknown[:5]), fixable=whole)
     if not isinstance(messages, list) or not messages:
         yield finding("no_messages", line, None)
         return
     for place, message in enumerate(messages):
-        yield from _message(message, line, place, len(messages), messages)
+        yield from _message(message, line, place, messages)
+    if _images(messages) > _MOST_IMAGES:
+        yield finding("image_invalid", line, None, f"there are {_images(messages)}")
     yield from _order(messages, line)
     yield from _weights(messages, line)
-    yield from _tools(row, line)
-    yield from _calls(row, messages, line)
+    yield from tool_faults(row, messages, line)
+
+
+def every_message(row: dict[str, Any]) -> Messages:
+    """Return all that stands where a message should, in a preference row's three parts, too."""
+    asked = row.get("input")
+    parts: list[object] = [row.get("messages"), asked.get("messages") if isinstance(asked, dict) else None]
+    parts += [row.get("preferred_output"), row.get("non_preferred_output")]
+    return [message for part in parts if isinstance(part, list) for message in part]
+
+
+def hidden_faults(row: dict[str, Any], line: int) -> Iterator[Finding]:
+    """Yield NUL and halves of surrogate pairs outside what is said: in names, arguments, keys, other fields."""
+    messages = every_message(row)
+    for place, message in enumerate(messages):
+        yield from _hidden(_unsaid(message) if isinstance(message, dict) else message, line, place)
+    asked = row.get("input")
+    rest: dict[str, Any] = {**row, **dict.fromkeys(_MESSAGE_LISTS & row.keys())}
+    yield from _hidden(
+        {**rest, "input": {**asked, "messages": None} if isinstance(asked, dict) else asked}, line, None
+    )
+
+
+def _unsaid(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without the texts that `_content` looks at."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    other = [{**part, "text": ""} if isinstance(part, dict) else part for part in parts]
+    return {**message, "content": other}
+
+
+def _hidden(value: object, line: int, place: int | None) -> Iterator[Finding]:
+    texts = list(texts_of(value))
+    if any("\0" in text for text in texts):
+        yield finding("nul", line, place, "outside the content")
+    if any(map(is_lone, texts)):
+        yield finding("lone_surrogate", line, place, "outside the content")
 
 
 def _preference(row: dict[str, Any], line: int) -> Iterator[Finding]:
+    unknown = [str(key) for key in row if key not in _KNOWN_PREFERENCE]
+    if unknown:
+        yield finding("unknown_key", line, None, ", ".join(unknown[:5]))
     asked = row.get("input")
     messages = asked.get("messages") if isinstance(asked, dict) else None
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(asked, dict) or not isinstance(messages, list) or not messages:
         yield finding("preference_invalid", line, None, "input has no messages")
         return
     sides = [row.get("preferred_output"), row.get("non_preferred_output")]
-    for name, side in zip(_PREFERENCE[1:], sides, strict=True):
-        if not isinstance(side, list) or len(side) != 1 or _role(side[0]) != "assistant":
+    for name, side in zip(PREFERENCE_KEYS[1:], sides, strict=True):
+        if not isinstance(side, list) or len(side) != 1 or role_of(side[0]) != "assistant":
             yield finding("preference_invalid", line, None, f"{name} is not one assistant message")
             return
     if sides[0] == sides[1]:
         yield finding("preference_same", line, None)
     everything = [*messages, sides[0][0], sides[1][0]]  # type: ignore[index]
     for place, message in enumerate(everything):
-        yield from _message(message, line, place, len(everything), everything)
+        yield from _message(message, line, place, everything)
+    yield from tool_faults(asked, messages, line)
 
 
-def _role(message: object) -> str:
-    role = message.get("role") if isinstance(message, dict) else None
-    return role if isinstance(role, str) else ""
-
-
-def _message(message: object, line: int, place: int, count: int, messages: Messages) -> Iterator[Finding]:
+def _message(message: object, line: int, place: int, messages: Messages) -> Iterator[Finding]:
     if not isinstance(message, dict):
         yield finding("message_invalid", line, place)
         return
@@ -80,7 +122,7 @@ def _message(message: object, line: int, place: int, count: int, messages: Messa
         yield finding("role_unknown", line, place, repr(role)[:40] if "role" in message else "missing")
     unknown = [str(key) for key in message if key not in _KNOWN_MESSAGE]
     if unknown:
-        yield finding("unknown_key", line, place, ", ".join(unknown[:5]))
+        yield finding("unknown_key", line, place, ", ".join(unknown[:5]), fixable=is_known(message))
     for key in ("name", "refusal", "tool_call_id"):
         value = message.get(key)
         if key in message and not isinstance(value, str) and not (value is None and key == "refusal"):
@@ -90,9 +132,16 @@ def _message(message: object, line: int, place: int, count: int, messages: Messa
     yield from _content(message, line, place, messages)
 
 
+def is_known(message: dict[str, Any]) -> bool:
+    """Return whether a message is the API's but for further keys, so that nothing said is lost without those."""
+    return role_of(message) in ROLES and any(
+        key in message for key in ("content", "tool_calls", "function_call")
+    )
+
+
 def _weight(message: dict[str, Any], line: int, place: int) -> Iterator[Finding]:
     weight = message["weight"]
-    if _role(message) != "assistant":
+    if role_of(message) != "assistant":
         yield finding("weight_not_assistant", line, place)
     elif type(weight) is not int or weight not in (0, 1):
         yield finding("weight_invalid", line, place, repr(weight)[:40], fixable=is_weight_like(weight))
@@ -104,7 +153,7 @@ def is_weight_like(weight: object) -> bool:
 
 
 def _content(message: dict[str, Any], line: int, place: int, messages: Messages) -> Iterator[Finding]:
-    content, role = message.get("content"), _role(message)
+    content, role = message.get("content"), role_of(message)
     acts = bool(
         message.get("tool_calls")
         or message.get("function_call")
@@ -125,7 +174,7 @@ def _content(message: dict[str, Any], line: int, place: int, messages: Messages)
 def _text(
     content: str, message: dict[str, Any], acts: bool, line: int, place: int, messages: Messages
 ) -> Iterator[Finding]:
-    role = _role(message)
+    role = role_of(message)
     if not content.strip() and role not in ("tool", "function") and not (role == "assistant" and acts):
         code = "content_blank" if content else "content_empty"
         yield finding(code, line, place, fixable=can_drop(messages, place))
@@ -135,10 +184,10 @@ def _text(
 
 def can_drop(messages: Messages, place: int) -> bool:
     """Return whether the empty message at `place` may go: the system's, or one of a tail that leaves an answer last."""
-    role = _role(messages[place])
+    role = role_of(messages[place])
     if role in _SYSTEM:
         return True
-    answers = [i for i, m in enumerate(messages) if _role(m) == "assistant" and _says(m)]
+    answers = [i for i, m in enumerate(messages) if role_of(m) == "assistant" and _says(m)]
     return bool(answers) and place > answers[-1]
 
 
@@ -150,21 +199,58 @@ def _says(message: dict[str, Any]) -> bool:
 def _parts(parts: list[Any], role: str, line: int, place: int) -> Iterator[Finding]:
     if not parts:
         yield finding("content_empty", line, place, fixable=False)
+    elif role not in ("tool", "function") and all(_is_blank(part) for part in parts):
+        yield finding("content_blank", line, place, fixable=False)
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
         if role == "assistant" and kind == "image_url":
             yield finding("image_in_assistant", line, place)
         elif not isinstance(kind, str) or kind not in _PARTS.get(role, _PARTS["user"]):
             yield finding("content_invalid", line, place, f"a part of type {str(kind)[:40]!r}")
-        elif not isinstance(part.get(kind), dict if kind in ("image_url", "input_audio", "file") else str):
+        elif not _is_whole(part, kind):
             yield finding("content_invalid", line, place, f"a part of type {kind!r} without its {kind}")
         elif kind == "text":
             for code, detail in text_faults(part["text"], role):
                 yield finding(code, line, place, detail)
+        elif kind == "image_url" and (fault := _image_fault(part["image_url"]["url"])):
+            yield finding("image_invalid", line, place, fault)
+
+
+def _is_blank(part: object) -> bool:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+    return isinstance(text, str) and not text.strip()
+
+
+def _is_whole(part: dict[str, Any], kind: str) -> bool:
+    """Return whether a content part has what its type needs."""
+    inner = part.get(kind)
+    if kind == "image_url":
+        return isinstance(inner, dict) and isinstance(inner.get("url"), str)
+    if kind == "input_audio":
+        return isinstance(inner, dict) and isinstance(inner.get("data"), str)
+    return isinstance(inner, dict if kind == "file" else str)
+
+
+def _image_fault(url: str) -> str:
+    """Return why the image of a data URL is not taken; other addresses are not looked at."""
+    if not url.startswith("data:"):
+        return ""
+    kind, _, data = url[5:].partition(",")
+    kind = kind.partition(";")[0].lower()
+    if kind not in _IMAGE_TYPES:
+        return f"it is {kind[:40] or 'of no type'}"
+    return f"it has {len(data) * 3 // 4:,} bytes" if len(data) * 3 // 4 > _LARGEST_IMAGE else ""
+
+
+def _images(messages: Messages) -> int:
+    """Return how many images the messages hold."""
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
 
 
 def _order(messages: Messages, line: int) -> Iterator[Finding]:
-    roles = [_role(message) for message in messages]
+    roles = [role_of(message) for message in messages]
     if "assistant" not in roles:
         yield finding("no_assistant", line, None)
     elif roles[-1] != "assistant":
@@ -184,110 +270,6 @@ def _order(messages: Messages, line: int) -> Iterator[Finding]:
 
 
 def _weights(messages: Messages, line: int) -> Iterator[Finding]:
-    answers = [m for m in messages if _role(m) == "assistant"]
+    answers = [m for m in messages if role_of(m) == "assistant"]
     if answers and all("weight" in m and m["weight"] == 0 for m in answers):
         yield finding("all_weights_zero", line, None)
-
-
-def _tools(row: dict[str, Any], line: int) -> Iterator[Finding]:
-    if "tools" not in row:
-        return
-    tools = row["tools"]
-    good = isinstance(tools, list) and all(
-        isinstance(tool, dict)
-        and tool.get("type") == "function"
-        and isinstance(tool.get("function"), dict)
-        and isinstance(tool["function"].get("name"), str)
-        for tool in tools
-    )
-    if not good:
-        yield finding("tools_invalid", line, None)
-
-
-def _declared(row: dict[str, Any]) -> set[str] | None:
-    tools = row.get("tools")
-    if not isinstance(tools, list) or not tools:
-        return None
-    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)]
-    return {f["name"] for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)}
-
-
-def _calls(row: dict[str, Any], messages: Messages, line: int) -> Iterator[Finding]:
-    declared = _declared(row)
-    waiting: dict[str, int] = {}
-    for place, message in enumerate(messages):
-        role = _role(message)
-        if role == "tool":
-            called = message.get("tool_call_id")
-            if not isinstance(called, str) or called not in waiting:
-                yield finding("tool_answer_without_call", line, place, repr(called)[:60])
-            else:
-                del waiting[called]
-            continue
-        if waiting:
-            yield finding("tool_call_unanswered", line, min(waiting.values()), ", ".join(waiting))
-            waiting = {}
-        if isinstance(message, dict) and message.get("tool_calls") is not None:
-            yield from _message_calls(message["tool_calls"], declared, line, place, waiting)
-    if waiting and _role(messages[-1]) == "tool":
-        yield finding("tool_call_unanswered", line, min(waiting.values()), ", ".join(waiting))
-
-
-def _message_calls(
-    calls: object, declared: set[str] | None, line: int, place: int, waiting: dict[str, int]
-) -> Iterator[Finding]:
-    if not isinstance(calls, list) or not calls:
-        yield finding("tool_call_invalid", line, place, "tool_calls is not a list of calls", fixable=False)
-        return
-    for call in calls:
-        fault = _call_fault(call)
-        if fault:
-            yield finding("tool_call_invalid", line, place, fault, fixable=has_open_arguments(call))
-        if not isinstance(call, dict):
-            continue
-        name = call.get("id")
-        if isinstance(name, str) and name:
-            if name in waiting:
-                yield finding("tool_ids", line, place, name[:60])
-            waiting[name] = place
-        function = call.get("function")
-        if isinstance(function, dict):
-            yield from _function(function, declared, line, place)
-
-
-def _function(
-    function: dict[str, Any], declared: set[str] | None, line: int, place: int
-) -> Iterator[Finding]:
-    name, arguments = function.get("name"), function.get("arguments")
-    if declared is not None and isinstance(name, str) and name not in declared:
-        yield finding("tool_not_declared", line, place, name[:60])
-    if isinstance(arguments, str):
-        try:
-            good = isinstance(json.loads(arguments), dict)
-        except (ValueError, RecursionError):
-            good = False
-        if not good:
-            yield finding("tool_arguments_not_json", line, place)
-
-
-def _call_fault(call: object) -> str:
-    if not isinstance(call, dict):
-        return "it is not an object"
-    function = call.get("function")
-    if not isinstance(call.get("id"), str) or not call["id"]:
-        return "it has no id"
-    if call.get("type") != "function":
-        return "its type is not function"
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        return "its function has no name"
-    return "" if isinstance(function.get("arguments"), str) else "its arguments are not text"
-
-
-def has_open_arguments(call: object) -> bool:
-    """Return whether a call is only wrong in that its arguments are an object instead of JSON text."""
-    function = call.get("function") if isinstance(call, dict) else None
-    return (
-        _call_fault(call) == "its arguments are not text"
-        and isinstance(function, dict)
-        and isinstance(function.get("arguments"), dict)
-    )

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tunedesk.errors import DataError
 
@@ -22,7 +22,13 @@ Progress = Callable[[int, int], None]
 _CHUNK = 1 << 20
 _HEAD = 1 << 18
 _GZIP = b"\x1f\x8b"
-_UTF16 = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_WIDE = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Marks and encodings of more than one byte a character; UTF-32's little mark begins with UTF-16's."""
 
 
 class Source:
@@ -138,10 +144,12 @@ class Source:
         for chunk in chain((first,), chunks):
             data = chunk
             while data:
+                before = inflate.copy()
                 try:
                     yield inflate.decompress(data, _CHUNK)
                 except zlib.error:
                     self.cut = True
+                    yield _before_damage(before, data)
                     return
                 data = inflate.unconsumed_tail
                 if inflate.eof:
@@ -152,8 +160,8 @@ class Source:
 
     def _unmarked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         first = next(chunks, b"")
-        for mark, encoding in _UTF16:
-            if first.startswith(mark) or _looks_utf16(first, encoding):
+        for mark, encoding in _WIDE:
+            if first.startswith(mark) or _looks_wide(first, encoding):
                 self.encoding, self.bom = encoding, first.startswith(mark)
                 decoder = codecs.getincrementaldecoder(encoding)("replace")
                 for chunk in chain((first.removeprefix(mark),), chunks):
@@ -170,7 +178,26 @@ def _one_newline(data: bytes) -> bytes:
     return data.replace(b"\r", b"\n") if b"\n" not in data else data
 
 
-def _looks_utf16(data: bytes, encoding: str) -> bool:
+def _before_damage(inflate: Any, data: bytes) -> bytes:
+    """Return what a gzip stream still holds before the place where it is damaged."""
+    made = []
+    try:
+        for at in range(len(data)):
+            made.append(inflate.decompress(data[at : at + 1]))
+    except zlib.error:
+        pass
+    return b"".join(made)
+
+
+def _looks_wide(data: bytes, encoding: str) -> bool:
+    """Return whether a text without a mark is in this encoding, by the zeros beside its ASCII characters."""
+    if encoding.startswith("utf-32"):
+        first = data[:4]
+        zeros, letter = (first[:3], first[3:]) if encoding.endswith("be") else (first[1:], first[:1])
+        return zeros == bytes(3) and letter not in (b"", b"\0")
+    begins = (b"\0{\0", b"\0[\0") if encoding == "utf-16-be" else (b"{\0", b"[\0")
+    if data.startswith(begins) and data[2:4] != b"\0\0":
+        return True
     sample = data[:400]
     zeros = sample[1::2] if encoding == "utf-16-le" else sample[0::2]
     others = sample[0::2] if encoding == "utf-16-le" else sample[1::2]
