@@ -259,7 +259,8 @@ def test_a_file_of_odd_bytes_is_told_as_it_is(name: str, tmp_path: Path) -> None
     path.write_bytes(data)
     if name == "raw NUL":
         # Every question mark of the file became a NUL.
-        wanted = [(line, None, "json_invalid") for line in range(1, 14)] + [(0, None, "too_few_examples")]
+        wanted = [(0, None, "too_few_examples")]
+        wanted += [(line, None, "json_invalid") for line in range(1, 14)]
     assert told(path) == expected(wanted)
 
 
