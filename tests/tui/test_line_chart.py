@@ -6,8 +6,10 @@ import math
 
 from textual.app import App, ComposeResult
 
-from tunedesk.tui.widgets.braille import DASHED, DOTTED, SOLID, Canvas
-from tunedesk.tui.widgets.line_chart import LineChart, Scale, Series, number, ticks
+from tunedesk.tui.widgets.braille import DASH_DOT, DASHED, DOTTED, SOLID, Canvas
+from tunedesk.tui.widgets.chart import Mark, Series
+from tunedesk.tui.widgets.line_chart import LineChart
+from tunedesk.tui.widgets.scales import Scale, number, ticks
 
 TRAIN = tuple((float(step), 3 * math.exp(-step / 30) + 0.5) for step in range(1, 101))
 VALID = tuple((float(step), 3 * math.exp(-step / 30) + 0.8) for step in range(10, 101, 10))
@@ -128,7 +130,7 @@ async def test_nothing_to_draw_says_so_and_odd_sizes_do_not_fail() -> None:
         app = ChartApp()
         async with app.run_test(size=size):
             app.chart.empty = "no points yet"
-            assert app.rows()[0].startswith("no points yet"[: size[0]])
+            assert app.rows()[0].startswith("no points yet"[: size[0] - 1])
             app.chart.series = (Series("flat", "F", ((1, 0.0),)), Series("none", "N", ()))
             assert app.rows()
             app.chart.log_scale = True
@@ -145,14 +147,91 @@ async def test_letters_on_one_spot_move_apart() -> None:
         assert "B" in body
 
 
+async def test_zoom_and_pan_show_a_part_and_the_cursor_stays_in_sight() -> None:
+    app = ChartApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        app.chart.series = two_curves()
+        app.chart.focus()
+        await pilot.press("home", "plus", "plus")
+        window = app.chart.window
+        assert window is not None
+        assert window[0] == 1
+        assert 20 < window[1] < 30
+        assert " 100 " not in app.rows()[-1]
+        await pilot.press("greater_than_sign")
+        panned = app.chart.window
+        assert panned is not None
+        assert panned[0] > window[0]
+        assert panned[1] - panned[0] == window[1] - window[0]
+        await pilot.press("end")
+        assert app.chart.window is not None
+        assert app.chart.window[1] == 100
+        for _ in range(20):
+            await pilot.press("plus")
+        low, high = app.chart.window
+        assert high - low >= 4
+        await pilot.press("0")
+        assert app.chart.window is None
+        assert app.chart.cursor is None
+        await pilot.press("minus")
+        assert app.chart.window is None
+
+
+async def test_a_deep_zoom_draws_the_line_between_points_that_lie_outside() -> None:
+    app = ChartApp()
+    async with app.run_test(size=(80, 20)):
+        app.chart.series = (Series("loss", "L", ((0.0, 1.0), (1e6, 3.0))),)
+        app.chart.window = (499_999.0, 500_001.0)
+        body = [row[8:] for row in app.rows()[1:-2]]
+        assert any(row.strip("│ ") for row in body)
+
+
+async def test_marks_stand_on_the_axis_and_are_named_where_they_are_read_out() -> None:
+    app = ChartApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        app.chart.series = two_curves()
+        app.chart.marks = (Mark(50, "◆", "◆ checkpoint"), Mark(100, "★", "★ best checkpoint"))
+        axis = app.rows()[-2]
+        assert axis.count("◆") == 1
+        assert axis.count("★") == 1
+        assert "◆ checkpoint" not in app.rows()[0]
+        app.chart.focus()
+        await pilot.press("end")
+        assert "★ best checkpoint" in app.rows()[0]
+
+
+async def test_a_right_axis_reads_its_own_series_and_gives_way_when_narrow() -> None:
+    accuracy = Series("accuracy", "a", tuple((x, 1 - y / 4) for x, y in TRAIN), "dotted", right=True)
+    app = ChartApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        app.chart.right_name = "accuracy"
+        app.chart.series = (*two_curves(), accuracy)
+        rows = app.rows()
+        assert {len(row) for row in rows} == {80}
+        assert any("├ 1" in row for row in rows)
+        assert "a accuracy 0.848" in rows[0] + rows[1]
+        assert "accuracy →" in rows[0] + rows[1]
+        await pilot.resize_terminal(40, 20)
+        assert not any("├" in row for row in app.rows())
+
+
+async def test_a_legend_too_long_for_its_rows_counts_what_it_leaves_out() -> None:
+    app = ChartApp()
+    async with app.run_test(size=(60, 20)):
+        app.chart.series = tuple(Series(f"job number {n}", str(n % 10), TRAIN) for n in range(20))
+        rows = app.rows()
+        assert "more" in rows[1]
+        assert {len(row) for row in rows} == {60}
+
+
 def test_line_styles_differ_without_colour() -> None:
     drawn = []
-    for pattern in (SOLID, DASHED, DOTTED):
+    for pattern in (SOLID, DASHED, DOTTED, DASH_DOT):
         canvas = Canvas(8, 1)
         canvas.path([(0, 0), (15, 0)], 0, pattern)
         drawn.append("".join(character for character, _ in canvas.cells(0)))
     assert drawn[0] == "⠉" * 8
-    assert len(set(drawn)) == 3
+    assert len(set(drawn)) == 4
 
 
 def test_ticks_are_round_and_cover_the_range() -> None:

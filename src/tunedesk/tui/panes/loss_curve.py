@@ -10,7 +10,8 @@ from textual.reactive import reactive
 from tunedesk.core.fine_tuning import MetricPoint
 from tunedesk.core.metrics import smooth
 from tunedesk.tui.panes.job_view import JobView
-from tunedesk.tui.widgets.line_chart import LineChart, Series
+from tunedesk.tui.widgets.chart import Series
+from tunedesk.tui.widgets.line_chart import LineChart
 
 Measure = Literal["loss", "accuracy"]
 SMOOTHING = (0.0, 0.6, 0.9)

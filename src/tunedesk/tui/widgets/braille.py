@@ -13,6 +13,7 @@ Pattern = tuple[bool, ...]
 SOLID: Pattern = (True,)
 DASHED: Pattern = (True, True, True, True, True, False, False, False)
 DOTTED: Pattern = (True, False, False, False)
+DASH_DOT: Pattern = (True, True, True, True, False, False, True, False, False)
 
 
 class Canvas:
