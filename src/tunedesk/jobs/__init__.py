@@ -1,12 +1,13 @@
 """Fine-tuning jobs: service.py launches and finds them, uploading.py brings files up, tailing.py follows,
 recipes.py keeps how models were made, importing.py fetches what an account holds, queue.py runs several
-in order, notices.py tells that one has ended.
+in order, lineup.py keeps the queue of the app, notices.py tells that one has ended.
 """
 
 from __future__ import annotations
 
 from tunedesk.jobs.finding import LAUNCH_KEY
 from tunedesk.jobs.importing import ImportReport, import_jobs
+from tunedesk.jobs.lineup import Lineup, best_place
 from tunedesk.jobs.notices import Notice
 from tunedesk.jobs.queue import QueueItem, QueueRow, StopRules, run_queue
 from tunedesk.jobs.recipes import RecipeBook
@@ -21,6 +22,7 @@ __all__ = [
     "JobChanged",
     "JobService",
     "LaunchRequest",
+    "Lineup",
     "Notice",
     "OnUpload",
     "PointSeen",
@@ -30,6 +32,7 @@ __all__ = [
     "RecipeBook",
     "StopRules",
     "Update",
+    "best_place",
     "import_jobs",
     "new_launch_id",
     "run_queue",

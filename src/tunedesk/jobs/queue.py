@@ -132,12 +132,12 @@ async def run_queue(
             item.service.provider.profile.name, item.request.model, item.request.hyperparameters,
             launch=item.request.launch, usd=item.usd,
         )  # fmt: skip
-        reason = _held_back(item, rules, spent, failures)
+        reason = held_back(item, rules, spent, failures)
         if reason:
             yield replace(row, state=NOT_STARTED, usd=None, reason=reason)
             continue
         yield replace(row, state="running")
-        row = await _carried_out(item, row, on_update)
+        row = await carried_out(item, row, on_update)
         spent += row.usd or 0.0
         failures += row.state != "succeeded"
         yield row
@@ -156,7 +156,8 @@ def best(rows: Sequence[QueueRow]) -> QueueRow | None:
     return min(told, key=lambda row: row.valid_loss if held else row.train_loss, default=None)  # type: ignore[arg-type, return-value]
 
 
-def _held_back(item: QueueItem, rules: StopRules, spent: float, failures: int) -> str:
+def held_back(item: QueueItem, rules: StopRules, spent: float, failures: int) -> str:
+    """Return why a launch may not begin after so much was spent and so many failed, empty when it may."""
     known = item.service.store.launch(item.request.launch)
     if known is not None and known.job is not None:
         return ""
@@ -169,9 +170,10 @@ def _held_back(item: QueueItem, rules: StopRules, spent: float, failures: int) -
     return ""
 
 
-async def _carried_out(
+async def carried_out(
     item: QueueItem, row: QueueRow, on_update: Callable[[QueueRow, Update], None] | None
 ) -> QueueRow:
+    """Launch, follow to the end, and return the row of what came of it; failures are told in it."""
     service = item.service
     job: FineTuningJob | None = None
     try:

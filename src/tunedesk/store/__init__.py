@@ -1,8 +1,8 @@
 """The workbench's own memory: one SQLite file, durable at every return.
 
 Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views), files.py (files, uploads),
-jobs.py (launches, jobs, events, points, checkpoints), chats.py (chats, journeys). A row is the one dataclass of its
-subject; schema.py holds the migrations.
+jobs.py (launches, jobs, events, points, checkpoints), queue.py (queue, stars), chats.py (chats, journeys). A row is
+the one dataclass of its subject; schema.py holds the migrations.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tunedesk.store.database import Database
 from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
 from tunedesk.store.files import FileKey, FileTables, KnownFile
 from tunedesk.store.jobs import JobTables, KnownJob, Launch, LaunchedFile, Quote
+from tunedesk.store.queue import QueuedLaunch, QueueRules, QueueTables
 from tunedesk.store.schema import MIGRATIONS
 from tunedesk.store.versions import Version, VersionTables, View
 
@@ -32,6 +33,8 @@ __all__ = [
     "Launch",
     "LaunchedFile",
     "PromptVersion",
+    "QueueRules",
+    "QueuedLaunch",
     "Quote",
     "Store",
     "Version",
@@ -39,7 +42,7 @@ __all__ = [
 ]
 
 
-class Store(DatasetTables, VersionTables, FileTables, JobTables, ChatTables):
+class Store(DatasetTables, VersionTables, FileTables, JobTables, QueueTables, ChatTables):
     """The open store; several threads, and several processes, may use it at once.
 
     Raises StoreError when the file cannot be opened, read or written.

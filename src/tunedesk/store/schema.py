@@ -91,5 +91,17 @@ CREATE INDEX edits_undone ON edits (dataset, id) WHERE undone = 1;
 """
 """Other instances' edits are looked for every second: no edit's body is read for that."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS, _UNDONE)
+_QUEUE = """
+CREATE TABLE queue (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE TABLE queue_rules (
+    one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL
+) STRICT;
+CREATE TABLE stars (
+    profile TEXT NOT NULL, job TEXT NOT NULL, checkpoint TEXT NOT NULL, PRIMARY KEY (profile, job)
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS, _UNDONE, _QUEUE)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""
