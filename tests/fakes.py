@@ -59,6 +59,8 @@ class Endpoint:
     events: dict[str, list[JobEvent]] = field(default_factory=dict)
     """By job, oldest first."""
     checkpoints: dict[str, list[Checkpoint]] = field(default_factory=dict)
+    row_losses: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    """By job: line of the training file → (step, loss); a job that is not there answers 404, as most endpoints do."""
     replies: dict[str, Callable[[list[dict[str, Any]]], list[ChatDelta | ProviderError]]] = field(
         default_factory=dict
     )
@@ -253,6 +255,16 @@ class ScriptedProvider:
             "checkpoints", lambda: self.endpoint.checkpoints.get(job_id, [])
         )
         return found
+
+    async def row_losses(self, job_id: str, step: int | None = None) -> dict[int, float]:
+        def effect() -> dict[int, float]:
+            told = self.endpoint.row_losses.get(job_id)
+            if told is None:
+                raise ProviderError("no such path", status=404)
+            return {line: loss for line, (at, loss) in told.items() if step in (None, at)}
+
+        losses: dict[int, float] = await self._do("row_losses", effect)
+        return losses
 
     async def chat(
         self,

@@ -20,6 +20,7 @@ from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, Hyperparameters
 from tunedesk.errors import JobError, ProviderError, UsageError
 from tunedesk.jobs import (
     LAUNCH_KEY,
+    CheckpointSeen,
     EventSeen,
     JobChanged,
     JobService,
@@ -656,6 +657,25 @@ async def test_a_quiet_job_is_asked_less_and_less_often(store: Store) -> None:
     assert [u async for u in jobs.tail("j")]
     assert waits[0] < 6
     assert waits[0] * 2 < waits[-1] < 60
+
+
+async def test_a_checkpoint_is_told_while_the_job_still_runs_and_once(store: Store) -> None:
+    endpoint = Endpoint()
+    endpoint.jobs["j"] = FineTuningJob("j", "running")
+    told = [JobEvent("e1", 1, "m", type="metrics", data={"step": 1, "train_loss": 1.0})]
+    endpoint.events["j"] = told
+    service = JobService(store, ScriptedProvider(endpoint), pause=no_pause)
+    seen: list[str] = []
+    async for update in service.tail("j", interval=0):
+        if isinstance(update, CheckpointSeen):
+            seen.append(update.checkpoint.id)
+            endpoint.jobs["j"] = FineTuningJob("j", "succeeded", finished_at=3)
+        elif isinstance(update, EventSeen) and update.event.id == "e1":
+            endpoint.checkpoints["j"] = [Checkpoint("c1", "m1", 1)]
+            told.append(JobEvent("e2", 2, "Checkpoint created at step 1: m1"))
+    assert seen == ["c1"]
+    again = [update async for update in service.tail("j", interval=0)]
+    assert [u.checkpoint.id for u in again if isinstance(u, CheckpointSeen)] == ["c1"]
 
 
 async def test_without_metrics_events_the_curve_comes_from_checkpoints(store: Store) -> None:

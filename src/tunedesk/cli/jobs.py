@@ -118,7 +118,7 @@ async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob
     """Print the updates of a job as they come, then what its curve says, and return it as it ended."""
     from dataclasses import asdict
 
-    from tunedesk.jobs import EventSeen, JobChanged, PointSeen, PollFailed
+    from tunedesk.jobs import CheckpointSeen, EventSeen, JobChanged, PointSeen, PollFailed
 
     last: FineTuningJob | None = None
     async for update in service.tail(job):
@@ -130,6 +130,8 @@ async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob
             emit(told) if as_json else show(update.event.message)
         elif isinstance(update, PointSeen) and as_json:
             emit({"type": "point", **asdict(update.point)})
+        elif isinstance(update, CheckpointSeen) and as_json:
+            emit({"type": "checkpoint", **asdict(update.checkpoint)})
         elif isinstance(update, PollFailed):
             say(f"{update.error.message}; looking again")
     if last is not None:

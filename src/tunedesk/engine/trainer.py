@@ -38,6 +38,8 @@ from tunedesk.engine.models import (
 )
 from tunedesk.engine.nets import Net
 from tunedesk.engine.objectives import Dpo, Item, Measured, Objective, Supervised
+from tunedesk.engine.row_losses import NAME as ROW_LOSSES
+from tunedesk.engine.row_losses import RowLosses
 from tunedesk.engine.training_state import Position, named_parameters, restore, save_state, saved_position
 from tunedesk.errors import DataError, EngineError, TunedeskError
 
@@ -213,7 +215,7 @@ def load(job: Job, channel: Channel) -> Run:
         validation = _items(job.validation_file, "validation_file", objective, renderer, channel)
     parameters = list(named_parameters(net.adapter).values())
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    rows = RowLosses(job.folder / "row_losses.jsonl", known.row_losses_bytes if known else 0)
+    rows = RowLosses(job.folder / ROW_LOSSES, known.row_losses_bytes if known else 0)
     run = Run(
         job, base.name, net, optimizer, str(dtype).removeprefix("torch."), objective, training, validation,
         _small_batch(validation, job.seed), learning_rate(size, job.multiplier) * objective.rate, rows,
@@ -364,27 +366,6 @@ def _fetch_reporter(channel: Channel) -> Report:
             channel.message(f"Base model {progress.name}: {progress.stage}{source}{size}")
 
     return report
-
-
-class RowLosses:
-    """row_losses.jsonl: for each step, each of its rows with its mean loss."""
-
-    def __init__(self, path: Path, keep: int) -> None:
-        """Open `path`, dropping what lies behind its first `keep` bytes: steps that will be done again."""
-        self._file = path.open("a+b")
-        self._file.truncate(keep)
-
-    def write(self, step: int, epoch: int, by_row: Sequence[tuple[int, float, int]]) -> None:
-        """Append the rows of a step: (physical line, mean loss, trained tokens)."""
-        for line, loss, tokens in by_row:
-            record = {"step": step, "epoch": epoch, "row": line, "loss": round(loss, 6), "tokens": tokens}
-            self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-
-    def sync(self) -> int:
-        """Make all written rows durable and return the file's length."""
-        os.fsync(self._file.fileno())
-        return self._file.seek(0, os.SEEK_END)
 
 
 def main(arguments: Sequence[str]) -> int:

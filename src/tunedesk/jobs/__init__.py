@@ -12,11 +12,12 @@ from tunedesk.jobs.notices import Notice
 from tunedesk.jobs.queue import QueueItem, QueueRow, StopRules, run_queue
 from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.service import JobService, LaunchRequest, new_launch_id
-from tunedesk.jobs.tailing import EventSeen, JobChanged, PointSeen, PollFailed, Update
+from tunedesk.jobs.tailing import CheckpointSeen, EventSeen, JobChanged, PointSeen, PollFailed, Update
 from tunedesk.jobs.uploading import OnUpload
 
 __all__ = [
     "LAUNCH_KEY",
+    "CheckpointSeen",
     "EventSeen",
     "ImportReport",
     "JobChanged",

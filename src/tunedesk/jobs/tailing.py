@@ -24,6 +24,8 @@ _SLOWEST = 60.0
 """Longest pause between two looks, seconds."""
 _LONGEST = 3600.0
 """Longest pause that a provider may ask for, seconds: one that asks for days is asked again each hour."""
+_CHECKPOINT = "checkpoint"
+"""A word of the events by which endpoints tell that a checkpoint was saved."""
 _NOT_OFFERED = (400, 403, 404, 405, 501)
 """HTTP statuses by which a provider says that it keeps no checkpoints or no such file."""
 
@@ -50,6 +52,13 @@ class PointSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointSeen:
+    """A checkpoint that was not told before, or whose figures changed."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
 class PollFailed:
     """The provider could not be asked; the job goes on, and so does the tail after a pause."""
 
@@ -58,7 +67,7 @@ class PollFailed:
     """Seconds until the next look."""
 
 
-Update = JobChanged | EventSeen | PointSeen | PollFailed
+Update = JobChanged | EventSeen | PointSeen | CheckpointSeen | PollFailed
 
 
 async def follow(
@@ -118,6 +127,7 @@ class _Poll:
         self._metrics_told = False
         self._oldest_first = False
         self._cursor: str | None = None
+        self._checkpoints: dict[str, Checkpoint] = {}
         self.done = False
 
     def held(self) -> list[Update]:
@@ -129,8 +139,10 @@ class _Poll:
         self._known = {event.id for event in events}
         self._points = len(points)
         self._metrics_told = any(event.type == "metrics" for event in events)
+        self._checkpoints = {one.id: one for one in self._store.checkpoints(self._profile, self._id)}
         held: list[Update] = [JobChanged(self._job)] if self._job else []
-        return held + [EventSeen(event) for event in events] + [PointSeen(point) for point in points]
+        held += [EventSeen(event) for event in events] + [PointSeen(point) for point in points]
+        return held + [CheckpointSeen(one) for one in self._checkpoints.values()]
 
     async def look(self) -> list[Update]:
         """Ask once. The job is asked for before its events, so that a final job's events are all there."""
@@ -139,21 +151,31 @@ class _Poll:
         events, changed = self._store.add_events(self._profile, self._id, fetched)
         self._known |= {event.id for event in events}
         self._metrics_told = self._metrics_told or any(event.type == "metrics" for event in events)
-        if not self._metrics_told or job.is_final:
+        checkpoints: list[Checkpoint] = []
+        told_of = any(_CHECKPOINT in event.message.lower() for event in events if event.type != "metrics")
+        if told_of or not self._metrics_told or job.is_final:
             checkpoints = await _if_offered(self._provider.checkpoints(self._id), [])
-            self._store.save_checkpoints(self._profile, self._id, checkpoints)
         if not self._metrics_told:
             elsewhere = await self._points_elsewhere(job, checkpoints)
             changed += self._store.save_points(self._profile, self._id, elsewhere)
         self._points += len(changed)
         updates: list[Update] = [EventSeen(event) for event in events]
         updates += [PointSeen(point) for point in changed]
+        updates += [CheckpointSeen(one) for one in self._new_checkpoints(checkpoints)]
         if job != self._job:
             self._store.save_jobs(self._profile, [job])
             self._job = job
             updates.append(JobChanged(job))
         self.done = job.is_final
         return updates
+
+    def _new_checkpoints(self, told: list[Checkpoint]) -> list[Checkpoint]:
+        """Keep the checkpoints that are new or changed, and return them."""
+        new = [one for one in told if self._checkpoints.get(one.id) != one]
+        if new:
+            self._store.save_checkpoints(self._profile, self._id, new)
+            self._checkpoints |= {one.id: one for one in new}
+        return new
 
     async def _fetch(self, *, everything: bool) -> list[JobEvent]:
         """Read pages until nothing new comes; lists come newest first or oldest first, the API does not say which.

@@ -101,6 +101,12 @@ class Provider(Protocol):
     async def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Return a job's checkpoints, by step."""
 
+    async def row_losses(self, job_id: str, step: int | None = None) -> dict[int, float]:
+        """Return the loss of each row (by its line in the training file, from 1) that a step was trained on.
+
+        Without `step` the latest of every row. Only our engine tells it: others answer 404, 405 or the like.
+        """
+
     def chat(
         self,
         model: str,

@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import openai
 
@@ -238,6 +238,20 @@ class OpenAICompatible:
 
         found = await self._all(f"reading the checkpoints of {job_id}", page)
         return sorted((shapes.checkpoint_of(s) for s in found), key=lambda c: c.step)
+
+    async def row_losses(self, job_id: str, step: int | None = None) -> dict[int, float]:
+        """Return the loss of each row (by its line in the training file, from 1) that a step was trained on."""
+        doing = f"reading which conversations {job_id} was trained on"
+        query = {} if step is None else {"step": step}
+        options: Any = {"params": query, "timeout": _UPLOAD}
+        path = f"/fine_tuning/jobs/{quote(job_id, safe='')}/row_losses"
+        answer = await self.again(
+            lambda: self._call(doing, lambda c: c.get(path, cast_to=object, options=options))
+        )
+        told = shapes.row_losses_of(_plain(answer))
+        if told is None:
+            raise garbled(self.profile, doing)
+        return told
 
     async def chat(
         self,

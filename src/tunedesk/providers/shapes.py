@@ -59,6 +59,17 @@ def model_of(shape: Shape) -> Model:
     )
 
 
+def row_losses_of(shape: Shape | None) -> dict[int, float] | None:
+    """Read which rows were trained on, by line, with their losses; None when that is not what it is."""
+    rows, losses = (shape or {}).get("rows"), (shape or {}).get("losses")
+    if not isinstance(rows, list) or not isinstance(losses, list) or len(rows) != len(losses):
+        return None
+    numbers = all(
+        type(row) is int and isinstance(loss, int | float) for row, loss in zip(rows, losses, strict=True)
+    )
+    return dict(zip(rows, map(float, losses), strict=True)) if numbers else None
+
+
 def file_of(shape: Shape) -> ProviderFile:
     """Read a file."""
     return ProviderFile(

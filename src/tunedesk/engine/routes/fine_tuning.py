@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from tunedesk.engine.job_requests import Job, JobRequest, parse_job_request
 from tunedesk.engine.routes.context import Context, Handler, answer, idempotency_key, json_body, resource
+from tunedesk.engine.row_losses import read_row_losses
 from tunedesk.engine.training_files import TrainingFileError, check_file_reference
 from tunedesk.engine.wire import ApiError, PageRequest, page, page_request
 
@@ -29,6 +30,7 @@ def routes(context: Context) -> list[Route]:
         resource(f"{one}/resume", context, POST=_change(lambda context: context.worker.resume)),
         resource(f"{one}/events", context, GET=list_events),
         resource(f"{one}/checkpoints", context, GET=list_checkpoints),
+        resource(f"{one}/row_losses", context, GET=retrieve_row_losses),
     ]
 
 
@@ -107,3 +109,20 @@ async def list_events(request: Request, context: Context) -> Response:
 async def list_checkpoints(request: Request, context: Context) -> Response:
     """List the checkpoints of a job, newest first."""
     return await _listed(request, context.state.jobs.checkpoints, 10)
+
+
+async def retrieve_row_losses(request: Request, context: Context) -> Response:
+    """Show the rows of the training file that a step was trained on with the loss of each, or all rows' latest ones.
+
+    An addition of this engine's own: OpenAI's API does not tell which rows a step saw.
+    """
+    text = request.query_params.get("step")
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ApiError(400, "Invalid 'step': expected a whole number.", param="step", code="invalid_type")
+    step = None if text is None else int(text)
+
+    def read() -> dict[str, Any]:
+        job = context.state.jobs.get(request.path_params["job_id"])
+        return read_row_losses(context.state.job_folder(job.id), step)
+
+    return await answer(read)
