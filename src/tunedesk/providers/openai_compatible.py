@@ -243,7 +243,7 @@ class OpenAICompatible:
         """Return the loss of each row (by its line in the training file, from 1) that a step was trained on."""
         doing = f"reading which conversations {job_id} was trained on"
         query = {} if step is None else {"step": step}
-        options: Any = {"params": query, "timeout": _UPLOAD}
+        options: Any = {"params": query, "timeout": _READ}
         path = f"/fine_tuning/jobs/{quote(job_id, safe='')}/row_losses"
         answer = await self.again(
             lambda: self._call(doing, lambda c: c.get(path, cast_to=object, options=options))
