@@ -39,7 +39,7 @@ def training(tmp_path: Path) -> Path:
     """Rows 5, 3, 1, 0 of the dataset as a split wrote them, under a system prompt."""
     path = tmp_path / "train.jsonl"
     prompt = {"role": "system", "content": "Be kind."}
-    lines = [{"messages": [prompt, *TALKS[n]["messages"]]} for n in (5, 3, 1, 0)]  # type: ignore[list-item, misc]
+    lines = [{"messages": [prompt, *TALKS[n]["messages"]]} for n in (5, 3, 1, 0)]
     path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     return path
 
