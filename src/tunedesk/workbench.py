@@ -24,7 +24,7 @@ from tunedesk.core.editing import edits
 from tunedesk.core.grouping import duplicates
 from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split import split, write_split
-from tunedesk.core.importing import importers, plain_jsonl
+from tunedesk.core.importing import importers, storing
 from tunedesk.core.importing.exporters import Written, write_rows
 from tunedesk.core.row_views import RowView
 from tunedesk.core.searching.completion import FieldValues, candidates
@@ -254,7 +254,7 @@ class Workbench(Endpoints):
         self, path: Path | str, folder: Path, name: str, format_name: str | None,
         mapping: Mapping[str, str] | None, system: str | None, on_progress: OnProgress | None,
     ) -> Imported:  # fmt: skip
-        dataset, report = plain_jsonl.import_file(
+        dataset, report = storing.import_file(
             path, private_folder(folder), name=name, format_name=format_name, mapping=mapping, system=system,
             on_progress=on_progress,
         )  # fmt: skip

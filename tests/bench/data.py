@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunedesk.core.datasets.dataset import Dataset
-from tunedesk.core.importing import plain_jsonl
+from tunedesk.core.importing import storing
 from tunedesk.core.searching.query import parse
 from tunedesk.core.searching.search import search
 from tunedesk.core.workspace import Workspace
@@ -196,7 +196,7 @@ def _compared(name: str, ours: Run, others: list[tuple[str, Run | None]]) -> Ite
 
 def _imported(file: Path, folder: Path) -> tuple[Run, Dataset]:
     started = time.perf_counter()
-    dataset, _ = plain_jsonl.import_file(file, folder / "datasets", name="bench")
+    dataset, _ = storing.import_file(file, folder / "datasets", name="bench")
     seconds = time.perf_counter() - started
     size = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     return Run(seconds, len(dataset), size), dataset

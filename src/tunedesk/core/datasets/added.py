@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunedesk.core.conversations import Row, encode_row
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import Chunk, Dataset
-from tunedesk.core.datasets.indexing import ChunkBuilder, row_facts
+from tunedesk.core.datasets.indexing import row_facts
 
 
 class ExtendedDataset(Dataset):

@@ -2,8 +2,8 @@
 
 Folder `<datasets>/<id>/`:
   manifest.json         who, from where, how many; sizes of all other files
-  rows.jsonl            the truth: canonical rows, metadata included
-  rows-000.arrow        numbers, preview and codes of 65,536 rows (indexing.py)
+  rows.jsonl            the truth: one row a line, metadata included, as its source wrote it where nothing was changed
+  rows-000.arrow        numbers, preview and codes of up to 65,536 rows (indexing.py, chunk_builder.py)
   text-000.arrow        their folded texts by role
   tables-000.arrow      the values that their codes stand for
 
@@ -13,6 +13,7 @@ dataset_writer.py writes it, under a temporary name that is synced and renamed: 
 from __future__ import annotations
 
 import mmap
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ import polars as pl
 
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.datasets.arrow_parts import map_part
-from tunedesk.core.datasets.indexing import CHUNK_ROWS, ChunkBuilder, Table, split_tables
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder, Table, split_tables
 from tunedesk.errors import DataError
 
 FORMAT_VERSION = 1
@@ -69,6 +70,11 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.columns["turns"])
 
+    @property
+    def stop(self) -> int:
+        """The row after its last one, where its rows are consecutive."""
+        return self.start + len(self)
+
     @cached_property
     def texts(self) -> dict[str, pl.Series]:
         """Folded text by role."""
@@ -97,8 +103,11 @@ class Dataset:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.chunks = [_open_chunk(folder, k) for k in range(-(-manifest.conversations // CHUNK_ROWS))]
+        self.chunks: list[Chunk] = []
         """The columns, in order; Polars types, for core alone."""
+        for number in range(sum(name.startswith("rows-") for name in manifest.files)):
+            self.chunks.append(_open_chunk(folder, number, self.chunks[-1].stop if self.chunks else 0))
+        self._starts = [chunk.start for chunk in self.chunks]
         with (folder / ROWS).open("rb") as file:
             self._rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -138,7 +147,7 @@ class Dataset:
         return _decode(self.raw(index))
 
     def raw(self, index: int) -> bytes:
-        """Return the canonical bytes of the row at `index`, without the line feed."""
+        """Return the bytes of the row at `index` as rows.jsonl has them, without the line feed."""
         chunk, place = self.place(index)
         offset: int = chunk.columns["offset"][place]
         return self._rows[offset : offset + chunk.columns["length"][place]]
@@ -171,15 +180,16 @@ class Dataset:
                 text.str.contains("\0", literal=True).any()
 
     def place(self, index: int) -> tuple[Chunk, int]:
-        """Return the chunk that holds a row, and where; raises DataError when there is none."""
+        """Return the chunk of a row and its place in there; raises DataError when there is none."""
         if not 0 <= index < len(self):
             raise DataError(f"there is no conversation {index}: {self.name} has {len(self)}")
-        return self.chunks[index // CHUNK_ROWS], index % CHUNK_ROWS
+        chunk = self.chunks[bisect_right(self._starts, index) - 1]
+        return chunk, index - chunk.start
 
 
-def _open_chunk(folder: Path, number: int) -> Chunk:
+def _open_chunk(folder: Path, number: int, start: int) -> Chunk:
     return Chunk(
-        number * CHUNK_ROWS,
+        start,
         map_part(folder / f"rows-{number:03}.arrow"),
         lambda: map_part(folder / f"text-{number:03}.arrow"),
         lambda: map_part(folder / f"tables-{number:03}.arrow"),

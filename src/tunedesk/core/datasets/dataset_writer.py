@@ -19,8 +19,9 @@ import msgspec
 
 from tunedesk.core.conversations import SourceRow, encode_row
 from tunedesk.core.datasets.arrow_parts import write_part
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import MANIFEST, ROWS, Dataset, Manifest
-from tunedesk.core.datasets.indexing import CHUNK_ROWS, ChunkBuilder, row_facts
+from tunedesk.core.datasets.indexing import CHUNK_ROWS, row_facts
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, sync_folder, write_whole
 
@@ -219,9 +220,9 @@ def encode_line(source: SourceRow) -> bytes:
         ) from error
 
 
-def write_chunk(builder: ChunkBuilder, folder: Path, number: int) -> None:
-    """Write the three parts of chunk `number`, durably."""
-    write_part(builder.rows_frame(), folder / f"rows-{number:03}.arrow")
+def write_chunk(builder: ChunkBuilder, folder: Path, number: int, *, base: int = 0) -> None:
+    """Write the three parts of chunk `number`, whose first row lies at `base` of rows.jsonl, durably."""
+    write_part(builder.rows_frame(base), folder / f"rows-{number:03}.arrow")
     write_part(builder.text_frame(), folder / f"text-{number:03}.arrow")
     write_part(builder.tables_frame(), folder / f"tables-{number:03}.arrow")
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from tunedesk.core.conversations import Row
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import Chunk, Dataset
-from tunedesk.core.datasets.indexing import ChunkBuilder, RowFacts, fold, row_facts
+from tunedesk.core.datasets.indexing import RowFacts, fold, row_facts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.edits import MARKS, Edit, of_row
 from tunedesk.errors import DataError

@@ -208,13 +208,18 @@ def _is_json(line: str) -> bool:
 
 def _jsonl(source: Source, blank: Callable[[int], None]) -> Iterator[Item]:
     for number, line in source.lines():
-        if not line.strip():
-            blank(number)
-            continue
-        try:
-            yield from _unwrapped(number, json_value(line))
-        except NotJson as error:
-            yield Item(number, None, str(error))
+        yield from line_items(number, line, blank)
+
+
+def line_items(number: int, line: str, blank: Callable[[int], None]) -> Iterator[Item]:
+    """Yield the records of one line of a JSONL file, mostly one."""
+    if not line.strip():
+        blank(number)
+        return
+    try:
+        yield from unwrapped(number, json_value(line))
+    except NotJson as error:
+        yield Item(number, None, str(error))
 
 
 def _json(text: str) -> Iterator[Item]:
@@ -239,7 +244,7 @@ def _json(text: str) -> Iterator[Item]:
             reason = getattr(error, "msg", str(error))
             yield Item(line, None, f"it is not JSON ({reason}); what follows it cannot be read")
             return
-        yield from ([Item(line, without_lone(value))] if in_array else _unwrapped(line, without_lone(value)))
+        yield from ([Item(line, without_lone(value))] if in_array else unwrapped(line, without_lone(value)))
         place = _space(text, end)
         if in_array and text[place : place + 1] == ",":
             place = _space(text, place + 1)
@@ -264,7 +269,7 @@ def _array_of_records(text: str, place: int) -> bool:
     return not (isinstance(first, dict) and first.keys() <= _TURN_KEYS and len(first) > 1)
 
 
-def _unwrapped(line: int, value: Any) -> Iterator[Item]:
+def unwrapped(line: int, value: Any) -> Iterator[Item]:
     """Yield the records of an object that only holds lists of them (train, dev …), else the value itself."""
     if isinstance(value, dict) and value:
         lists = [inner for key, inner in value.items() if str(key).lower() not in _ABOUT]

@@ -7,7 +7,7 @@ record is left out without a line and a reason in `skipped`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,17 @@ class Report:
     kinds: dict[str, int] = field(default_factory=dict)
     """Format → conversations of it."""
 
+    def add(self, other: Report, lines: int = 0) -> None:
+        """Add what the import of the next part of the same file did, which counts its lines without `lines` before."""
+        self.rows += other.rows
+        self.imported += other.imported
+        self.skipped += [replace(one, line=one.line + lines) for one in other.skipped]
+        self.merged_turns += other.merged_turns
+        self.dropped_tails += other.dropped_tails
+        self.blank_lines += other.blank_lines
+        for kind, count in other.kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + count
+
     def skip(self, line: int, reason: str) -> None:
         """Note that the record on `line` is left out, and why."""
         self.rows += 1
@@ -79,6 +90,7 @@ class Import:
         """Prepare to read `path`; nothing is opened before the first row is asked for."""
         self.report = Report(format=format_)
         self._path = path
+        self._forced = format_
         self._options = options
         self._on_progress = on_progress
         self._cells = 0
@@ -90,6 +102,16 @@ class Import:
     def __next__(self) -> SourceRow:
         return next(self._rows)
 
+    def of_line(self, number: int, line: str) -> Iterator[SourceRow]:
+        """Yield the rows of one line of a JSONL file that is read in parts; its format is `report.format`."""
+        for item in containers.line_items(number, line, self._blank):
+            yield from self._one(item, self._forced)
+
+    def of_value(self, number: int, value: object) -> Iterator[SourceRow]:
+        """Yield the rows of the JSON value of such a line."""
+        for item in containers.unwrapped(number, value):
+            yield from self._one(item, self._forced)
+
     def _read(self) -> Iterator[SourceRow]:
         if str(self._path) != "-" and Path(self._path).is_dir():
             yield from self._convert(containers.folder(Path(self._path)))
@@ -97,7 +119,7 @@ class Import:
             source = Source.open(self._path, self._on_progress)
             try:
                 yield from self._convert(containers.items(source, self._blank))
-                _note_source(source, self.report)
+                note_source(source, self.report)
             finally:
                 source.close()
         note_counts(self.report)
@@ -219,7 +241,8 @@ def _columns_hint(sample: Sequence[object]) -> str:
     return (f"It has: {names}. " if names else "") + "Name columns with --map user=COLUMN,assistant=COLUMN."
 
 
-def _note_source(source: Source, report: Report) -> None:
+def note_source(source: Source, report: Report) -> None:
+    """Say in `notes` what was unusual about a source that has been read."""
     if source.cut:
         report.notes.append("the gzip file is cut: only what came before the cut was read")
     if source.encoding != "utf-8":

@@ -82,6 +82,10 @@ class Source:
         if self._stream is not sys.stdin.buffer:
             self._stream.close()
 
+    def blocks(self) -> Iterator[bytes]:
+        """Return the bytes as they come, inflated and in UTF-8 where the encoding could be told."""
+        return self._chunks
+
     def whole(self) -> bytes:
         """Return all bytes, inflated: for formats that cannot be read line by line."""
         return b"".join(self._chunks)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from tunedesk.core.datasets.arrow_parts import buffer_series
+from tunedesk.core.datasets.chunk_builder import Table
 from tunedesk.core.datasets.dataset import Chunk, Dataset
-from tunedesk.core.datasets.indexing import FIELD_PREFIX, HAS_TOOLS, ITEM_BREAK, TEXT_ROLES, Table, fold
+from tunedesk.core.datasets.indexing import FIELD_PREFIX, HAS_TOOLS, ITEM_BREAK, TEXT_ROLES, fold
 from tunedesk.core.editing.overlay import EDITED, EXCLUDED, TAGGED, UNTAGGED, Overlay
 from tunedesk.core.searching.patterns import Expression
 from tunedesk.core.searching.query import And, Compare, Everything, Field, Node, Not, Or, Pattern, State, Text

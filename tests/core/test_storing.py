@@ -1,13 +1,14 @@
-"""The import by several processes gives what the one-process import gives, or hands the file over to it."""
+"""A file read in pieces, by one process or by several, gives what the importers give row by row."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunedesk.core.conversations import SourceRow
-from tunedesk.core.datasets.dataset import Dataset
-from tunedesk.core.datasets.indexing import CHUNK_ROWS
-from tunedesk.core.importing import importers, plain_jsonl
+from tunedesk.core.datasets.dataset import ROWS, Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.importing import importers, pieces, storing
 from tunedesk.core.importing.importers import Report
-from tunedesk.core.importing.plain_jsonl import NotPlain, plain_row
 from tunedesk.core.importing.sources import Progress
+from tunedesk.errors import DataError
 
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant", "tool", "developer", "x", ""])},
@@ -68,59 +69,66 @@ LINE = st.one_of(
 )
 
 
+def contents(dataset: Dataset) -> list[dict[str, Any]]:
+    """All that is known of each row, however it was cut into chunks; rows.jsonl may write it in two ways."""
+    found: list[dict[str, Any]] = []
+    for chunk in dataset.chunks:
+        for place in range(len(chunk)):
+            one: dict[str, Any] = {name: column[place] for name, column in chunk.columns.items()}
+            for name, table in chunk.tables.items():
+                code = one.pop(name)
+                one[name] = (table.value[code], table.folded[code], table.chars[code])
+            one |= {role: text[place] for role, text in chunk.texts.items()}
+            one = {name: value for name, value in one.items() if value != ("", "", 0)}
+            del one["offset"], one["length"]
+            found.append({**one, "row": dataset.row(len(found))})
+    return found
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.lists(LINE, min_size=1, max_size=4), st.sampled_from(["", "Be kind."]))
-def test_a_plain_line_is_the_row_that_the_importers_make_of_it(lines: list[bytes], system: str) -> None:
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_jsonl, "WORTH", 1)
+@given(
+    st.lists(LINE, min_size=1, max_size=5),
+    st.sampled_from(["", "Be kind."]),
+    st.sampled_from([b"\n", b"\r\n", b" \n"]),
+)
+def test_lines_become_the_rows_and_facts_that_the_importers_make_of_them(
+    lines: list[bytes], system: str, end: bytes
+) -> None:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        path.write_bytes(b"\n".join(lines))
-        if not plain_jsonl._looks_plain(path):
-            return
-        try:
-            rows = [
-                SourceRow(number, plain_row(line, system))
-                for number, line in enumerate(lines, 1)
-                if line.strip()
-            ]
-        except NotPlain:
-            return
+        path.write_bytes(end.join(lines))
         slow = importers.read(path, system=system)
-        assert list(slow) == rows
-        blank = len(lines) - len(rows) - (not lines[-1])
-        assert (slow.report.format, slow.report.skipped) == ("openai", [])
-        assert (slow.report.imported, slow.report.blank_lines) == (len(rows), blank)
-
-
-def test_plain_rows_are_recognised() -> None:
-    row = {"messages": [{"role": "user", "content": "Hi"}], "metadata": {"id": 1}}
-    assert plain_row(json.dumps(row).encode(), "") == row
+        try:
+            wanted = write_dataset(slow, Path(folder) / "slow", name="n", source="s")
+        except DataError as error:
+            with pytest.raises(DataError, match=re.escape(error.message.replace("s holds", f"{path} holds"))):
+                storing.import_file(path, Path(folder) / "fast", name="n", system=system)
+            return
+        dataset, report = storing.import_file(path, Path(folder) / "fast", name="n", system=system)
+        assert contents(dataset) == contents(wanted)
+        assert report == slow.report
+        assert dataset.manifest.unindexed == wanted.manifest.unindexed
 
 
 @pytest.fixture
 def both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Report, Report]]:
-    """Import a file by several processes and by one, and prove that every file is the same."""
+    """Import a file by several processes and by one, and prove that every row and fact is the same."""
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 10_000)
 
     def run(
         path: Path, system: str | None = None, on_progress: Progress | None = None
     ) -> tuple[Report, Report]:
-        reports = []
+        found: list[tuple[list[dict[str, Any]], str, bytes, Report]] = []
         for name, worth in (("fast", 1), ("slow", 1 << 60)):
-            monkeypatch.setattr(plain_jsonl, "WORTH", worth)
+            monkeypatch.setattr(storing, "WORTH", worth)
             told = on_progress if name == "fast" else None
-            dataset, report = plain_jsonl.import_file(
+            dataset, report = storing.import_file(
                 path, tmp_path / name, name="n", system=system, on_progress=told
             )
-            reports.append(report)
-            manifest = json.loads((dataset.folder / "manifest.json").read_text())
-            manifest.pop("created_at")
-            files = {one.name: one.read_bytes() for one in sorted(dataset.folder.iterdir())}
-            files["manifest.json"] = json.dumps(manifest).encode()
-            if name == "fast":
-                first = files
-            assert files.keys() == first.keys()
-            assert all(files[one] == first[one] for one in files)
-        return reports[0], reports[1]
+            found.append((contents(dataset), dataset.id, (dataset.folder / ROWS).read_bytes(), report))
+            assert len(dataset.chunks) > 1
+        assert found[0] == found[1]
+        return found[0][3], found[1][3]
 
     return run
 
@@ -145,18 +153,17 @@ def test_several_processes_write_what_one_writes(
     tmp_path: Path, both: Callable[..., tuple[Report, Report]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(many(CHUNK_ROWS + 500)) + "\n\n\n", encoding="utf-8")
-    read, taken = importers.read, []
+    path.write_text("\n".join(many(800)) + "\n\n\n", encoding="utf-8")
+    made = importers.read
 
-    def counted(*arguments: Any, **named: Any) -> importers.Import:
-        taken.append(1)
-        return read(*arguments, **named)
+    def first_alone(*arguments: Any, **named: Any) -> Iterator[SourceRow]:
+        found = made(*arguments, **named)
+        assert not found.report.imported
+        return found
 
-    monkeypatch.setattr(importers, "read", counted)
+    monkeypatch.setattr(importers, "read", first_alone)
     told: list[tuple[int, int]] = []
-    fast, slow = both(path, system="Be kind.", on_progress=lambda *one: told.append(one))
-    assert taken == [1]
-    assert fast == slow
+    fast, _ = both(path, system="Be kind.", on_progress=lambda *one: told.append(one))
     assert fast.notes == ["2 blank lines passed over"]
     assert told[-1] == (path.stat().st_size,) * 2
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -165,28 +172,54 @@ def test_several_processes_write_what_one_writes(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda lines: [*lines, "{"],
+        lambda lines: [*lines, "{", *lines[:3]],
         lambda lines: [lines[0], "", *lines[1:]],
         lambda lines: ["\ufeff" + lines[0], *lines[1:]],
         lambda lines: [*lines, json.dumps({"prompt": "Hi", "completion": "Yes"})],
+        lambda lines: [*lines[:300], *["{" * 200] * 200, *lines[300:]],
+        lambda lines: [*lines, json.dumps({"train": [json.loads(line) for line in lines[:3]]}), lines[5]],
     ],
-    ids=["bad JSON", "a blank line", "a byte order mark", "another format"],
+    ids=[
+        "bad JSON",
+        "a blank line",
+        "a byte order mark",
+        "another format",
+        "a piece of nothing",
+        "rows in a line",
+    ],
 )
-def test_an_odd_file_goes_the_long_way_with_the_same_result(
+def test_an_odd_file_is_read_in_parts_with_the_same_result(
     change: Callable[[list[str]], list[str]], tmp_path: Path, both: Callable[..., tuple[Report, Report]]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(change(many(30))), encoding="utf-8")
-    fast, slow = both(path)
-    assert fast == slow
+    path.write_text("\n".join(change(many(600))), encoding="utf-8")
+    fast, _ = both(path)
+    lines = path.read_bytes().split(b"\n")
+    assert all(
+        lines[one.line - 1].startswith(b"{") and lines[one.line - 1][-1:] == b"{" for one in fast.skipped
+    )
 
 
-def test_a_compressed_file_goes_the_long_way(
+def test_a_compressed_file_and_another_format_are_read_in_parts_too(
     tmp_path: Path, both: Callable[..., tuple[Report, Report]]
 ) -> None:
     path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(many(30)).encode()))
-    assert len({report.imported for report in both(path)}) == 1
+    lines = [
+        json.dumps(
+            {"conversations": [{"from": "human", "value": f"Q {n}"}, {"from": "gpt", "value": "A" * 50}]}
+        )
+        for n in range(600)
+    ]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert both(path)[0].kinds == {"sharegpt": 600}
+
+
+def test_a_row_that_is_taken_as_it_is_keeps_its_bytes(tmp_path: Path) -> None:
+    line = '{"metadata": {"a": 1.50}, "messages":[ {"content": "\\u00e9", "role": "user"}]}'
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line + "\n")
+    dataset, _ = storing.import_file(path, tmp_path / "datasets", name="n")
+    assert dataset.raw(0) == line.encode()
 
 
 def test_a_cancelled_import_leaves_nothing_and_nobody(
@@ -194,14 +227,14 @@ def test_a_cancelled_import_leaves_nothing_and_nobody(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(many(9_000)))
-    monkeypatch.setattr(plain_jsonl, "WORTH", 1)
+    monkeypatch.setattr(storing, "WORTH", 1)
 
     def stop(done: int, size: int) -> None:
         assert 0 < done <= size
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        plain_jsonl.import_file(path, tmp_path / "datasets", name="n", on_progress=stop)
+        storing.import_file(path, tmp_path / "datasets", name="n", on_progress=stop)
     assert not list((tmp_path / "datasets").iterdir())
     assert not multiprocessing.active_children()
 
@@ -211,13 +244,13 @@ def test_a_process_that_is_killed_does_not_end_the_import(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(many(9_000)))
-    monkeypatch.setattr(plain_jsonl, "WORTH", 1)
+    monkeypatch.setattr(storing, "WORTH", 1)
 
     def kill(done: int, size: int) -> None:
         for process in multiprocessing.active_children():
             process.kill()
 
-    dataset, report = plain_jsonl.import_file(path, tmp_path / "datasets", name="n", on_progress=kill)
+    dataset, report = storing.import_file(path, tmp_path / "datasets", name="n", on_progress=kill)
     assert len(Dataset.open(dataset.folder)) == report.imported == 9_000
     assert [one.name for one in (tmp_path / "datasets").iterdir()] == [dataset.id]
 
@@ -225,12 +258,12 @@ def test_a_process_that_is_killed_does_not_end_the_import(
 _SMALL_DISK = """
 import resource, sys
 from pathlib import Path
-from tunedesk.core.importing import plain_jsonl
+from tunedesk.core.importing import storing
 from tunedesk.errors import StoreError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-plain_jsonl.WORTH = 1
+storing.WORTH = 1
 try:
-    plain_jsonl.import_file(Path(sys.argv[1]), Path(sys.argv[2]), name="n")
+    storing.import_file(Path(sys.argv[1]), Path(sys.argv[2]), name="n")
 except StoreError as error:
     print(error.message)
 """
