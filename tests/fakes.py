@@ -282,6 +282,10 @@ class ScriptedProvider:
                 raise delta
             yield delta
 
+    async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """No endpoint but the engine has these routes."""
+        raise ProviderError(f"Invalid URL (GET /v1/engine/{what})", status=404)
+
     async def close(self) -> None:
         """Nothing to close."""
 

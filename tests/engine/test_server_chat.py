@@ -55,7 +55,7 @@ async def test_a_chat_answers_with_text_usage_and_the_name_of_the_weights(tmp_pa
         assert [order.base for order in asked] == [tmp_path / "more" / "tiny"] * 4
         assert asked[0].adapter is None
         adapters = [order.adapter for order in asked[1:]]
-        folder = rig.state.job_folder(rig.state.jobs.models()[0].job_id)
+        folder = rig.state.adapter_folder(rig.state.jobs.models()[0]).parent
         assert adapters == [folder / "adapter", folder / "checkpoints/step-2", folder / "checkpoints/step-4"]
         order = asked[0]
         assert (order.max_tokens, order.temperature, order.top_p, order.seed, order.stop) == (
@@ -190,7 +190,7 @@ async def test_a_tuned_model_can_be_deleted_and_a_base_model_cannot(tmp_path: Pa
         name = await tuned(rig)
         assert {model.id async for model in client.models.list()} >= {name, f"{name}:ckpt-step-2"}
         assert (await client.models.retrieve(name)).owned_by == "local"
-        adapter = rig.state.job_folder(rig.state.jobs.models()[0].job_id) / "adapter"
+        adapter = rig.state.adapter_folder(rig.state.jobs.models()[0])
         assert adapter.is_dir()
         assert (await client.models.delete(name)).deleted
         assert not adapter.exists()

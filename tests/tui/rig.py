@@ -123,6 +123,9 @@ class Endpoint:
             yield ChatDelta(word if number == 0 else f" {word}")
         yield ChatDelta("", "stop", Usage(12, len(words)), f"fp_{model}")
 
+    async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        raise ProviderError(f"Invalid URL (GET /v1/engine/{what})", status=404)
+
     async def close(self) -> None:
         return None
 

@@ -11,12 +11,13 @@ import click
 
 from tunedesk.cli.data import workbench
 from tunedesk.cli.jobs import _run, provider_option
-from tunedesk.cli.output import Progress, emit, json_option, say, show, table
+from tunedesk.cli.output import Progress, emit, json_option, say, show, size, table
 from tunedesk.terminal import visible
 
 if TYPE_CHECKING:
     from tunedesk import evaluate
     from tunedesk.config import Profile
+    from tunedesk.providers.base import Provider
     from tunedesk.workbench import Workbench
 
 
@@ -32,7 +33,8 @@ def models(provider: str | None, as_json: bool) -> None:
 
         profile = bench.profile(provider)
         client = await bench.connect(profile)
-        rows = []
+        sizes = await _sizes(client) if profile.is_local else {}
+        rows: list[dict[str, Any]] = []
         for model in await client.models():
             price = price_for(model.id, bench.prices)
             rows.append(
@@ -40,17 +42,51 @@ def models(provider: str | None, as_json: bool) -> None:
                     "id": model.id, "owned_by": model.owned_by, "created": model.created,
                     "tunable": model.id in profile.tunable or (profile.is_local and not model.id.startswith("ft:")),
                     "shutdown_date": model.shutdown_date or (price.shutdown if price else None),
+                    **sizes.get(model.id, {}),
                 }
             )  # fmt: skip
         if as_json:
             emit(rows)
         else:
-            heading = ("model", "tunable", "shuts down")
-            table(
-                [heading, *((r["id"], "yes" if r["tunable"] else "", r["shutdown_date"] or "") for r in rows)]
-            )
+            heading = ("model", "tunable", "size on this machine" if profile.is_local else "shuts down")
+            told = [
+                (
+                    r["id"],
+                    "yes" if r["tunable"] else "",
+                    _fit(r) if profile.is_local else r["shutdown_date"] or "",
+                )
+                for r in rows
+            ]
+            table([heading, *told])
 
     _run(bench, work)
+
+
+async def _sizes(client: Provider) -> dict[str, dict[str, Any]]:
+    """Return what the engine tells of its models' sizes, by model."""
+    told = await client.ask_engine("models")
+    return {one.pop("id"): one for one in (*told["bases"], *told["tuned"])}
+
+
+def _fit(row: dict[str, Any]) -> str:
+    """Say how large a model of the engine is, and whether it can be used here."""
+    if row.get("fetched") is False:
+        return "fetched at its first use (93 to 270 MB)"
+    if "fault" in row:
+        return str(row["fault"])
+    if "parameters" not in row:
+        return size(row.get("disk", 0))
+    what = (
+        "trains and chats here"
+        if row["trains_here"]
+        else "only chats here"
+        if row["chats_here"]
+        else "too large"
+    )
+    return (
+        f"{row['parameters'] / 1e6:,.0f} M parameters, {size(row['disk'])}; about {size(row['memory_to_train'])} of"
+        f" memory to train, {size(row['memory_to_chat'])} to chat: {what}"
+    )
 
 
 @click.command()

@@ -99,6 +99,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def size(count: float) -> str:
+    """Return bytes in words: 532 B, 4.1 MB, 1.9 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
 def dollars(usd: float | None) -> str:
     """Return an amount of money, `unknown` when it is not known; fractions of a cent are kept visible."""
     if usd is None:

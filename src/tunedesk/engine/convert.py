@@ -19,11 +19,12 @@ from tunedesk.errors import EngineError
 _TEMPLATE = Path(__file__).with_name("chatml.jinja")
 _CONTROL = 3
 """GGUF's token type of special tokens."""
-_NAMES = {
+GGUF_NAMES = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }  # fmt: skip
+"""GGUF's name of each part of a layer, and the one in transformers."""
 
 
 def convert_gguf(source: Path, folder: Path) -> None:
@@ -75,7 +76,7 @@ def _tensor(item: Any, config: LlamaConfig) -> tuple[str, Tensor]:
     )
     if name is None:
         _, layer, kind, _ = item.name.split(".")
-        name = f"model.layers.{layer}.{_NAMES[kind]}.weight"
+        name = f"model.layers.{layer}.{GGUF_NAMES[kind]}.weight"
         heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(kind)
         if heads:
             pairs = array.view(heads, array.shape[0] // heads // 2, 2, -1)

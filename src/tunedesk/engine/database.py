@@ -68,6 +68,15 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised';
     """,
+    """
+    CREATE TABLE tuned (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL,
+        base TEXT NOT NULL, job_id TEXT REFERENCES jobs (id), adapter TEXT NOT NULL
+    );
+    INSERT INTO tuned SELECT * FROM models;
+    DROP TABLE models;
+    ALTER TABLE tuned RENAME TO models;
+    """,
 )
 
 

@@ -132,8 +132,9 @@ class FileStore:
     """All files and uploads of one engine folder."""
 
     def __init__(self, folder: Path, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._blobs = private_folder(folder / "files")
-        self._incoming = private_folder(self._blobs / "incoming")
+        self.folder = private_folder(folder / "files")
+        """Bytes of files and parts by their sha256, and what is just arriving."""
+        self._incoming = private_folder(self.folder / "incoming")
         self._database = database
         self._clock = clock
         self._sweep()
@@ -150,7 +151,7 @@ class FileStore:
                 "SELECT id FROM uploads WHERE status = 'pending' AND expires_at <= ?", (now,)
             ).fetchall():
                 self._end_upload(connection, row["id"], "expired")
-        for path in self._blobs.iterdir():
+        for path in self.folder.iterdir():
             if path.is_file():
                 self._drop_unused([path.name])
 
@@ -172,7 +173,7 @@ class FileStore:
             known = remembered(connection, "file", key, fingerprint)
             if known is not None:
                 return self.get(known)
-            if (path := self._blobs / blob.sha256).exists():
+            if (path := self.folder / blob.sha256).exists():
                 blob.close()
             else:
                 blob.keep(path)
@@ -204,7 +205,7 @@ class FileStore:
 
     def path(self, file: StoredFile) -> Path:
         """Return where the bytes of a file lie."""
-        return self._blobs / file.sha256
+        return self.folder / file.sha256
 
     def listed(self, request: PageRequest, purpose: str | None, *, ascending: bool) -> list[StoredFile]:
         """Return up to `limit` + 1 files, newest first unless `ascending`."""
@@ -243,7 +244,7 @@ class FileStore:
                     (sha256,),
                 ).fetchone()
                 if used is None:
-                    (self._blobs / sha256).unlink(missing_ok=True)
+                    (self.folder / sha256).unlink(missing_ok=True)
 
     def create_upload(
         self, filename: str, purpose: str, size: int, keep_seconds: int | None, key: str | None
@@ -296,7 +297,7 @@ class FileStore:
             if (held.fetchone()[0] or 0) + blob.bytes > UPLOAD_BYTES:
                 message = f"The parts of this Upload hold more than {UPLOAD_BYTES} bytes."
                 raise ApiError(400, message, param="data", code="upload_too_long")
-            blob.keep(self._blobs / blob.sha256)
+            blob.keep(self.folder / blob.sha256)
             part_id = new_id("part_", 32)
             connection.execute(
                 "INSERT INTO parts (id, created_at, upload_id, bytes, sha256) VALUES (?, ?, ?, ?, ?)",
@@ -334,7 +335,7 @@ class FileStore:
     def _join(self, parts: Sequence[UploadPart], blob: Blob, upload: Upload, md5: str | None) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         for part in parts:
-            with (self._blobs / part.sha256).open("rb") as file:
+            with (self.folder / part.sha256).open("rb") as file:
                 while data := file.read(1 << 20):
                     blob.write(data)
                     digest.update(data)

@@ -33,16 +33,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class TunedModel:
-    """A model that a job made: its last state or one of its checkpoints."""
+    """A model that a job made (its last state or one of its checkpoints), or that was imported."""
 
     number: int
     name: str
     created_at: int
     base: str
     """The base model's id."""
-    job_id: str
+    job_id: str | None
+    """None when it was imported."""
     adapter: str
-    """The adapter's folder, relative to the job's."""
+    """The adapter's folder, relative to the job's or, when it was imported, to that of all imported ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ class JobStore:
 
     def _cursor(self, after: str | None) -> Any:
         return math.inf if after is None else self.get(after).number
+
+    def statuses(self) -> dict[str, str]:
+        """Return id → status of all jobs."""
+        return {row["id"]: row["status"] for row in self._database.rows("SELECT id, status FROM jobs")}
 
     def first(self, status: str) -> Job | None:
         """Return the oldest job of this status, None when there is none."""
@@ -242,7 +247,18 @@ class JobStore:
             ),
         )  # fmt: skip
 
-    def _model(self, connection: db.Connection, name: str, base: str, job_id: str, adapter: str) -> None:
+    def import_model(self, base: str, suffix: str, folder: str) -> TunedModel:
+        """Add a tuned model whose adapter was made elsewhere and lies in `folder` by now."""
+        name = f"ft:{base}:{ORGANIZATION}:{suffix}:{new_id('', 8)}"
+        with self._database.write() as connection:
+            self._model(connection, name, base, None, folder)
+        found = self.model(name)
+        assert found is not None
+        return found
+
+    def _model(
+        self, connection: db.Connection, name: str, base: str, job_id: str | None, adapter: str
+    ) -> None:
         connection.execute(
             "INSERT INTO models (name, created_at, base, job_id, adapter) VALUES (?, ?, ?, ?, ?)",
             (name, int(self._clock()), base, job_id, adapter),

@@ -45,7 +45,7 @@ class ModelLibrary:
         """Return what a job on the model `name` trains from; raises ApiError 400 when there is no such model."""
         tuned = self._state.jobs.model(name)
         if tuned is not None:
-            return Start(tuned.base, self._state.job_folder(tuned.job_id) / tuned.adapter)
+            return Start(tuned.base, self._state.adapter_folder(tuned))
         base = self.base(name)
         if base is None:
             message = f"The model '{name[:80]}' does not exist on this engine."
@@ -61,7 +61,7 @@ class ModelLibrary:
                 raise ApiError(403, message, param="model", code="base_model")
             raise no_model(name)
         self._state.jobs.delete_model(tuned)
-        shutil.rmtree(self._state.job_folder(tuned.job_id) / tuned.adapter, ignore_errors=True)
+        shutil.rmtree(self._state.adapter_folder(tuned), ignore_errors=True)
 
 
 def no_model(name: str) -> ApiError:

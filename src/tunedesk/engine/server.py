@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunedesk import __version__
 from tunedesk.engine.catalogue import DEFAULT_MODEL
 from tunedesk.engine.library import ModelLibrary
-from tunedesk.engine.routes import chat, files, fine_tuning, models
+from tunedesk.engine.routes import chat, files, fine_tuning, models, upkeep
 from tunedesk.engine.routes.context import Context, Limits, answer, resource
 from tunedesk.engine.state import EngineState
 from tunedesk.engine.wire import ApiError, Generator
@@ -46,6 +46,7 @@ def create_app(context: Context) -> Starlette:
         *fine_tuning.routes(context),
         *models.routes(context),
         *chat.routes(context),
+        *upkeep.routes(context),
         resource("/healthz", context, GET=health),
     ]
     app = Starlette(

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from typing import Any
 
 from tunedesk.engine.database import Database
 from tunedesk.engine.file_store import FileStore
-from tunedesk.engine.job_store import JobStore
+from tunedesk.engine.job_store import JobStore, TunedModel
 from tunedesk.errors import EngineError, StoreError
 from tunedesk.paths import private_folder, write_whole
 
@@ -40,7 +41,15 @@ class EngineState:
         self.jobs = JobStore(self._database, clock)
         self.models = private_folder(folder / "models")
         """Base models that the engine got by itself."""
-        self._job_folders = private_folder(folder / "jobs")
+        self.job_folders = private_folder(folder / "jobs")
+        """A folder for each job: its copy of the data, its adapters, what it goes on from."""
+        self.imported = private_folder(folder / "adapters")
+        """A folder for each adapter that was made elsewhere."""
+        self.exports = folder / "exports"
+        """What is being packed to be fetched."""
+        shutil.rmtree(self.exports, ignore_errors=True)  # left by a server that died
+        for path in self.imported.glob("*.part"):
+            shutil.rmtree(path, ignore_errors=True)
         self.forget_endpoint()
 
     def together(self) -> AbstractContextManager[object]:
@@ -49,7 +58,12 @@ class EngineState:
 
     def job_folder(self, job_id: str) -> Path:
         """Return the private folder of a job; `job_id` comes from our own rows, never from a request."""
-        return private_folder(self._job_folders / job_id)
+        return private_folder(self.job_folders / job_id)
+
+    def adapter_folder(self, model: TunedModel) -> Path:
+        """Return where a tuned model's adapter lies."""
+        home = self.imported if model.job_id is None else self.job_folder(model.job_id)
+        return home / model.adapter
 
     def key(self) -> str:
         """Return the engine's key, made at the first start and readable by its owner alone."""

@@ -118,6 +118,9 @@ class Provider(Protocol):
     ) -> AsyncIterator[ChatDelta]:
         """Stream one reply; an iterator that ends without a finish reason was cut."""
 
+    async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask tunedesk's own engine for `what` (/v1/engine/…): read it, or with a body have it done."""
+
     async def close(self) -> None:
         """Close connections."""
 

@@ -1,22 +1,14 @@
-"""Any endpoint that speaks OpenAI's API, through its SDK: the one place (with sdk_errors.py) that imports it.
-
-Nothing is retried here but reading requests: a repeated POST can be paid for twice (facts: the SDK's own
-retries make up to three jobs of one lost answer), so all clients go with max_retries=0.
-"""
+"""Any endpoint that speaks OpenAI's API, through its SDK, in our words; requests.py tells how each one goes out."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import openai
 
-from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import (
     ChatDelta,
     Checkpoint,
@@ -28,54 +20,26 @@ from tunedesk.core.fine_tuning import (
     Usage,
 )
 from tunedesk.core.uploads import PartialUpload
-from tunedesk.errors import ProviderError
 from tunedesk.paths import replacing
 from tunedesk.providers import shapes
-from tunedesk.providers.base import UNREACHABLE, OnPart, OnProgress, key_fingerprint
+from tunedesk.providers.base import OnPart, OnProgress
 from tunedesk.providers.in_parts import Sending, send_in_parts, sending_timeout
 from tunedesk.providers.payload import Payload
+from tunedesk.providers.requests import PAGE, READ, Client, Requests, plain
 from tunedesk.providers.sdk_errors import garbled, translated
 
-T = TypeVar("T")
-Client = openai.AsyncOpenAI
-Address = Callable[[threading.Event], tuple[str, str]]
-
-_READ = openai.Timeout(30.0, connect=10.0)
 _CREATE = openai.Timeout(60.0, connect=10.0)
 _DOWNLOAD = openai.Timeout(60.0, connect=10.0)
 """Between two blocks of a file, not for all of it."""
+_ENGINE = openai.Timeout(600.0, connect=10.0)
+"""Packing a large model takes minutes."""
 _CHAT = openai.Timeout(120.0, connect=10.0)
 _LOCAL_CHAT = openai.Timeout(600.0, connect=10.0)
 """A model on two cores may need minutes before its first token."""
-_PAGE = 100
-_MOST_PAGES = 1000
-"""An endpoint that makes up items without end is asked no more than this."""
-_TRIES = 3
-_LONGEST = 20.0
-"""Seconds for which a reading request waits before it is repeated; who is asked for more is told instead."""
 
 
-class OpenAICompatible:
+class OpenAICompatible(Requests):
     """A Provider over AsyncOpenAI (see providers/base.py for what each method promises)."""
-
-    def __init__(
-        self,
-        profile: Profile,
-        address: Address,
-        *,
-        account: str = "",
-        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        """`address` gives (base URL, key) and is asked again after the endpoint could not be reached.
-
-        It may block in a thread; it is told by the event that nobody waits for it any longer, so that leaving the
-        app never waits for an engine that is still starting.
-        """
-        self.profile = profile
-        self.account = key_fingerprint(account)
-        self._address = address
-        self._pause = pause
-        self._client: Client | None = None
 
     async def models(self) -> list[Model]:
         """Return the models that the endpoint lists."""
@@ -121,7 +85,7 @@ class OpenAICompatible:
     async def cancel_upload(self, upload_id: str) -> None:
         """Give up an upload in parts."""
         await self.create(
-            f"cancelling upload {upload_id}", lambda c: c.uploads.cancel(upload_id, timeout=_READ)
+            f"cancelling upload {upload_id}", lambda c: c.uploads.cancel(upload_id, timeout=READ)
         )
 
     async def file(self, file_id: str) -> ProviderFile:
@@ -135,14 +99,14 @@ class OpenAICompatible:
 
         def page(client: Client, after: str | None) -> Awaitable[Any]:
             return client.files.list(
-                purpose=purpose or openai.omit, after=after or openai.omit, limit=1000, timeout=_READ
+                purpose=purpose or openai.omit, after=after or openai.omit, limit=1000, timeout=READ
             )
 
         return [shapes.file_of(s) for s in await self._all("listing files", page)]
 
     async def delete_file(self, file_id: str) -> None:
         """Delete a file there."""
-        await self._call(f"deleting file {file_id}", lambda c: c.files.delete(file_id, timeout=_READ))
+        await self._call(f"deleting file {file_id}", lambda c: c.files.delete(file_id, timeout=READ))
 
     async def file_content(self, file_id: str) -> bytes:
         """Return a file's bytes."""
@@ -185,7 +149,7 @@ class OpenAICompatible:
         """Return a job as it is now."""
         return shapes.job_of(
             await self._read(
-                f"looking at job {job_id}", lambda c: c.fine_tuning.jobs.retrieve(job_id, timeout=_READ)
+                f"looking at job {job_id}", lambda c: c.fine_tuning.jobs.retrieve(job_id, timeout=READ)
             )
         )
 
@@ -195,7 +159,7 @@ class OpenAICompatible:
 
         def page(client: Client, after: str | None) -> Awaitable[Any]:
             return client.fine_tuning.jobs.list(
-                limit=min(limit, _PAGE), after=after or openai.omit, extra_query=query or None, timeout=_READ
+                limit=min(limit, PAGE), after=after or openai.omit, extra_query=query or None, timeout=READ
             )
 
         found = [shapes.job_of(s) for s in await self._all("listing fine-tuning jobs", page, limit)]
@@ -222,7 +186,7 @@ class OpenAICompatible:
             lambda: self._page(
                 f"reading the events of {job_id}",
                 lambda c: c.fine_tuning.jobs.list_events(
-                    job_id, limit=limit, after=after or openai.omit, timeout=_READ
+                    job_id, limit=limit, after=after or openai.omit, timeout=READ
                 ),
             )
         )
@@ -233,7 +197,7 @@ class OpenAICompatible:
 
         def page(client: Client, after: str | None) -> Awaitable[Any]:
             return client.fine_tuning.jobs.checkpoints.list(
-                job_id, limit=_PAGE, after=after or openai.omit, timeout=_READ
+                job_id, limit=PAGE, after=after or openai.omit, timeout=READ
             )
 
         found = await self._all(f"reading the checkpoints of {job_id}", page)
@@ -243,12 +207,12 @@ class OpenAICompatible:
         """Return the loss of each row (by its line in the training file, from 1) that a step was trained on."""
         doing = f"reading which conversations {job_id} was trained on"
         query = {} if step is None else {"step": step}
-        options: Any = {"params": query, "timeout": _READ}
+        options: Any = {"params": query, "timeout": READ}
         path = f"/fine_tuning/jobs/{quote(job_id, safe='')}/row_losses"
         answer = await self.again(
             lambda: self._call(doing, lambda c: c.get(path, cast_to=object, options=options))
         )
-        told = shapes.row_losses_of(_plain(answer))
+        told = shapes.row_losses_of(plain(answer))
         if told is None:
             raise garbled(self.profile, doing)
         return told
@@ -281,115 +245,24 @@ class OpenAICompatible:
         with translated(self.profile, doing):
             async with stream:
                 async for chunk in stream:
-                    yield _delta(_plain(chunk) or {})
+                    yield _delta(plain(chunk) or {})
 
-    async def close(self) -> None:
-        """Close connections."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
-
-    async def _open(self) -> Client:
-        if self._client is None:
-            given_up = threading.Event()
-            try:
-                base_url, key = await asyncio.to_thread(self._address, given_up)
-            finally:
-                given_up.set()
-            with translated(self.profile, "connecting"):
-                self._client = _client(base_url, key)
-        return self._client
-
-    async def _call(self, doing: str, send: Callable[[Client], Awaitable[T]]) -> T:
-        """Send one request once."""
-        client = await self._open()
-        try:
-            with translated(self.profile, doing):
-                return await send(client)
-        except ProviderError as error:
-            if error.code == UNREACHABLE and self._client is client:
-                await self.close()
-            raise
-
-    async def create(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
-        """Send one request once; raises ProviderError when its answer has no id."""
-        return self._with_id(_plain(await self._call(doing, send)), doing)
-
-    async def _read(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> dict[str, Any]:
-        return await self.again(lambda: self.create(doing, send))
-
-    async def again(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a request that is safe to repeat, a few times (once where time ran out), with a growing pause."""
-        for attempt in range(1, _TRIES):
-            try:
-                return await ask()
-            except ProviderError as error:
-                wait = error.retry_after if error.retry_after is not None else 0.4 * 2**attempt
-                patient = error.code != "timeout" or attempt == 1
-                if not error.retryable or wait > _LONGEST or not patient:
-                    raise
-                await self._pause(wait * random.uniform(1.0, 1.3))
-        return await ask()
-
-    async def _page(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> list[dict[str, Any]]:
-        return (await self._list(doing, send))[0]
-
-    async def _list(
-        self, doing: str, send: Callable[[Client], Awaitable[Any]]
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Return the items of one page, and whether the endpoint says that it is the last."""
-        page = _plain(await self._call(doing, send))
-        items = page.get("data") if page is not None and "data" in page else ()
-        if page is None or not isinstance(items, list | None):
+    async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask one of the engine's own routes; raises ProviderError with its words, also where none is."""
+        doing = f"asking the engine for {what}"
+        answer = plain(await self._call(doing, lambda c: _engine_request(c, what, body)))
+        if answer is None:
             raise garbled(self.profile, doing)
-        return [item for item in items or () if isinstance(item, dict)], page.get("has_more") is False
-
-    async def _all(
-        self, doing: str, send: Callable[[Client, str | None], Awaitable[Any]], limit: int = 100_000
-    ) -> list[dict[str, Any]]:
-        """Return the items of all pages, each once; an endpoint that ignores `after` ends the walk."""
-        found: dict[str, dict[str, Any]] = {}
-        after: str | None = None
-        for _ in range(_MOST_PAGES):
-            page, last = await self.again(lambda cursor=after: self._list(doing, lambda c: send(c, cursor)))  # type: ignore[misc]
-            fresh = [item for item in page if isinstance(item.get("id"), str) and item["id"] not in found]
-            found |= {item["id"]: item for item in fresh}
-            done = not fresh or after == fresh[-1]["id"] or len(found) >= limit
-            if done or (last and len(page) < min(limit, _PAGE)):
-                break
-            after = fresh[-1]["id"]
-        return list(found.values())[:limit]
-
-    def _with_id(self, shape: object, doing: str) -> dict[str, Any]:
-        if not isinstance(shape, dict) or not isinstance(shape.get("id"), str) or not shape["id"]:
-            raise garbled(self.profile, doing)
-        return shape
+        return answer
 
 
-def _client(base_url: str, key: str) -> Client:
-    """Build a client that only this profile's address and key reach, whatever the SDK finds in the environment."""
-    host = urlsplit(base_url).hostname or ""
-    here = host in ("127.0.0.1", "localhost", "::1")
-    client = Client(
-        base_url=base_url,
-        api_key=key,
-        max_retries=0,
-        timeout=_READ,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if here else None,
-    )
-    if host != "api.openai.com":
-        client.organization = client.project = None
-        client._custom_headers = {}
-        if hasattr(client, "admin_api_key"):
-            client.admin_api_key = None
-    return client
-
-
-def _plain(answer: object) -> dict[str, Any] | None:
-    """Return an SDK object as the JSON it came from; None for anything else, such as a page of HTML."""
-    if isinstance(answer, openai.BaseModel):
-        return answer.to_dict(mode="json", warnings=False)
-    return answer if isinstance(answer, dict) else None
+def _engine_request(client: Client, what: str, body: dict[str, Any] | None) -> Awaitable[object]:
+    """Send one request to a route of the engine that the SDK has no method for."""
+    path = f"/engine/{what}"
+    options: Any = {"timeout": _ENGINE}
+    if body is None:
+        return client.get(path, cast_to=object, options=options)
+    return client.post(path, cast_to=object, body=body, options=options)
 
 
 def _delta(chunk: dict[str, Any]) -> ChatDelta:

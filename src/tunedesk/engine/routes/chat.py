@@ -63,7 +63,7 @@ def _order(wanted: ChatRequest, context: Context) -> GenerationRequest:
         raise no_model(wanted.model)
     return GenerationRequest(
         base=base[1],
-        adapter=None if tuned is None else context.state.job_folder(tuned.job_id) / tuned.adapter,
+        adapter=None if tuned is None else context.state.adapter_folder(tuned),
         messages=wanted.messages,
         tools=wanted.tools,
         max_tokens=wanted.max_tokens,

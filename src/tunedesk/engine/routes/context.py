@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,8 @@ class Context:
     generator: Generator
     key: str
     limits: Limits = field(default_factory=Limits)
+    exporter: Sequence[str] = (sys.executable, "-m", "tunedesk.engine.exporting")
+    """The command that turns adapters into other forms, and judges those that come in."""
     writers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "chat"))
     """Threads in which replies are written, apart from those that answer all else."""
 
