@@ -1,4 +1,4 @@
-"""`python -m tests.bench data|tokens [FILE] [--rows N]`: measure, beside what a user would take instead."""
+"""`python -m tests.bench data|keys|tokens [FILE] [--rows N]`: measure, beside what a user would take instead."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import data, tokens
+from tests.bench import data, keys, tokens
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one bench and print its table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("bench", choices=["data", "tokens"])
+    parser.add_argument("bench", choices=["data", "keys", "tokens"])
     parser.add_argument("file", nargs="?", type=Path, help="chat JSONL; made up when it is left out")
     parser.add_argument("--rows", type=int, default=200_000, help="conversations to make up")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tunedesk-bench-") as folder:
         file = chosen.file or data.made_up(Path(folder) / "made_up.jsonl", chosen.rows)
-        report = {"data": data.report, "tokens": tokens.report}[chosen.bench]
+        report = {"data": data.report, "keys": keys.report, "tokens": tokens.report}[chosen.bench]
         for line in report(file, Path(folder)):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()

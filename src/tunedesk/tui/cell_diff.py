@@ -7,6 +7,7 @@ it was proved against, or when a name is missing, output is Textual's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,8 @@ PROVED_VERSION = "8.2.8"
 Cell = tuple[str, str]
 """One terminal cell: the character (empty in the right half of a wide one) and its SGR parameters."""
 
+_NARROW = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u2010-\u2027\u2500-\u259f]*")
+"""Text of one cell a character: Latin, dashes, quotes, the lines and blocks that frames and bars are drawn with."""
 _UNKNOWN: Cell = ("\0", "")
 _JOIN_RUNS = 6
 """Unchanged cells that are cheaper to send again than to jump over (a cursor move is 6 to 9 bytes)."""
@@ -59,7 +62,7 @@ def cells_of(strips: Iterable[Strip], system: ColorSystem | None) -> list[Cell]:
             if control:
                 continue
             codes = _sgr(style, system)
-            if text.isascii():
+            if _NARROW.fullmatch(text):
                 cells.extend([(character, codes) for character in text])
             else:
                 _add_wide(cells, text, codes)
@@ -121,7 +124,7 @@ def _changed_runs(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
 
     Terminals disagree on the width of joined marks, so such a row is always sent from its start, as Textual does.
     """
-    if any(len(cell[0]) > 1 for cell in old) or any(len(cell[0]) > 1 for cell in new):
+    if _has_joined_marks(old) or _has_joined_marks(new):
         return [(0, len(new))]
     runs: list[tuple[int, int]] = []
     for x, (before, after) in enumerate(zip(old, new, strict=True)):
@@ -132,6 +135,11 @@ def _changed_runs(old: Sequence[Cell], new: Sequence[Cell]) -> list[tuple[int, i
         else:
             runs.append((x, x + 1))
     return [_whole_characters(start, end, old, new) for start, end in runs]
+
+
+def _has_joined_marks(row: Sequence[Cell]) -> bool:
+    characters = [character for character, _ in row]
+    return not "".join(characters).isascii() and max(map(len, characters), default=0) > 1
 
 
 def _whole_characters(start: int, end: int, old: Sequence[Cell], new: Sequence[Cell]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import threading
 import traceback
@@ -96,6 +97,7 @@ class Desk(DiffOutput):
     async def _start(self) -> None:
         self._workbench = await asyncio.to_thread(self._load)
         self.model = self.model or self._workbench.profile(self.profile).default_model
+        gc.freeze()  # what is loaded stays: looking through it again and again would hold up keys for 80 ms
         self.screen.post_message(WorkbenchLoaded(self._workbench))
         self.post_message(WorkbenchLoaded(self._workbench))
         last = read_last_view(self._workbench.paths)

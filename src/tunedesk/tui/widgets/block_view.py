@@ -11,12 +11,11 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tunedesk.tui.widgets.plain import fit
+from tunedesk.tui.widgets.scrolled import Scrolled
 from tunedesk.tui.widgets.wrapping import wrap
 
 FOLD_ABOVE = 14
@@ -56,12 +55,11 @@ class _Laid:
     """First line of each block."""
 
 
-class BlockView(ScrollView, can_focus=True):
+class BlockView(Scrolled, can_focus=True):
     """A scrolling view of blocks."""
 
     DEFAULT_CSS = """
     BlockView {
-        height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
         & .block-view--head { text-style: bold; }
         & .block-view--first { text-style: bold; color: $text-primary; }
         & .block-view--second { text-style: bold; color: $text-accent; }
@@ -120,11 +118,6 @@ class BlockView(ScrollView, can_focus=True):
             self.scroll_to(0, 0, animate=False, force=True)
 
     @property
-    def _width(self) -> int:
-        """Cells between the borders, without the scrollbar."""
-        return self.scrollable_content_region.width
-
-    @property
     def blocks(self) -> tuple[Block, ...]:
         """What is shown."""
         return self._blocks
@@ -137,7 +130,7 @@ class BlockView(ScrollView, can_focus=True):
 
     def _lay(self) -> None:
         laid = _Laid()
-        width = max(8, self._width - 3)
+        width = max(8, self.line_width - 3)
         for number, block in enumerate(self._blocks):
             laid.starts.append(len(laid.lines))
             laid.lines.append(_Line(number, block.head, "head"))
@@ -150,14 +143,14 @@ class BlockView(ScrollView, can_focus=True):
                 laid.lines.append(_Line(number, f"… {hidden:,} more characters: Enter unfolds", "fold"))
             laid.lines.append(_Line(number, "", "gap"))
         self._laid = laid
-        self.virtual_size = Size(self._width, len(laid.lines))
+        self.set_lines(len(laid.lines))
         self.refresh()
 
     # --- painting
 
     def render_line(self, y: int) -> Strip:
         """Paint one line."""
-        width, number = self._width, self.scroll_offset.y + y
+        width, number = self.line_width, self.scroll_offset.y + y
         if number >= len(self._laid.lines):
             text = self._empty if not self._blocks and y == 1 else ""
             return Strip([Segment(fit("  " + text, width), self._style("fold"))], width)
@@ -168,7 +161,7 @@ class BlockView(ScrollView, can_focus=True):
             style = self._style("cursor" if here else block.kind or "head")
             return Strip([Segment(fit(("▶ " if here else "  ") + line.text, width), style)], width)
         if line.kind == "gap":
-            return Strip([Segment(" " * width, self.rich_style)], width)
+            return Strip([Segment(" " * width, self.line_style())], width)
         if line.kind == "fold":
             return Strip([Segment(fit(block.gutter + " " + line.text, width), self._style("fold"))], width)
         return Strip(
@@ -176,11 +169,11 @@ class BlockView(ScrollView, can_focus=True):
         )
 
     def _style(self, name: str) -> Style:
-        return self.rich_style + self.get_component_rich_style(f"block-view--{name}", partial=True)
+        return self.line_style(f"block-view--{name}")
 
     def _marked(self, text: str, width: int) -> list[Segment]:
         """Return `text` in `width` cells, with the needles marked where case folding keeps its length."""
-        plain = self.rich_style
+        plain = self.line_style()
         lowered = text.lower()
         text += " " * (width - cell_len(text))
         spans = _spans(lowered, self._needles) if len(lowered) <= len(text) else []

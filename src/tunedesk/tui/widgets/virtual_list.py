@@ -9,13 +9,13 @@ from typing import ClassVar
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tunedesk.tui.widgets.plain import fit
+from tunedesk.tui.widgets.scrolled import Scrolled
 
 _CACHED_ROWS = 2_000
 
@@ -47,7 +47,7 @@ Fetch = Callable[[Sequence[int]], Sequence[ListRow]]
 """Rows for the given indexes, asked for only what is about to be painted."""
 
 
-class VirtualList(ScrollView, can_focus=True):
+class VirtualList(Scrolled, can_focus=True):
     """Rows of an index array (what a filter matched, in its order) with a cursor and a selection.
 
     Positions count within the shown rows; indexes are what the array holds. The first line is the header.
@@ -55,7 +55,6 @@ class VirtualList(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     VirtualList {
-        height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
         & .virtual-list--header { text-style: bold underline; color: $text-muted; }
         & .virtual-list--cursor { background: $primary-muted; color: $foreground; text-style: bold; }
         & .virtual-list--selected { text-style: bold; color: $text-accent; }
@@ -147,11 +146,6 @@ class VirtualList(ScrollView, can_focus=True):
         self._told: int | None = -1
 
     @property
-    def _width(self) -> int:
-        """Cells between the borders, without the scrollbar."""
-        return self.scrollable_content_region.width
-
-    @property
     def count(self) -> int:
         """How many rows are shown."""
         return len(self._indexes)
@@ -171,7 +165,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._indexes = indexes
         self._cache.clear()
         position = min(self.cursor, max(0, self.count - 1)) if keep_place else 0
-        self.virtual_size = Size(self._width, self.count + 1)
+        self.set_lines(self.count + 1)
         self.set_reactive(VirtualList.cursor, position)
         if not keep_place:
             self.scroll_to(0, 0, animate=False, force=True)
@@ -200,7 +194,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Paint one line: the header, then rows from the scroll position on."""
-        width = self._width
+        width = self.line_width
         if y == 0:
             return self._strip(self._header(width), "header")
         position = self.scroll_offset.y + y - 1
@@ -218,10 +212,8 @@ class VirtualList(ScrollView, can_focus=True):
         return self._strip(fit(sign + self._cells(row.cells, width - 2), width), kind)
 
     def _strip(self, text: str, kind: str) -> Strip:
-        style = self.rich_style
-        if kind:
-            style += self.get_component_rich_style(f"virtual-list--{kind}", partial=True)
-        return Strip([Segment(text, style)], self._width)
+        style = self.line_style(f"virtual-list--{kind}" if kind else "")
+        return Strip([Segment(text, style)], self.line_width)
 
     def _row(self, position: int) -> ListRow:
         row = self._cache.get(position)
@@ -268,7 +260,7 @@ class VirtualList(ScrollView, can_focus=True):
         """Repaint the two rows concerned and tell who listens."""
         if not self._reveal():
             for position in (old, new):
-                self.refresh(Region(0, position - self.scroll_offset.y + 1, self._width, 1))
+                self.refresh(Region(0, position - self.scroll_offset.y + 1, self.line_width, 1))
         self._tell()
 
     def _tell(self) -> None:
@@ -288,7 +280,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         """Keep the cursor in sight in a smaller list."""
-        self.virtual_size = Size(self._width, self.count + 1)
+        self.set_lines(self.count + 1)
         self._reveal()
 
     def action_move(self, rows: int) -> None:
@@ -341,7 +333,7 @@ class VirtualList(ScrollView, can_focus=True):
                 self.action_open()
 
     def _click_header(self, x: int) -> None:
-        for column, width in zip(self.columns, self._widths(self._width - 2), strict=True):
+        for column, width in zip(self.columns, self._widths(self.line_width - 2), strict=True):
             if 0 <= x < width:
                 self.post_message(self.HeaderChosen(self, column.key))
             x -= width + 1
