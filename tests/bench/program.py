@@ -34,13 +34,10 @@ class Burst:
 
 def median(bursts: Sequence[Burst]) -> Burst:
     """Return the medians of each figure."""
-    return Burst(
-        *(
-            statistics.median(getattr(one, name) for one in bursts)
-            for name in ("first_ms", "most_ms", "last_ms")
-        ),
-        round(statistics.median(one.size for one in bursts)),
+    first, most, last = (
+        statistics.median(getattr(one, name) for one in bursts) for name in ("first_ms", "most_ms", "last_ms")
     )
+    return Burst(first, most, last, round(statistics.median(one.size for one in bursts)))
 
 
 class Program:
@@ -123,7 +120,8 @@ class Program:
             if passed >= 0.9 * size:
                 most = at
                 break
-        return Burst(*((at - sent) * 1000 for at in (pieces[0][0], most, pieces[-1][0])), size)
+        first, most, last = ((at - sent) * 1000 for at in (pieces[0][0], most, pieces[-1][0]))
+        return Burst(first, most, last, size)
 
     @property
     def alive(self) -> bool:
