@@ -47,7 +47,7 @@ def output(capsys: Captured, *arguments: str, status: int = 0) -> dict[str, Any]
 
 def test_import_then_list_by_name(rows: Path, capsys: Captured) -> None:
     imported = output(capsys, "import", str(rows), "--name", "cards")
-    assert imported == {"dataset": "cards", "conversations": 14, "skipped": []}
+    assert imported | {"dataset": "cards", "conversations": 14, "skipped": [], "rows": 14} == imported
     listed = output(capsys, "list", "cards", "--where", "user:card")
     assert (listed["matched"], listed["total"]) == (1, 14)
 

@@ -68,6 +68,14 @@ def report_skipped(report: Report) -> list[dict[str, Any]]:
     return [{"line": row.line, "reason": row.reason} for row in report.skipped]
 
 
+def told(report: Report) -> dict[str, Any]:
+    """Return what else an import did, for `--json`."""
+    return {
+        "format": report.format, "rows": report.rows, "merged_turns": report.merged_turns,
+        "dropped_tails": report.dropped_tails, "asides": report.asides, "guessed": report.guessed,
+    }  # fmt: skip
+
+
 @click.command("import")
 @click.argument("file")
 @format_option
@@ -92,7 +100,14 @@ def import_(
     dataset = imported.workspace.dataset
     skipped = report_skipped(imported.report)
     if as_json:
-        emit({"dataset": dataset.name, "conversations": len(dataset), "skipped": skipped})
+        emit(
+            {
+                "dataset": dataset.name,
+                "conversations": len(dataset),
+                "skipped": skipped,
+                **told(imported.report),
+            }
+        )
     else:
         show(f"{len(dataset):,} conversations in {dataset.name} (read as {imported.report.format})")
 
@@ -140,7 +155,7 @@ def convert(
         emit(
             {
                 "dataset": None, "conversations": written.conversations, "skipped": skipped,
-                "path": str(written.path), "bytes": written.bytes,
+                "path": str(written.path), "bytes": written.bytes, **told(imported.report),
             }
         )  # fmt: skip
     else:

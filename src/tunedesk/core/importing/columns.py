@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import re
+import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib import resources
 from typing import Any
 
-MEANINGS = {
-    "user": """question query prompt instruction user customer human input customer_message user_message message_in
-        user_query customer_query customer_question user_question client request inquiry enquiry frage pregunta
-        complaint issue problem description ticket_description ticket_text ticket_body body email_body
-        customer_text user_text user_input input_text source_text q ask utterance message text pergunta""",
-    "assistant": """answer response output reply completion assistant agent bot chosen_response agent_reply
-        agent_response agent_message bot_response assistant_message ai_response model_response support_response
-        company_response resolution solution first_response agent_answer answer_text response_text agent_text
-        output_text target_text antwort respuesta reponse réponse resposta a public_reply""",
-    "system": "system system_prompt systemprompt system_message wizard_task",
-    "conversation": """conversation_id conversationid conv_id convo_id dialogue_id dialogueid dialog_id dialogid
-        chat_id chatid ticket_id ticketid ticket ticket_number thread_id threadid session_id sessionid
-        case_id case_number call_id conversation dialogue
-        chat thread session case conversation_no conv ticket_no group_id""",
-    "speaker": """speaker role author sender from author_role author_type sender_type sender_role user_type participant
-        participant_role party agent_or_customer speaker_role from_role actor who channel_role author_name sender_name
-        message_from direction inbound incoming is_customer is_agent name persona
-        sprecher rolle autor hablante locuteur absender""",
-    "text": """text message utterance body content comment plain_body msg transcript_text value body_text message_text
-        message_body reply html_body line turn_text sentence nachricht mensaje texto texte""",
-    "order": """turn turn_number turnnumber turn_id turn_no turn_index turnid seq sequence position message_index index
-        message_number message_no utterance_number timestamp created_at created sent_at time date datetime unixtime
-        event_time""",
-    "own": "tweet_id message_id comment_id post_id email_id id",
-    "parent": """in_response_to_tweet_id in_response_to in_reply_to in_reply_to_id reply_to reply_to_id parent_id
-        parent parent_message_id parent_comment_id""",
-    "aside": "note is_note private is_private internal is_internal public is_public message_type event_type visibility",
-    "transcript": "conversation transcript chat dialogue dialog chat_history chat_log chatlog history log",
+_FOLDED = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "’": " ", "'": " "})
+
+
+@lru_cache(4_096)
+def plain(name: str) -> str:
+    """Return a column's name as it is compared: small letters without accents, words joined by underscores."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
+    letters = unicodedata.normalize("NFKD", spaced.casefold().translate(_FOLDED))
+    bare = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+    return re.sub(r"[\s\-./:?*#()\[\]]+", "_", bare).strip("_")
+
+
+_FILE = resources.files("tunedesk.core.importing").joinpath("column_names.toml")
+_NAMES = {
+    meaning: [plain(name) for name in names.split()]
+    for meaning, names in tomllib.loads(_FILE.read_text("utf-8")).items()
 }
-"""Meaning → names in order of trust, each spelt with underscores; compared without case or spaces."""
+"""Meaning → names in order of trust."""
 
 LABELS = (
     "intent",
@@ -52,15 +43,58 @@ LABELS = (
 )
 """Names that say what a conversation is about, in order of trust: the first one met becomes metadata.intent."""
 
-_NAMES = {meaning: names.split() for meaning, names in MEANINGS.items()}
 _MOST_TEXT = 2_000
+_KNOWN = {name for names in _NAMES.values() for name in names} | set(LABELS)
+_SIDES = {
+    "user": "user customer client human visitor guest caller requester enduser usr kunde kunden cliente client klant",
+    "assistant": "assistant agent bot chatbot support advisor adviser operator gpt llm staff rep berater",
+}
+_SAYING = frozenset(
+    [
+        "message",
+        "messages",
+        "msg",
+        "text",
+        "texts",
+        "utterance",
+        "question",
+        "query",
+        "request",
+        "reply",
+        "response",
+        "answer",
+        "content",
+        "body",
+        "turn",
+        "input",
+        "output",
+        "prompt",
+        "said",
+        "comment",
+        "nachricht",
+        "frage",
+        "antwort",
+        "mensaje",
+    ]
+)
+"""Words that, beside one that names a side, say that a column holds what this side says."""
+_SIDE_WORDS = {meaning: frozenset(words.split()) for meaning, words in _SIDES.items()}
 
 
-@lru_cache(4_096)
-def plain(name: str) -> str:
-    """Return a column's name as it is compared: lower case, words joined by underscores, camel case split."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[\s\-./]+", "_", spaced).lower().strip("_")
+def is_known(name: str) -> bool:
+    """Return whether a column of this name has any meaning known here, as most headers of conversations have one."""
+    return bool(name.strip()) and (
+        plain(name) in _KNOWN or any(_speaks_for(side, plain(name)) for side in _SIDES)
+    )
+
+
+def trust(meaning: str, name: str) -> int | None:
+    """Return the place of a column's name in the order of trust for `meaning`; None when it does not have it."""
+    bare = plain(name)
+    for place, wanted in enumerate(_NAMES[meaning]):
+        if bare in (wanted, wanted.replace("_", "")):
+            return place
+    return None
 
 
 def find(meaning: str, names: Iterable[str]) -> str | None:
@@ -76,7 +110,17 @@ def _find(meaning: str, names: tuple[str, ...]) -> str | None:
             return known[wanted]
         if wanted.replace("_", "") in known:
             return known[wanted.replace("_", "")]
+    if meaning in _SIDES:
+        return next((name for bare, name in reversed(known.items()) if _speaks_for(meaning, bare)), None)
     return None
+
+
+def _speaks_for(side: str, bare: str) -> bool:
+    """Return whether a name such as `message_of_customer` says that a column holds what one side says."""
+    words = {word for word in bare.split("_") if word and not word.isdecimal()}
+    other = _SIDE_WORDS["assistant" if side == "user" else "user"]
+    mine = words & _SIDE_WORDS[side]
+    return bool(mine) and not words & other and words - mine - {"of", "from", "by", "the", "s"} <= _SAYING
 
 
 def metadata(record: Mapping[str, Any], used: Iterable[str]) -> dict[str, Any]:
@@ -119,6 +163,10 @@ def _intent(kept: Mapping[str, Any]) -> str | None:
     leaves = {plain(name.rpartition(".")[2]): value for name, value in reversed(list(kept.items()))}
     for label in LABELS:
         value = leaves.get(label)
-        if isinstance(value, str) and 0 < len(value) <= 80:
+        if (
+            isinstance(value, str)
+            and 0 < len(value) <= 80
+            and value not in ("conversation", "ticket", "chat")
+        ):
             return value
     return None

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from tunedesk.core.conversations import SourceRow
-from tunedesk.core.importing import containers, records, tables
-from tunedesk.core.importing.containers import Item
-from tunedesk.core.importing.records import FORMATS, NotARow, Options
-from tunedesk.core.importing.sources import Progress, Source
+from tunedesk.core.importing import containers, guessing, json_records, records, tables
+from tunedesk.core.importing.columns import plain
+from tunedesk.core.importing.records import FORMATS
+from tunedesk.core.importing.rows import NotARow, Options, with_system
+from tunedesk.core.importing.sources import Item, Progress, Seen, Source
 from tunedesk.errors import DataError
 
 _SAMPLE = 200
 """Records looked at to tell the format."""
+MEANINGS = ("user", "assistant", "system", "conversation", "speaker", "text", "order", "aside")
+"""What a column can be mapped to; beside a speaker, user, assistant and aside are names of speakers."""
+_SPOKEN_FORMATS = ("transcript", "dialogue", "sharegpt", "ticket")
+"""Formats of turns, whose user and assistant are speakers, not columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class Report:
 
     format: str = ""
     rows: int = 0
-    """Records in the file: those that went into a conversation, and the skipped ones."""
+    """Always `imported` and `skipped` together: lines of JSONL, elements of a JSON array, rows of a table, transcripts,
+    files of a folder or zip; in a table of messages, its conversations and the messages that are left out."""
     imported: int = 0
     """Conversations."""
     skipped: list[Skipped] = field(default_factory=list)
@@ -45,6 +51,10 @@ class Report:
     """What was unusual or changed: encoding, merged turns, dropped tails, a cut file."""
     merged_turns: int = 0
     dropped_tails: int = 0
+    asides: int = 0
+    """Internal notes and events inside conversations, which are kept under metadata and not trained on."""
+    guessed: str = ""
+    """What was taken for granted though nothing in the file says it; empty when nothing was."""
     blank_lines: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     """Format → conversations of it."""
@@ -56,6 +66,8 @@ class Report:
         self.skipped += [replace(one, line=one.line + lines) for one in other.skipped]
         self.merged_turns += other.merged_turns
         self.dropped_tails += other.dropped_tails
+        self.asides += other.asides
+        self.guessed = self.guessed or other.guessed
         self.blank_lines += other.blank_lines
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
@@ -90,10 +102,11 @@ class Import:
         """Prepare to read `path`; nothing is opened before the first row is asked for."""
         self.report = Report(format=format_)
         self._path = path
+        self.options = options
+        """What the user said, with columns as the file spells them and what was guessed, once a row was read."""
         self._forced = format_
-        self._options = options
+        self._seen = Seen()
         self._on_progress = on_progress
-        self._cells = 0
         self._rows = self._read()
 
     def __iter__(self) -> Iterator[SourceRow]:
@@ -104,65 +117,103 @@ class Import:
 
     def of_line(self, number: int, line: str) -> Iterator[SourceRow]:
         """Yield the rows of one line of a JSONL file that is read in parts; its format is `report.format`."""
-        for item in containers.line_items(number, line, self._blank):
+        for item in json_records.line_items(number, line, self._seen):
             yield from self._one(item, self._forced)
+        self.report.blank_lines = self._seen.blank_lines
 
     def of_value(self, number: int, value: object) -> Iterator[SourceRow]:
         """Yield the rows of the JSON value of such a line."""
-        for item in containers.unwrapped(number, value):
+        for item in json_records.unwrapped(number, value):
             yield from self._one(item, self._forced)
 
     def _read(self) -> Iterator[SourceRow]:
+        seen, known = self._seen, frozenset(self.options.known_roles())
         if str(self._path) != "-" and Path(self._path).is_dir():
-            yield from self._convert(containers.folder(Path(self._path)))
+            yield from self._convert(containers.folder(Path(self._path), seen), seen)
         else:
             source = Source.open(self._path, self._on_progress)
             try:
-                yield from self._convert(containers.items(source, self._blank))
+                items = containers.items(source, seen, prose=self.report.format == "transcript", known=known)
+                yield from self._convert(items, seen)
                 note_source(source, self.report)
             finally:
                 source.close()
+        self.report.blank_lines = seen.blank_lines
+        if seen.before_header:
+            self.report.notes.append(f"{seen.before_header} lines before the header passed over")
         note_counts(self.report)
 
-    def _convert(self, items: Iterator[Item]) -> Iterator[SourceRow]:
+    def _convert(self, items: Iterator[Item], seen: Seen) -> Iterator[SourceRow]:
         sample = list(islice(items, _SAMPLE))
         usable = [item.record for item in sample if not item.fault]
+        self.options = self._checked(usable)
         names = None
         if self.report.format in ("", "turns") and not self._fits_a_record_format(usable):
-            names = tables.turn_columns([r for r in usable if isinstance(r, Mapping)], self._options.mapping)
+            names = tables.turn_columns([r for r in usable if isinstance(r, Mapping)], self.options.mapping)
         if names is not None:
-            self.report.format = "turns"
-            cells = (tables.Cells(item.line, item.record, item.fault) for item in chain(sample, items))
-            for row in tables.conversations(self._counted(cells), names, self._options, self.report.skip):
-                yield self._noted(row, "turns")
-            self.report.rows += self._cells - len(self.report.skipped)
+            yield from self._regroup(chain(sample, items), names)
             return
         forced = self.report.format
         if forced == "turns":
             raise DataError("no columns for a conversation's id, a speaker and a text", _columns_hint(usable))
-        self.report.format = forced or self._guess(usable)
+        self.report.format = forced or self._guess(usable) or self._guess_sides(usable, seen)
         if not self.report.format and usable:
-            raise DataError("no known format fits this file", _columns_hint(usable))
+            what = "the first line reads like data, not like a header" if seen.headerless else ""
+            raise DataError(what or "no known format fits this file", _columns_hint(usable))
         for item in chain(sample, items):
             yield from self._one(item, forced)
 
-    def _blank(self, line: int) -> None:
-        self.report.blank_lines += 1
+    def _regroup(self, items: Iterator[Item], names: tables.TurnColumns) -> Iterator[SourceRow]:
+        """Yield the conversations of a table of messages."""
+        self.report.format = "turns"
+        if not names.conversation:
+            self.report.guessed = "which messages belong together: no column tells conversations apart"
+        whole = (
+            item
+            if item.fault or isinstance(item.record, Mapping)
+            else Item(item.line, {}, "it is not an object")
+            for item in items
+        )
+        for row in tables.conversations(whole, names, self.options, self.report.skip):
+            self.report.rows += 1
+            yield self._noted(row, "turns")
 
-    def _counted(self, cells: Iterator[tables.Cells]) -> Iterator[tables.Cells]:
-        for cell in cells:
-            self._cells += 1
-            whole = cell.fault or isinstance(cell.record, Mapping)
-            yield cell if whole else tables.Cells(cell.line, {}, "it is not an object")
+    def _checked(self, sample: Sequence[object]) -> Options:
+        """Return the options with columns spelt as in the file; raises DataError for one that is not there."""
+        mapping = dict(self.options.mapping)
+        records_ = [record for record in sample if isinstance(record, Mapping)]
+        names = list(dict.fromkeys(str(name) for record in records_ for name in record))
+        spelt = {plain(name): name for name in reversed(names)}
+        speakers = self.options.speakers
+        for meaning, column in mapping.items():
+            if meaning not in MEANINGS:
+                raise DataError(f"--map does not know {meaning!r}", f"Known: {', '.join(MEANINGS)}.")
+            if (meaning in ("user", "assistant", "aside") and speakers) or not names or column in names:
+                continue
+            if plain(column) not in spelt:
+                raise DataError(f"there is no column {column!r}", f"It has: {', '.join(names[:40])}.")
+            mapping[meaning] = spelt[plain(column)]
+        return Options(mapping, self.options.system, speakers)
 
     def _fits_a_record_format(self, sample: Sequence[object]) -> bool:
-        if "user" in self._options.mapping and "speaker" not in self._options.mapping:
+        if "user" in self.options.mapping and "speaker" not in self.options.mapping:
             return True
         found = [records.format_of(r) for r in sample[:20] if isinstance(r, Mapping)]
         return any(name not in ("", "pairs", "transcript") for name in found)
 
+    def _guess_sides(self, sample: Sequence[object], seen: Seen) -> str:
+        """Take two columns of texts for pairs where one of them asks, and say so; return the format or nothing."""
+        listed = [record for record in sample if isinstance(record, Mapping)]
+        found = guessing.sides(listed) if len(listed) == len(sample) else None
+        if found is None or self.options.mapping:
+            return ""
+        self.options = Options({"user": found[0], "assistant": found[1]}, self.options.system)
+        why = "there is no header" if seen.headerless else "no column's name tells"
+        self.report.guessed = f"that {found[0]!r} asks and {found[1]!r} answers: {why}"
+        return "pairs"
+
     def _guess(self, sample: Sequence[object]) -> str:
-        if "user" in self._options.mapping and "assistant" in self._options.mapping:
+        if "user" in self.options.mapping and "assistant" in self.options.mapping:
             return "pairs"
         found = [records.format_of(_as_record(record)) for record in sample]
         return max(set(found) - {""}, key=lambda name: (found.count(name), name), default="")
@@ -173,19 +224,19 @@ class Import:
             return
         record = _as_record(item.record)
         name = forced or self.report.format
-        if not name or (not forced and not FORMATS[name].knows(record) and not self._options.mapping):
+        if not name or (not forced and not FORMATS[name].knows(record) and not self.options.mapping):
             name = records.format_of(record) or name
         try:
             if not name:
                 raise NotARow("no known format fits it")
             if not isinstance(item.record, Mapping | list | str):
                 raise NotARow("it is not an object")
-            row = FORMATS[name].convert(record, self._options)
+            row = FORMATS[name].convert(record, self.options)
         except NotARow as error:
             self.report.skip(item.line, str(error))
             return
         self.report.rows += 1
-        yield self._noted(SourceRow(item.line, records.with_system(row, self._options.system)), name)
+        yield self._noted(SourceRow(item.line, with_system(row, self.options.system)), name)
 
     def _noted(self, row: SourceRow, name: str) -> SourceRow:
         self.report.imported += 1
@@ -195,6 +246,10 @@ class Import:
             if isinstance(kept, dict):
                 self.report.merged_turns += _count(kept.get("merged_turns"))
                 self.report.dropped_tails += _count(kept.get("dropped_tail"))
+                asides = kept.get("asides")
+                self.report.asides += len(asides) if isinstance(asides, list) else 0
+                if kept.get("guessed"):
+                    self.report.guessed = "that the customer speaks first: no turn names its speaker"
         return row
 
 
@@ -208,12 +263,14 @@ def read(
 ) -> Import:
     """Return the rows of `path` (a file, a folder, or `-`) with their report.
 
-    `mapping`: user, assistant, system, conversation, speaker, text, order → column; with `speaker`, user and
-    assistant name speakers instead (several parted by `|`). Raises DataError: unreadable, or no format fits.
+    `mapping`: one of MEANINGS → column; with `speaker`, or in a format of turns, user and assistant name speakers
+    instead (several parted by `|`). Raises DataError: unreadable, no such column, or no format fits.
     """
     if format is not None and format not in IMPORTERS:
         raise DataError(f"{format!r} is not a format", f"Known: {', '.join(IMPORTERS)}.")
-    return Import(path, format or "", Options(dict(mapping or {}), system or ""), on_progress)
+    given = dict(mapping or {})
+    speakers = "speaker" in given or format in _SPOKEN_FORMATS
+    return Import(path, format or "", Options(given, system or "", speakers), on_progress)
 
 
 def detect(path: Path | str) -> str:
@@ -236,9 +293,13 @@ def _as_record(value: object) -> Mapping[str, Any]:
 
 
 def _columns_hint(sample: Sequence[object]) -> str:
-    first = next((r for r in sample if isinstance(r, Mapping)), None)
-    names = ", ".join(str(name) for name in list(first or ())[:20])
-    return (f"It has: {names}. " if names else "") + "Name columns with --map user=COLUMN,assistant=COLUMN."
+    listed = [record for record in sample if isinstance(record, Mapping)]
+    names = [str(name) for name in list(listed[0] if listed else ())]
+    texts = guessing.text_columns(listed)
+    likely = texts if len(texts) > 1 else list(dict.fromkeys([*guessing.worded_columns(listed), *names]))
+    asked, answer = likely[:2] if len(names) > 1 else ("COLUMN", "COLUMN")
+    told = f"It has: {', '.join(names[:20])}. " if names else ""
+    return f"{told}Name columns with --map, as --map user={asked},assistant={answer}"
 
 
 def note_source(source: Source, report: Report) -> None:
@@ -250,7 +311,8 @@ def note_source(source: Source, report: Report) -> None:
     if source.bom and source.encoding == "utf-8":
         report.notes.append("a byte order mark was taken off")
     if source.foreign_lines:
-        report.notes.append(f"not UTF-8, read as Windows-1252: {source.foreign_lines} lines")
+        name = (source.foreign or "cp1252").replace("cp125", "Windows-125")
+        report.notes.append(f"not UTF-8, read as {name}: {source.foreign_lines} lines")
 
 
 def note_counts(report: Report) -> None:
@@ -259,6 +321,10 @@ def note_counts(report: Report) -> None:
         report.notes.append(f"{report.merged_turns} turns joined to the one before by the same side")
     if report.dropped_tails:
         report.notes.append(f"{report.dropped_tails} messages after a last answer dropped")
+    if report.asides:
+        report.notes.append(f"{report.asides} notes and events between turns left out")
+    if report.guessed:
+        report.notes.append(f"guessed {report.guessed}; --map says it otherwise")
     if report.blank_lines:
         report.notes.append(f"{report.blank_lines} blank lines passed over")
     if report.kinds.get("preference"):

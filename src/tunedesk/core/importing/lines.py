@@ -22,7 +22,7 @@ from tunedesk.core.datasets.dataset_writer import encode_line
 from tunedesk.core.datasets.indexing import row_facts
 from tunedesk.core.importing.importers import Import
 from tunedesk.core.importing.pieces import Piece
-from tunedesk.core.importing.records import Options
+from tunedesk.core.importing.rows import Options
 from tunedesk.core.importing.sources import Source
 
 _TOLD = 4096
@@ -55,6 +55,8 @@ class Reading:
     """What the user said, if anything."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     system: str = ""
+    speakers: bool = False
+    """Whether the mapping names speakers, not columns."""
 
     @property
     def may_be_plain(self) -> bool:
@@ -73,7 +75,9 @@ class Built:
         """Bytes that go into rows.jsonl, a line feed after each row."""
         self._kept: list[tuple[int, int] | bytearray] = []
         """What they are: spans of the piece as it is, and other lines."""
-        self._reading = Import("", reading.forced, Options(dict(reading.mapping), reading.system), None)
+        self._reading = Import(
+            "", reading.forced, Options(dict(reading.mapping), reading.system, reading.speakers), None
+        )
         self.report = self._reading.report
         self.report.format = reading.format
         self._source = Source(io.BytesIO(), "")

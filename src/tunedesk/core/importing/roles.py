@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
 from typing import Any
 
-_NAMES = {
-    "user": """user usr u human customer cust client caller visitor guest enduser requester contact buyer patient member
-        consumer question asker prompter inbound incoming subscriber passenger student seeker lead cliente kunde kundin
-        clientin utilisateur usuario usuário utente klant kund клиент пользователь 客户 用户 顧客 お客様 고객""",
-    "assistant": """assistant asst agent agt gpt bot chatbot chatgpt model ai wizard operator rep representative csr
-        support
-        staff advisor adviser helpdesk teller employee associate seller merchant expert answer outbound outgoing bard
-        claude bing gemini llm customerservice customersupport supportagent virtualassistant specialist technician
-        admin teammate
-        agente asistente assistente berater mitarbeiter conseiller medewerker агент оператор ассистент 客服 助手
-        担当者 オペレーター 상담원""",
-    "system": "system sys systemprompt context",
-    "developer": "developer",
-    "tool": "tool observation function functionresponse toolresponse ipython toolresult",
-    "call": "functioncall toolcall",
-    "aside": """note internal internalnote privatenote action kb knowledgebase userguide event botevent log
-        systemevent systemmessage notification supervisor narrator meta""",
-}
-_ROLES = {name: role for role, names in _NAMES.items() for name in names.split()}
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd"
+)
+_MARKS += "\u0b82\u0bbe-\u0bcd\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+"""Vowel signs and accents that stand within words, though they are no letters to a regular expression."""
+WORD = rf"[\w{_MARKS}]"
+"""What a word of any script is made of, as a class of a regular expression."""
+_BETWEEN = re.compile(rf"[^\w{_MARKS}]+|[\d_]+")
+
+
+def _folded(name: str) -> str:
+    """Return a name without case and accents, as names are compared."""
+    letters = unicodedata.normalize("NFKD", name.casefold().replace("ł", "l").replace("ı", "i"))
+    return "".join(letter for letter in letters if not "\u0300" <= letter <= "\u036f")
+
+
+_NAMES = tomllib.loads(
+    resources.files("tunedesk.core.importing").joinpath("speakers.toml").read_text("utf-8")
+)
+_ROLES = {_folded(name): role for role, names in _NAMES.items() for name in names.split()}
 _ONE_LETTER = {"s": "assistant", "a": "assistant", "c": "user", "q": "user"}
 """Met in call transcripts and benchmark sets; only trusted where the other side is one letter, too."""
 
@@ -59,10 +64,11 @@ class NotADialogue(ValueError):
     """The turns cannot become a conversation; the text says why."""
 
 
+@lru_cache(8_192)
 def role_of(name: str) -> str | None:
     """Return user, assistant, system, developer, tool, call or aside for a speaker's name; None when unknown."""
-    lowered = name.strip().lower()
-    words = [word for word in re.split(r"[\W\d_]+", lowered) if word]
+    lowered = _folded(name.strip())
+    words = [word for word in _BETWEEN.split(lowered) if word]
     whole = "".join(words)
     if whole in _ROLES:
         return _ROLES[whole]
@@ -147,18 +153,35 @@ def _message(turn: Turn, role: str, calls: _Calls) -> dict[str, Any]:
         if "tool_call_id" not in turn.extra and not calls.open:
             raise NotADialogue("a tool answers in it that was not called")
         answered = turn.extra.get("tool_call_id") or calls.open.pop(0)
-        return {"role": "tool", "tool_call_id": answered, "content": turn.text}
+        said_back = _TAGGED_ANSWER.sub("", turn.text).strip()
+        return {"role": "tool", "tool_call_id": answered, "content": said_back}
+    if role == "assistant" and "tool_calls" not in turn.extra and (called := _TAGGED_CALL.findall(turn.text)):
+        made = [one for text in called for one in _tool_calls(text, calls, more=text is not called[0])]
+        words = _TAGGED_CALL.sub("", turn.text).strip()
+        return {"role": role, **({"content": words} if words else {}), "tool_calls": made}
     return {"role": role, "content": turn.text.strip(), **turn.extra}
 
 
-def _tool_calls(text: str, calls: _Calls) -> list[dict[str, Any]]:
-    """Read ShareGPT's function_call text, one object of name and arguments or a list; ids count up in the dialogue."""
+_TAGGED_CALL = re.compile(
+    r"<(?:tool_call|functioncall|function_call)>\s*(\{.*?\})\s*(?:</(?:tool_call|functioncall|function_call)>|\Z)",
+    re.S,
+)
+_TAGGED_ANSWER = re.compile(r"</?tool_response>\s*", re.S)
+"""Tags that Hermes and Glaive put around calls and their answers in plain text."""
+
+
+def _tool_calls(text: str, calls: _Calls, *, more: bool = False) -> list[dict[str, Any]]:
+    """Read ShareGPT's function_call text, one object of name and arguments or a list; ids count up in the dialogue.
+
+    `more` calls join those that are open, others forget them.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(_QUOTED_ARGUMENTS.sub(r"\1\2", text))
     except (ValueError, RecursionError):
         raise NotADialogue("a function call in it is not JSON") from None
     made = []
-    calls.open.clear()
+    if not more:
+        calls.open.clear()
     for call in value if isinstance(value, list) else [value]:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             raise NotADialogue("a function call in it has no name")
@@ -172,6 +195,10 @@ def _tool_calls(text: str, calls: _Calls) -> list[dict[str, Any]]:
         )
         calls.open.append(name)
     return made
+
+
+_QUOTED_ARGUMENTS = re.compile(r"""("arguments":\s*)'(\{.*\})'""", re.S)
+"""Arguments in single quotes, as Glaive wrote them."""
 
 
 def _joins(before: dict[str, Any], message: dict[str, Any]) -> bool:

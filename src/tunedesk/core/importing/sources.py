@@ -10,10 +10,12 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tunedesk.core.importing.encodings import legacy_encoding
 from tunedesk.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -21,7 +23,11 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 _HEAD = 1 << 18
+_MOST_WHOLE = 2 << 30
+"""Bytes of a file that has to be held in memory as a whole: a small gzip file may unpack to anything."""
 _GZIP = b"\x1f\x8b"
+_BINARY = (b"PAR1", b"PK\x03\x04", b"PK\x05\x06")
+"""How files begin whose bytes are no text: Parquet, zips."""
 _WIDE = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -29,6 +35,28 @@ _WIDE = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Marks and encodings of more than one byte a character; UTF-32's little mark begins with UTF-16's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A record with its place; `fault` says why it is not even a record."""
+
+    line: int
+    """Physical line, or the place of its file in a folder or zip (both from 1)."""
+    record: Any
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was unusual about a file on the way to its records."""
+
+    blank_lines: int = 0
+    """Empty lines, and table rows of nothing but empty cells."""
+    before_header: int = 0
+    """Lines of a table passed over before its header."""
+    headerless: bool = False
+    """The first row of a table is data: its columns are called column_1, column_2 …"""
 
 
 class Source:
@@ -45,7 +73,9 @@ class Source:
         """The gzip stream ended before its end: what was read is what came before the cut."""
         self.encoding = "utf-8"
         self.foreign_lines = 0
-        """Lines that are not UTF-8 and were read as Windows-1252."""
+        """Lines that are not UTF-8 and were read in an older encoding."""
+        self.foreign = ""
+        """The older encoding, once a line needed it."""
         self._stream = stream
         self._size = size
         self._progress = on_progress
@@ -87,8 +117,18 @@ class Source:
         return self._chunks
 
     def whole(self) -> bytes:
-        """Return all bytes, inflated: for formats that cannot be read line by line."""
-        return b"".join(self._chunks)
+        """Return all bytes, inflated: for formats that cannot be read line by line; raises DataError above 2 GiB."""
+        pieces: list[bytes] = []
+        size = 0
+        for chunk in self._chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > _MOST_WHOLE:
+                raise DataError(
+                    f"{self.name} is larger than {_MOST_WHOLE >> 30} GiB",
+                    "Write it as JSON lines, or in parts.",
+                )
+        return b"".join(pieces)
 
     def raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each physical line with its number (1-based), without its line end."""
@@ -109,18 +149,19 @@ class Source:
             yield number + 1, last.removesuffix(b"\r")
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield each physical line as text; a line that is not UTF-8 is read as Windows-1252 and counted."""
+        """Yield each physical line as text; a line that is not UTF-8 is read in an older encoding and counted."""
         for number, line in self.raw_lines():
             yield number, self.text(line)
 
     def text(self, data: bytes) -> str:
-        """Return `data` as text: UTF-8, else Windows-1252 with the few bytes it leaves open as Latin-1."""
+        """Return `data` as text: UTF-8, else the older encoding that fits, with the bytes it leaves open as Latin-1."""
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             self.foreign_lines += 1
+        self.foreign = self.foreign or legacy_encoding(self.head.rpartition(b"\n")[0] + b"\n" + data[:_CHUNK])
         try:
-            return data.decode("cp1252")
+            return data.decode(self.foreign)
         except UnicodeDecodeError:
             return data.decode("latin-1")
 
@@ -164,6 +205,10 @@ class Source:
 
     def _unmarked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         first = next(chunks, b"")
+        if first.startswith(_BINARY):
+            yield first
+            yield from chunks
+            return
         for mark, encoding in _WIDE:
             if first.startswith(mark) or _looks_wide(first, encoding):
                 self.encoding, self.bom = encoding, first.startswith(mark)

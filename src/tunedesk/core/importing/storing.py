@@ -36,8 +36,11 @@ def import_file(
         for _ in found:
             break
         if found.report.format not in _WHOLE_FILE:
-            reading = Reading(found.report.format, format_name or "", dict(mapping or {}), system or "")
-            lines = _Lines(Path(path), datasets, name, reading, on_progress)
+            said = found.options
+            reading = Reading(
+                found.report.format, format_name or "", dict(said.mapping), said.system, said.speakers
+            )
+            lines = _Lines(Path(path), datasets, name, reading, found.report.guessed, on_progress)
             try:
                 return lines.store()
             except CrewLost:
@@ -70,11 +73,13 @@ class _Lines:
     datasets: Path
     name: str
     reading: Reading
+    guessed: str
+    """What was guessed when the head of the file was looked at."""
     on_progress: Progress | None
 
     def store(self, *, alone: bool = False) -> tuple[Dataset, Report]:
         """Write the dataset, `alone` in this process; raises CrewLost when a process was killed."""
-        report = Report(format=self.reading.format)
+        report = Report(format=self.reading.format, guessed=self.guessed)
 
         def write(folder: Path) -> Written:
             as_it_is = self._is_read_as_it_is()

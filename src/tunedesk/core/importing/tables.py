@@ -1,140 +1,46 @@
-"""Tables: CSV of any delimiter and Parquet as records, and tables of one message a row as conversations."""
+"""Tables of one message a row (tickets, chats) as conversations, and Parquet as records."""
 
 from __future__ import annotations
 
-import csv
 import io
-import re
-import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.importing import columns
-from tunedesk.core.importing.records import NotARow, Options, spoken_row, with_system
+from tunedesk.core.importing import columns, html_text, moments
 from tunedesk.core.importing.roles import Turn, role_of, said
+from tunedesk.core.importing.rows import NotARow, Options, spoken_row, with_system
+from tunedesk.core.importing.sources import Item
 from tunedesk.errors import DataError
 
-_DELIMITERS = ",;\t|"
-_MOST_CELL = 1 << 28
-"""Characters a cell may have: the csv module's own limit of 128 KiB refuses long transcripts."""
 _THREAD, _DEPTH = "thread", "reply"
 """Names of the columns that stand for a chain of replies."""
-_MOST_RETRIES = 200
-"""Rows with a quote left open that are read anew; a file of nothing but quotes would take forever."""
-_TRUE = ("true", "1", "yes", "y", "t")
-_FALSE = ("false", "0", "no", "n", "f")
+_TRUE = ("true", "1", "yes", "y", "t", "ja", "oui", "si", "sí", "sim")
+_FALSE = ("false", "0", "no", "n", "f", "nein", "non", "não")
+_NOTES = ("note", "internal", "private", "intern", "interne", "interno", "privat", "privado", "notiz", "nota")
+"""Words in a cell about a message's kind that make it a note among colleagues."""
+_EVENTS = (
+    "assign", "close", "snooze", "open", "status", "system", "audit", "event", "attribute", "tag", "merge", "join",
+    "left", "transfer",
+)  # fmt: skip
+"""Beginnings and ends of a message's kind that say something happened, and nobody said anything."""
+_SHARED_SPEAKERS = (
+    "author_id",
+    "sender_id",
+    "user_id",
+    "from_id",
+    "author",
+    "sender",
+    "from",
+    "author_email",
+)
+"""Columns of ids, one of which names the customer where another column says who asked for the ticket."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """One row of a table as a record, or why it is none."""
-
-    line: int
-    record: dict[str, Any]
-    fault: str = ""
-
-
-def delimiter_of(head: str) -> str:
-    """Return the delimiter that gives the first lines the most columns in equal number; a comma when none does."""
-    declared = re.match(r"sep=(.)\r?\n", head)
-    if declared:
-        return declared[1]
-    best, score = ",", 0.0
-    for delimiter in _DELIMITERS:
-        rows = list(_rows(io.StringIO(head, newline=""), delimiter))[:40]
-        widths = [len(row) for _, row in rows[:-1] or rows if row]
-        if not widths or widths[0] < 2:
-            continue
-        equal = sum(width == widths[0] for width in widths) / len(widths)
-        if equal * min(widths[0], 12) > score:
-            best, score = delimiter, equal * min(widths[0], 12)
-    return best
-
-
-def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and cells of each row, as far as quotes let them be told apart."""
-    return ((line, row) for line, row, _ in _Reader(enumerate(lines, 1), delimiter).rows())
-
-
-class _Reader:
-    """A CSV reader that can take a row's lines back: one quote left open must not swallow the rows after it."""
-
-    def __init__(self, lines: Iterable[tuple[int, str]], delimiter: str) -> None:
-        self._lines = iter(lines)
-        self._delimiter = delimiter
-        self._again: deque[tuple[int, str]] = deque()
-        self._taken: list[tuple[int, str]] = []
-        self._retries = _MOST_RETRIES
-
-    def rows(self) -> Iterator[tuple[int, list[str], int]]:
-        """Yield the first line, the cells and the number of lines of each row."""
-        csv.field_size_limit(min(_MOST_CELL, sys.maxsize))
-        reader = csv.reader(self, delimiter=self._delimiter)
-        while True:
-            self._taken.clear()
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:
-                row = []
-            yield (self._taken[0][0] if self._taken else 0), row, len(self._taken)
-
-    def take_back(self) -> bool:
-        """Give all lines of the last row but its first to be read anew; False when that was done too often."""
-        if len(self._taken) < 2 or not self._retries:
-            return False
-        self._retries -= 1
-        self._again.extendleft(reversed(self._taken[1:]))
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        """Return the next line; may go on after it ended, when lines were given back."""
-        pair = self._again.popleft() if self._again else next(self._lines)
-        self._taken.append(pair)
-        return pair[1]
-
-
-def read_csv(lines: Iterable[tuple[int, str]], head: str) -> Iterator[Cells]:
-    """Yield each row under the header, with the physical line it starts on; blank lines are passed over.
-
-    Raises DataError when there is no header with at least one name.
-    """
-    delimiter = delimiter_of(head)
-    reader = _Reader(((number, f"{line}\n") for number, line in lines), delimiter)
-    header: list[str] = []
-    for line, row, height in reader.rows():
-        if not any(cell.strip() for cell in row) or (len(row) <= 2 and row[0].startswith("sep=")):
-            continue
-        if not header:
-            header = _header(row)
-            continue
-        record: dict[str, Any] = dict(zip(header, row, strict=False))
-        extra = [cell for cell in row[len(header) :] if cell.strip()]
-        uneven = len(row) < len(header) or bool(extra)
-        fault = f"it has {len(row)} cells where the header has {len(header)}" if uneven else ""
-        if uneven and height > 1 and reader.take_back():
-            fault = "a quote in it is not closed, or it is cut"
-        yield Cells(line, record, fault)
-
-
-def _header(row: Sequence[str]) -> list[str]:
-    names: list[str] = []
-    for place, cell in enumerate(row, 1):
-        name = cell.strip() or f"column_{place}"
-        names.append(name if name not in names else f"{name}_{place}")
-    return names
-
-
-def read_parquet(data: bytes, name: str) -> Iterator[Cells]:
+def read_parquet(data: bytes, name: str) -> Iterator[Item]:
     """Yield each row of a Parquet file, numbered from 1; raises DataError when it is not one."""
     try:
         frame = pl.read_parquet(io.BytesIO(data))
@@ -147,7 +53,7 @@ def read_parquet(data: bytes, name: str) -> Iterator[Cells]:
             for key in ("tools", "functions", "parallel_tool_calls"):
                 if record.get(key, ...) is None:
                     del record[key]
-            yield Cells(number, {key: _filled(value) for key, value in record.items()})
+            yield Item(number, {key: _filled(value) for key, value in record.items()})
 
 
 def _filled(value: Any) -> Any:
@@ -167,9 +73,19 @@ class TurnColumns:
     speaker: str
     text: str
     order: str = ""
-    aside: str = ""
+    asides: tuple[str, ...] = ()
+    """Columns that tell notes and events from what was said."""
     own: str = ""
     """The message's own id, where `conversation` names the message it answers instead of a conversation."""
+    requester: str = ""
+    """The customer's id, where `speaker` holds ids: whoever has another one is an agent."""
+
+    def role(self, record: Mapping[str, Any]) -> str | None:
+        """Return the role of who speaks in `record`, None when the cell does not tell."""
+        cell = said(record.get(self.speaker))
+        if self.requester:
+            return "user" if cell.strip() == said(record.get(self.requester)).strip() else "assistant"
+        return side(self.speaker, cell)
 
 
 def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]) -> TurnColumns | None:
@@ -184,49 +100,102 @@ def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]
     own = ""
     if conversation is None:
         conversation, own = columns.find("parent", names), columns.find("own", names) or ""
-        names = names if own else []
-    if conversation is None or conversation not in names:
-        return None
+        conversation = conversation if own else None
+    if conversation is None:
+        return _undivided(sample, names, mapping)
     rest = [name for name in names if name != conversation]
-    speaker = mapping.get("speaker") or _speaker(sample, rest)
+    speaker, requester = _speaker(sample, rest, mapping)
     text = mapping.get("text") or columns.find("text", [name for name in rest if name != speaker])
     ids = [said(record.get(conversation)) for record in sample]
     repeated = len(set(ids)) < len(ids) and all(len(one) < 200 for one in ids)
     if text is None or not (own or repeated or {"conversation", "speaker"} <= set(mapping)):
         return None
-    if speaker is None:
+    if not speaker:
         if columns.find("assistant", [name for name in rest if name != text]) is not None:
             return None
         raise DataError(
             f"the table has one message a row (by {conversation!r}), but no column says who speaks",
             f"Columns: {', '.join(names)}. Name it with --map speaker=COLUMN, or it has the customers' side only.",
         )
-    order = mapping.get("order") or columns.find("order", rest) or ""
-    return TurnColumns(conversation, speaker, text, order, columns.find("aside", rest) or "", own)
+    found = TurnColumns(
+        conversation, speaker, text, mapping.get("order") or columns.find("order", rest) or "",
+        _asides(rest, (speaker, text)), own, requester,
+    )  # fmt: skip
+    _know_someone(sample, found, mapping)
+    return found
 
 
-def _speaker(sample: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
-    """Return the most trusted speaker column whose cells really name sides, else the most trusted one."""
-    candidates = [name for name in names if columns.find("speaker", [name]) is not None]
-    candidates.sort(key=lambda name: columns.MEANINGS["speaker"].split().index(_trusted(name)))
+def _undivided(
+    sample: Sequence[Mapping[str, Any]], names: list[str], mapping: Mapping[str, str]
+) -> TurnColumns | None:
+    """Return the columns of a table with who speaks and what is said, but nothing that tells conversations apart."""
+    speaker, _ = _speaker(sample, names, mapping)
+    text = mapping.get("text") or columns.find("text", [name for name in names if name != speaker])
+    if not speaker or text is None or len(sample) < 2:
+        return None
+    roles = {side(speaker, said(record.get(speaker))) for record in sample}
+    if not ("speaker" in mapping or ({"user", "assistant"} <= roles and None not in roles)):
+        return None
+    return TurnColumns("", speaker, text, asides=_asides(names, (speaker, text)))
+
+
+def _asides(names: Iterable[str], used: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in used and columns.trust("aside", name) is not None)
+
+
+def _speaker(
+    sample: Sequence[Mapping[str, Any]], names: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return the most trusted speaker column that names sides; where it holds ids, also that of the customer's."""
+    if "speaker" in mapping:
+        return mapping["speaker"], ""
+    candidates = [name for name in names if columns.trust("speaker", name) is not None]
+    candidates.sort(key=lambda name: columns.trust("speaker", name) or 0)
     for name in candidates:
-        cells = {said(record.get(name)) for record in sample}
-        if {side(name, cell) for cell in cells} >= {"user", "assistant"}:
-            return name
-    return candidates[0] if candidates and len({said(r.get(candidates[0])) for r in sample}) > 1 else None
+        if {side(name, said(record.get(name))) for record in sample} >= {"user", "assistant"}:
+            return name, ""
+    for name in (one for one in names if columns.plain(one) in _SHARED_SPEAKERS):
+        for requester in (
+            one for one in names if columns.trust("requester", one) is not None and one != name
+        ):
+            same = [said(record.get(name)) == said(record.get(requester)) for record in sample]
+            if any(same) and not all(same):
+                return name, requester
+    several = candidates and len({said(record.get(candidates[0])) for record in sample}) > 1
+    return (candidates[0], "") if several else ("", "")
 
 
-def _trusted(name: str) -> str:
-    wanted = columns.MEANINGS["speaker"].split()
-    return next(one for one in wanted if columns.plain(name) in (one, one.replace("_", "")))
+def _know_someone(
+    sample: Sequence[Mapping[str, Any]], names: TurnColumns, mapping: Mapping[str, str]
+) -> None:
+    """Raise DataError when the speaker column names nobody whose side is known."""
+    known = Options(mapping).known_roles()
+    cells = list(dict.fromkeys(said(record.get(names.speaker)).strip() for record in sample))
+    if known or names.requester or any(side(names.speaker, cell) for cell in cells):
+        return
+    told = [cell for cell in cells if cell]
+    first, second = (*told, "NAME", "NAME")[:2]
+    raise DataError(
+        f"{names.speaker!r} names {', '.join(told[:6])}{' …' if len(told) > 6 else ''}: who is the customer?",
+        f"--map speaker={names.speaker},user={first},assistant={second}; several names are parted by |",
+    )
+
+
+_CUSTOMERS = frozenset(
+    ["inbound", "incoming", "is_customer", "is_inbound", "is_incoming", "from_customer", "is_from_customer"]
+)
+"""Columns whose "true" says that the customer speaks."""
+_AGENTS = frozenset(["is_agent", "from_agent", "is_from_agent", "outbound", "outgoing", "is_outbound"])
 
 
 def side(column: str, cell: str) -> str | None:
     """Return the role that a cell of a speaker column names; true and false are read by the column's name."""
     word = cell.strip().lower()
     name = columns.plain(column)
-    if name in ("inbound", "incoming", "is_customer", "is_agent") and word in (*_TRUE, *_FALSE):
-        return "user" if (word in _TRUE) != (name == "is_agent") else "assistant"
+    if name in _CUSTOMERS | _AGENTS and word in (*_TRUE, *_FALSE):
+        return "user" if (word in _TRUE) != (name in _AGENTS) else "assistant"
+    if "direction" in name and word in ("in", "out", "received", "sent", "i", "o"):
+        return "user" if word in ("in", "received", "i") else "assistant"
     return role_of(cell)
 
 
@@ -234,44 +203,57 @@ def side(column: str, cell: str) -> str | None:
 class _Talk:
     first: int
     record: dict[str, Any]
-    turns: list[tuple[Any, Turn]] = field(default_factory=list)
+    turns: list[tuple[str, Turn]] = field(default_factory=list)
 
 
 def conversations(
-    cells: Iterable[Cells], names: TurnColumns, options: Options, skip: Any
+    cells: Iterable[Item], names: TurnColumns, options: Options, skip: Callable[[int, str], None]
 ) -> Iterator[SourceRow]:
     """Yield the conversations of a table of messages, regrouped by id, in the order of their first message.
 
-    `skip(line, reason)` is called for every row of the table that does not become part of a conversation.
+    `skip(line, reason)` is called for every message that goes into none, and once, on the line of its first
+    message, for every conversation that cannot be used.
     """
     if names.own:
         cells, names = _threads(cells, names), replace(names, conversation=_THREAD, order=_DEPTH)
+    talks = _talks(cells, names, options, skip)
+    days_first = moments.day_first(key for talk in talks for key, _ in talk.turns[:1])
+    used = (names.speaker, names.text, names.order, *names.asides)
+    for talk in talks:
+        try:
+            turns = _ordered(talk.turns, days_first, columns.plain(names.speaker) in ("role", "from"))
+            row: Row = spoken_row(turns, talk.record, options, used)
+        except NotARow as error:
+            several = f" ({len(talk.turns)} messages)" if len(talk.turns) > 1 else ""
+            skip(talk.first, f"{error}{several}")
+            continue
+        yield SourceRow(talk.first, with_system(row, options.system))
+
+
+def _talks(
+    cells: Iterable[Item], names: TurnColumns, options: Options, skip: Callable[[int, str], None]
+) -> list[_Talk]:
     talks: dict[str, _Talk] = {}
     known = options.known_roles()
+    count = 0
     for cell in cells:
         reason = cell.fault or _unfit(cell.record, names)
         if reason:
             skip(cell.line, reason)
             continue
         record = cell.record
-        talk = talks.setdefault(said(record[names.conversation]), _Talk(cell.line, record))
         speaker = said(record[names.speaker])
-        speaker = speaker if speaker.strip().lower() in known else side(names.speaker, speaker) or speaker
-        talk.turns.append(
-            (_order(record.get(names.order)), Turn(speaker, said(record[names.text]), cell.line))
-        )
-    used = (names.speaker, names.text, names.order, names.aside)
-    for talk in talks.values():
-        try:
-            row: Row = spoken_row(_ordered(talk.turns), talk.record, options, used)
-        except NotARow as error:
-            for _, turn in talk.turns:
-                skip(turn.line, str(error))
-            continue
-        yield SourceRow(talk.first, with_system(row, options.system))
+        role = known.get(speaker.strip().lower()) or names.role(record) or speaker
+        count += not names.conversation and role == "system"
+        key = said(record[names.conversation]).strip() if names.conversation else str(count)
+        talk = talks.setdefault(key, _Talk(cell.line, record))
+        text = said(record[names.text])
+        turn = Turn(role, html_text.to_text(text) if html_text.is_html(text) else text, cell.line)
+        talk.turns.append((said(record.get(names.order)).strip(), turn))
+    return list(talks.values())
 
 
-def _threads(cells: Iterable[Cells], names: TurnColumns) -> Iterator[Cells]:
+def _threads(cells: Iterable[Item], names: TurnColumns) -> Iterator[Item]:
     """Yield the rows with the first message of their chain of replies, and how deep in it they stand."""
     kept = list(cells)
     parents = {
@@ -294,17 +276,11 @@ def _threads(cells: Iterable[Cells], names: TurnColumns) -> Iterator[Cells]:
 
 
 def _unfit(record: Mapping[str, Any], names: TurnColumns) -> str:
-    if not said(record.get(names.conversation)).strip():
+    if names.conversation and not said(record.get(names.conversation)).strip():
         return f"{names.conversation} is empty"
-    if names.aside:
-        word = said(record.get(names.aside)).strip().lower()
-        name = columns.plain(names.aside)
-        if (
-            (word in _FALSE)
-            if "public" in name and name != "visibility"
-            else word in (*_TRUE, "note", "internal", "private")
-        ):
-            return "an internal note"
+    for column in names.asides:
+        if reason := aside(column, record.get(column)):
+            return reason
     if role_of(said(record.get(names.speaker))) == "aside":
         return "not said by customer or agent"
     if not said(record.get(names.text)).strip():
@@ -314,23 +290,35 @@ def _unfit(record: Mapping[str, Any], names: TurnColumns) -> str:
     return ""
 
 
-def _order(value: object) -> object:
-    text = said(value).strip()
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def aside(column: str, cell: object) -> str:
+    """Return why a message is none between customer and agent, by a cell about its kind; nothing when it is one."""
+    word, name = columns.plain(said(cell)), columns.plain(column)
+    if word in (*_TRUE, *_FALSE):
+        public = "public" in name
+        return "an internal note" if (word in _FALSE) == public else ""
+    parts = set(word.split("_"))
+    if parts & set(_NOTES):
+        return "an internal note"
+    happened = any(part.startswith(_EVENTS) for part in parts) and not parts & {"comment", "reply", "message"}
+    return "an event, not a message" if happened else ""
 
 
-def _ordered(turns: list[tuple[Any, Turn]]) -> list[Turn]:
-    """Return the turns sorted by the order column where all its cells compare (numbers, or dates from the year down).
+def _ordered(turns: list[tuple[str, Turn]], days_first: bool, prompted: bool) -> list[Turn]:
+    """Return the turns sorted by the order column where all its cells are numbers or times that are known.
 
-    Where an agent speaks, what the "system" says is an automatic event of the ticket, not a system prompt.
+    Where an agent speaks, what the "system" says is an automatic event of the ticket; but its first word is a system
+    prompt where the conversation may be `prompted`, as one with a model.
     """
-    keys = [key for key, _ in turns]
-    numbers = all(isinstance(key, float) for key in keys)
-    dates = all(isinstance(key, str) and re.match(r"\d{4}-\d\d", key) for key in keys)
-    ordered = [turn for _, turn in (sorted(turns, key=lambda pair: pair[0]) if numbers or dates else turns)]
+    at = [moments.moment(key, days_first=days_first) for key, _ in turns]
+    pairs = list(enumerate(turns))
+    if all(one is not None for one in at):
+        pairs.sort(key=lambda pair: at[pair[0]] or 0.0)
+    ordered = [turn for _, (_, turn) in pairs]
     if all(role_of(turn.speaker) != "assistant" for turn in ordered):
         return ordered
-    return [replace(turn, speaker="event") if role_of(turn.speaker) == "system" else turn for turn in ordered]
+    return [
+        replace(turn, speaker="event")
+        if role_of(turn.speaker) == "system" and (place or not prompted)
+        else turn
+        for place, turn in enumerate(ordered)
+    ]

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from tunedesk.core.importing.roles import Turn, role_of
+from tunedesk.core.importing.roles import WORD, Turn, role_of
 
 _DATE = r"\d{1,4}[-/.:]\d{1,2}(?:[-/.:]\d{1,4})?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?"
 _TIME = rf"[\[(]{{0,2}}{_DATE}(?:[ T,]+{_CLOCK})?(?: ?[AaPp]\.?[Mm]\.?)?Z?[\])]{{0,2}}"
+_NAME = rf"[^\W\d_](?:{WORD}|[ .'’/-]){{0,38}}?"
 _SPOKEN = re.compile(
-    rf"\s*(?:[-*>]\s+)?(?:{_TIME}[\s,|-]*)?\**([^\W\d_][\w .'’-]{{0,38}}?)\**\s*"
-    rf"(?:\([^)\n]{{0,40}}\)|{_TIME})?\s*[:：]\**\s*(.*)$",
+    rf"[\s\u200e\u200f]*(?:[-*>•]\s+)?(?:{_TIME}[\s,|–-]*)?(?:<|\[)?\**({_NAME})\**(?:>|\])?\s*"
+    rf"(?:\([^)\n]{{0,40}}\)|（[^）\n]{{0,40}}）|{_TIME})?\s*[:：](?!//)\**\s*(.*)$",
     re.S,
 )
+_BRACKETED = re.compile(
+    rf"\s*(?:{_TIME}[\s,|–-]*)?[\[<【](?P<who>{_NAME})[\]>】]\s*(?:{_TIME}\s*)?[:：-]?\s+(?P<said>.*)$", re.S
+)
+"""[Agent] Hello, <customer> Hi."""
 _RULE = re.compile(
     r"\s*(?:[-=*_#~]{3,}|(?:#+\s*)?(?:conversation|dialogue|dialog|chat|ticket|call|transcript|session|case)\b"
     r"[\s#:no.]*[\w-]*\s*[:#=-]*)\s*$",
     re.I,
 )
-_LONGEST = 4_000
+_HEAD = 160
+"""Characters of a line within which its speaker is named."""
+_END = re.compile(r"\s*(?:<\|endoftext\|>|</s>)\s*\Z")
 
 
 def spoken(line: str) -> tuple[str, str] | None:
     """Return speaker and text of a line such as "[10:02] Agent (Ann): Hello"; None when nobody is named."""
-    found = _SPOKEN.match(line) if len(line) < _LONGEST or ":" in line[:80] else None
+    head = line[:_HEAD]
+    found = _SPOKEN.match(line) if ":" in head or "：" in head else None
+    if found is None and ("[" in head or "<" in head or "【" in head):
+        found = _BRACKETED.match(line)
+        found = found if found and role_of(found[1]) else None
     return (found[1].strip(), found[2].strip()) if found else None
 
 
@@ -42,30 +53,40 @@ def is_transcript(text: str) -> bool:
     return False
 
 
-def turns(text: str) -> list[Turn]:
-    """Return the turns of one conversation; lines that name nobody go on with what was said before."""
-    return _turns(enumerate(text.splitlines(), 1))
+def turns(text: str, known: Collection[str] = ()) -> list[Turn]:
+    """Return the turns of one conversation; lines that name nobody go on with what was said before.
+
+    `known` are names in small letters that speak in it, beside those whose role their name tells.
+    """
+    return _turns(enumerate(text.splitlines(), 1), known)
 
 
-def _turns(lines: Iterable[tuple[int, str]]) -> list[Turn]:
+def _turns(lines: Iterable[tuple[int, str]], known: Collection[str]) -> list[Turn]:
     found: list[tuple[str, list[str], int]] = []
     for number, line in lines:
         said = spoken(line)
-        if said and (role_of(said[0]) or not found or said[0] in {speaker for speaker, _, _ in found}):
+        if said and _speaks(said[0], known, {speaker for speaker, _, _ in found}):
             found.append((said[0], [said[1]], number))
-        elif found and line.strip():
+        elif found and (line.strip() or (found[-1][1][-1:] != [""] and found[-1][1] != [""])):
             found[-1][1].append(line.strip())
-    return [Turn(speaker, "\n".join(text).strip(), number) for speaker, text, number in found]
+    return [Turn(speaker, _END.sub("", "\n".join(text).strip()), number) for speaker, text, number in found]
 
 
-def conversations(lines: Iterable[tuple[int, str]]) -> list[list[Turn]]:
-    """Return the conversations of a text: parted by rules, headings, or blank lines where each part has both sides."""
+def _speaks(name: str, known: Collection[str], before: Collection[str]) -> bool:
+    return bool(role_of(name)) or not before or name in before or name.lower() in known
+
+
+def conversations(lines: Iterable[tuple[int, str]], known: Collection[str] = ()) -> list[list[Turn]]:
+    """Return the conversations of a text: parted by rules, headings, or blank lines where each part has both sides.
+
+    `known` are names in small letters that speak in it.
+    """
     parts = _parted(lines, lambda line: bool(_RULE.match(line)))
     if len(parts) == 1:
         blocks = _parted(parts[0], lambda line: not line.strip())
         if len(blocks) > 1 and all(is_transcript("\n".join(line for _, line in block)) for block in blocks):
             parts = blocks
-    return [made for made in map(_turns, parts) if made]
+    return [made for made in (_turns(part, known) for part in parts) if made]
 
 
 def _parted(lines: Iterable[tuple[int, str]], parts: Callable[[str], bool]) -> list[list[tuple[int, str]]]:

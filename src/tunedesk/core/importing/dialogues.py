@@ -1,0 +1,186 @@
+"""Lists of turns under any key: objects with a speaker and a text, pairs of them, lines, or texts in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.importing import columns, transcripts
+from tunedesk.core.importing.roles import Turn, role_of, said
+from tunedesk.core.importing.rows import NotARow, Options, Record, spoken_row, tools_of
+
+_TURN_LISTS = (
+    "conversations",
+    "conversation",
+    "messages",
+    "turns",
+    "events",
+    "dialogue",
+    "dialog",
+    "utterances",
+    "original",
+    "log",
+    "chat",
+    "items",
+    "comments",
+    "conversation_parts",
+    "transcript",
+    "data",
+)
+"""Keys under which a conversation's turns are met, in order of trust."""
+_SPEAKERS = (
+    "from",
+    "role",
+    "speaker",
+    "agent",
+    "author",
+    "sender",
+    "author_role",
+    "user",
+    "participant",
+    "speaker_role",
+    "sender_type",
+    "sender_role",
+    "author_type",
+    "user_type",
+    "party",
+    "side",
+    "who",
+    "name",
+    "type",
+)
+_TEXTS = ("value", "content", "text", "utterance", "message", "body", "plain_body", "msg", "transcript")
+_KEPT = ("weight", "name", "tool_calls", "tool_call_id")
+_UNSPOKEN = (
+    "request_suggestions",
+    "query",
+    "select_task",
+    "select_primary",
+    "return_item",
+    "instruct",
+    "complete",
+)
+"""Actions of event logs (STAR) that are done, not said."""
+
+
+def turn_list(record: Record) -> str:
+    """Return the key of `record` that holds its turns (objects with a speaker and a text, or pairs), or nothing."""
+    ordered = likely_keys(record)
+    for key in (*ordered, *(key for key in record if key not in ordered)):
+        value = record[key]
+        if isinstance(value, list) and any(_turn(item, guessing=True) is not None for item in value[:5]):
+            return key
+    return ""
+
+
+def unnamed_list(record: Record) -> str:
+    """Return the key of `record` that holds texts without speakers, as conversations are: one side, then the other."""
+    for key in likely_keys(record):
+        value = record[key]
+        if isinstance(value, list) and len(value) > 1 and all(_bare_text(item) for item in value):
+            return key
+    return ""
+
+
+def likely_keys(record: Record) -> list[str]:
+    """Return the keys of `record` that are called as lists of turns are, in order of trust."""
+    by_name = {columns.plain(str(key)): key for key in record}
+    return [by_name[name] for name in _TURN_LISTS if name in by_name]
+
+
+def _bare_text(item: object) -> str:
+    """Return what an element of a list says where it names nobody; nothing when it is no text."""
+    if isinstance(item, Mapping):
+        keys = {columns.plain(str(key)): key for key in item}
+        if keys.keys() & set(_SPEAKERS):
+            return ""
+        item = next((item[keys[name]] for name in _TEXTS if name in keys), None)
+    return item.strip() if isinstance(item, str) and not (item[:1] == "{" and item[-1:] == "}") else ""
+
+
+def _turn(item: object, guessing: bool = False) -> Turn | None:
+    """Return one element of a list of turns as a turn; None when it is none.
+
+    While `guessing` what a list is, a pair of texts is only taken for a turn when its speaker is known.
+    """
+    if isinstance(item, list | tuple):
+        pair = len(item) >= 2 and isinstance(item[0], str) and isinstance(item[1], str)
+        return Turn(item[0], item[1]) if pair and (role_of(item[0]) or not guessing) else None
+    if isinstance(item, str):
+        spoken = transcripts.spoken(item)
+        return Turn(spoken[0], spoken[1]) if spoken and role_of(spoken[0]) else None
+    if not isinstance(item, Mapping):
+        return None
+    keys = {columns.plain(str(key)): key for key in item}
+    speaker = _speaker(item, keys)
+    text = next((item[keys[name]] for name in _TEXTS if name in keys), None)
+    if not speaker or (text is None and "tool_calls" not in item):
+        return None
+    kept = {key: item[key] for key in _KEPT if "role" in keys and item.get(key) is not None}
+    if role_of(speaker) == "assistant" and (item.get("train") is False or item.get("loss") is False):
+        kept["weight"] = 0
+    return Turn(speaker, _words(text), extra=kept)
+
+
+def _speaker(item: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+    """Return who speaks in an element: the first name whose side is known, else the first name."""
+    told = []
+    for given in (item[keys[name]] for name in _SPEAKERS if name in keys):
+        name = (
+            given.get("role", given.get("type", given.get("name"))) if isinstance(given, Mapping) else given
+        )
+        if isinstance(name, str) and name.strip():
+            told.append(name)
+    return next((name for name in told if role_of(name)), told[0] if told else "")
+
+
+def _words(value: object) -> str:
+    """Return what a turn says: a text, the texts of its parts, or anything else as JSON."""
+    if isinstance(value, Mapping) and isinstance(value.get("parts"), list):
+        value = value["parts"]
+    if isinstance(value, list) and value:
+        if all(isinstance(part, str) for part in value):
+            return "\n".join(value)
+        if all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value):
+            return content_text(value)
+    return said(value)
+
+
+def dialogue(record: Record, options: Options) -> Row:
+    """Return the row of a record's list of turns; raises NotARow."""
+    key = turn_list(record)
+    if not key:
+        return _in_turn(record, options)
+    level = next((v for k, v in record.items() if columns.plain(str(k)) == "completion_level"), "Complete")
+    if level != "Complete":
+        raise NotARow(f"the dialogue is unfinished ({said(level)})")
+    turns = []
+    for place, item in enumerate(record[key]):
+        if isinstance(item, Mapping) and _is_aside(item):
+            continue
+        turn = _turn(item)
+        if turn is None:
+            raise NotARow(f"turn {place + 1} has no speaker or no text")
+        turns.append(turn)
+    tools_key = next((name for name in ("tools", "functions") if name in record), "")
+    row = spoken_row(turns, record, options, [key, tools_key, "system", "delexed"])
+    tools = tools_of(record.get(tools_key))
+    return {**row, "tools": tools} if tools else row
+
+
+def _in_turn(record: Record, options: Options) -> Row:
+    key = unnamed_list(record)
+    if not key:
+        raise NotARow("no list of turns with a speaker and a text is in it")
+    sides = ("user", "assistant")
+    turns = [Turn(sides[place % 2], _bare_text(item)) for place, item in enumerate(record[key])]
+    row = spoken_row(turns, record, options, [key])
+    return {**row, "metadata": {**row.get("metadata", {}), "guessed": "who speaks"}}
+
+
+def _is_aside(item: Mapping[str, Any]) -> bool:
+    action = item.get("Action", item.get("action"))
+    if isinstance(action, str) and action in _UNSPOKEN:
+        return True
+    return item.get("private") is True or item.get("internal") is True or item.get("public") is False
