@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunedesk.engine.chat_messages import read_messages, read_tools
 from tunedesk.engine.wire import ApiError, Fields, GenerationChunk, new_id
 
 DEFAULT_MAX_TOKENS = 1024
 MAX_TOKENS = 1 << 17
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_KEPT = ("name", "tool_calls", "tool_call_id", "function_call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +46,14 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
     if fields.nested("response_format").body.get("type", "text") != "text":
         message = "This engine writes text: 'response_format' must be of type 'text'."
         raise ApiError(400, message, param="response_format", code="unsupported_value")
-    tools = fields.array("tools", most=128)
-    if not all(isinstance(tool, dict) for tool in tools):
-        raise ApiError(400, "Invalid 'tools': expected objects.", param="tools", code="invalid_type")
     temperature, top_p = fields.number("temperature", 0, 2), fields.number("top_p", 0, 1)
     most = fields.integer("max_completion_tokens", 0, MAX_TOKENS) or fields.integer(
         "max_tokens", 0, MAX_TOKENS
     )
     return ChatRequest(
         model=model,
-        messages=_messages(fields),
-        tools=tools,
+        messages=read_messages(fields),
+        tools=read_tools(fields),
         max_tokens=most or DEFAULT_MAX_TOKENS,
         temperature=1.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else top_p,
@@ -73,45 +69,6 @@ def _stop(stop: Any) -> list[str]:
     if not isinstance(texts, list) or len(texts) > 4 or not all(isinstance(text, str) for text in texts):
         raise ApiError(400, "Invalid 'stop': expected at most 4 strings.", param="stop", code="invalid_type")
     return [text for text in texts if text]
-
-
-def _messages(fields: Fields) -> list[dict[str, Any]]:
-    fields.required("messages")
-    messages = fields.array("messages", most=10_000)
-    if not messages:
-        message = "Invalid 'messages': expected at least one message."
-        raise ApiError(400, message, param="messages", code="empty_array")
-    return [_message(message, f"messages[{number}]") for number, message in enumerate(messages)]
-
-
-def _message(message: Any, path: str) -> dict[str, Any]:
-    """Return a message with its content as one text, for the model's template."""
-    if not isinstance(message, dict):
-        raise ApiError(400, f"Invalid '{path}': expected an object.", param=path, code="invalid_type")
-    fields = Fields(message, f"{path}.")
-    role = fields.choice("role", _ROLES)
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "".join(_part(part, f"{path}.content[{number}]") for number, part in enumerate(content))
-    if content is None and role != "assistant":
-        fields.required("content")
-    if content is not None and not isinstance(content, str):
-        raise ApiError(
-            400, f"Invalid '{path}.content': expected text.", param=f"{path}.content", code="invalid_type"
-        )
-    kept = {name: message[name] for name in _KEPT if message.get(name) is not None}
-    return {"role": role, "content": content, **kept}
-
-
-def _part(part: Any, path: str) -> str:
-    if isinstance(part, dict):
-        kind = part.get("type")
-        text = part.get("refusal") if kind == "refusal" else part.get("text")
-        if kind in ("text", "refusal") and isinstance(text, str):
-            return text
-    raise ApiError(
-        400, f"Invalid '{path}': this engine reads text only.", param=path, code="unsupported_content"
-    )
 
 
 @dataclass(slots=True)
