@@ -14,6 +14,9 @@ import pytest
 
 from tests.engine.foreign import KEY, PYTHON, ROOT, need, seeded_server
 
+SEED = os.environ.get("TUNEDESK_CONFORMANCE_SEED", "1")
+"""The same requests in every run; another one searches further, and sooner or later meets a request that is wrong
+before it is sent and right on the wire, such as a number in a query string."""
 GATES = {
     "legal requests": (
         "-m", "positive", "--phases", "examples,coverage,fuzzing,stateful",
@@ -43,7 +46,7 @@ def test_every_answer_keeps_to_openais_description(tmp_path: Path, gate: str) ->
             [
                 PYTHON, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", description,
                 "-u", url, "-H", f"Authorization: Bearer {KEY}", "-n", "20", "--continue-on-failure",
-                "--max-time", seconds, "--no-color", *GATES[gate],
+                "--max-time", seconds, "--seed", SEED, "--no-color", *GATES[gate],
             ],
             cwd=tmp_path,
             env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.engine.specification_hooks", "PYTHONPATH": str(ROOT)},
