@@ -127,7 +127,7 @@ class _Lines:
         unindexed: set[str] = set()
         count = chunks = end = foreign = 0
         first = 1
-        with self.path.open("rb") as lines, (folder / ROWS).open("wb") as rows:
+        with self.path.open("rb", buffering=1 << 20) as lines, (folder / ROWS).open("wb") as rows:
             size = os.fstat(lines.fileno()).st_size
             for piece in cut:
                 tell = _teller(told, piece.start, size)
