@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import tunedesk
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
 from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows, is_rows_file
 from tunedesk.core.checking.fixes import FIXABLE, fix_file, fix_rows
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Estimate, Price
-from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.editing import edits
 from tunedesk.core.grouping import duplicates
 from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split import split, write_split
-from tunedesk.core.importing import importers, storing
+from tunedesk.core.importing import importers
 from tunedesk.core.importing.exporters import Written, write_rows
 from tunedesk.core.row_views import RowView
 from tunedesk.core.searching.completion import FieldValues, candidates
@@ -34,39 +30,17 @@ from tunedesk.counting import Counting, Counts
 from tunedesk.curation import Curation, fixing
 from tunedesk.errors import DataError, TunedeskError, UsageError
 from tunedesk.jobs import JobService
+from tunedesk.library import Imported, Library, OnProgress, sample_file
 from tunedesk.paths import Paths, private_folder
 from tunedesk.providers import connect
 from tunedesk.providers.base import Provider
 from tunedesk.spending import Spending
-from tunedesk.store import DatasetEntry, Store
 from tunedesk.versions import IMPORTED, Versions, Views
 
-OnProgress = Callable[[int, int], None]
-"""Called with units done and units in all (0 when unknown); what it raises stops the work."""
-SAMPLE = "banking"
-"""Name of the shipped sample dataset."""
 _PATIENCE = 8.0
 """Seconds that a list of models may take before it is done without."""
 _STEP = 500
 """Rows between two calls of a progress function."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What came of reading a file."""
-
-    workspace: Workspace
-    report: importers.Report
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a file would be imported as."""
-
-    format: str
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-    """What is unusual about it, as far as it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +74,12 @@ class SplitFiles:
         return f"{self.leaks} leaks at similarity ≥ {THRESHOLD}, {self.groups:,} groups kept together"
 
 
-class Endpoints:
-    """The store, the prices, and the providers that profiles name."""
+class Endpoints(Library):
+    """The prices, and the providers that profiles name."""
 
     def __init__(self, paths: Paths) -> None:
-        self.paths = paths
+        super().__init__(paths)
         self._providers: dict[str, Provider] = {}
-
-    @cached_property
-    def store(self) -> Store:
-        """The store, opened at first use."""
-        return Store(self.paths.store)
 
     @cached_property
     def prices(self) -> dict[str, Price]:
@@ -215,81 +184,7 @@ class Workbench(Endpoints):
         """Queries under names."""
         return Views(self.store)
 
-    # --- datasets
-
-    def datasets(self) -> list[DatasetEntry]:
-        """Return the imported datasets, the newest first."""
-        return self.store.datasets()
-
-    def import_file(
-        self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
-        system: str | None = None, name: str | None = None, on_progress: OnProgress | None = None,
-    ) -> Imported:  # fmt: skip
-        """Import a file into the store and open it; the same content again finds the dataset that is there.
-
-        Raises DataError when it cannot be read or holds no conversation.
-        """
-        name = name or _plain_name(path)
-        imported = self._read(path, self.paths.datasets, name, format_name, mapping, system, on_progress)
-        dataset = imported.workspace.dataset
-        self.store.save_dataset(DatasetEntry(dataset.id, name, str(path), len(dataset), time.time()))
-        return Imported(Workspace.open(dataset, self.store), imported.report)
-
-    def load(
-        self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
-        system: str | None = None, on_progress: OnProgress | None = None,
-    ) -> Imported:  # fmt: skip
-        """Read a file for one command: nothing is added to the user's datasets, edits end with the process."""
-        return self._read(
-            path, self.paths.cache / "imports", _plain_name(path), format_name, mapping, system, on_progress
-        )
-
-    def preview(self, path: Path | str, limit: int = 3) -> Preview:
-        """Return the format of a file and the first rows it would become; raises DataError when none fits."""
-        found = importers.read(path)
-        rows = tuple(one.row for one in islice(found, limit))
-        return Preview(found.report.format, rows, tuple(found.report.notes))
-
-    def _read(
-        self, path: Path | str, folder: Path, name: str, format_name: str | None,
-        mapping: Mapping[str, str] | None, system: str | None, on_progress: OnProgress | None,
-    ) -> Imported:  # fmt: skip
-        dataset, report = storing.import_file(
-            path, private_folder(folder), name=name, format_name=format_name, mapping=mapping, system=system,
-            on_progress=on_progress,
-        )  # fmt: skip
-        return Imported(Workspace.open(dataset), report)
-
-    def open(self, name: str) -> Workspace:
-        """Open the dataset of this name or id with all its edits; raises DataError when there is none."""
-        entry = self.store.dataset(name)
-        if entry is None:
-            known = ", ".join(sorted({one.name for one in self.datasets()})) or "none yet"
-            raise DataError(
-                f"no file and no dataset named {name!r}", f"datasets: {known}; tunedesk import FILE adds one"
-            )
-        return Workspace.open(Dataset.open(self.paths.datasets / entry.id), self.store)
-
-    def require_source(self, source: str) -> None:
-        """Raise DataError unless `source` is a file, a dataset's name or `-`."""
-        if source != "-" and not Path(source).exists() and self.store.dataset(source) is None:
-            self.open(source)
-
-    def open_source(self, source: str, on_progress: OnProgress | None = None) -> Workspace:
-        """Open a file (or `-`) for one command, or a dataset by its name; raises DataError."""
-        if source == "-" or Path(source).exists():
-            return self.load(source, on_progress=on_progress).workspace
-        return self.open(source)
-
-    def open_sample(self, on_progress: OnProgress | None = None) -> Workspace:
-        """Open the shipped sample conversations, imported at first use."""
-        if self.store.dataset(SAMPLE) is None:
-            self.import_file(sample_file("banking.jsonl"), name=SAMPLE, on_progress=on_progress)
-        return self.open(SAMPLE)
-
-    def sample_file(self, name: str) -> Path:
-        """Return where a file of the shipped sample data lies; raises DataError when it is not installed."""
-        return sample_file(name)
+    # --- lists
 
     def listed(self, workspace: Workspace, limit: int) -> list[dict[str, Any]]:
         """Return the first `limit` matches as the `list` command prints them."""
@@ -472,22 +367,6 @@ class Workbench(Endpoints):
         """Write the included rows of a workspace, whole or not at all."""
         rows: Any = (row for _, row in workspace.included())
         return write_rows(rows, output, format_name=format_name, keep_metadata=keep_metadata)
-
-
-def sample_file(name: str) -> Path:
-    """Return where a file of the shipped sample data lies: in the package, or in the checkout it is installed from."""
-    package = Path(tunedesk.__file__).parent
-    for folder in (package / "sample_data", package.parents[1] / "sample_data"):
-        if (folder / name).exists():
-            return folder / name
-    raise DataError(f"the sample data {name} is not installed", "install tunedesk again")
-
-
-def _plain_name(path: Path | str) -> str:
-    name = Path(path).name if str(path) != "-" else "stdin"
-    for suffix in (".gz", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip"):
-        name = name.removesuffix(suffix)
-    return name or "dataset"
 
 
 def _listed(view: RowView) -> dict[str, Any]:

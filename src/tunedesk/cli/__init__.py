@@ -13,7 +13,19 @@ from collections.abc import Sequence
 import click
 
 from tunedesk import __version__
-from tunedesk.cli import curation, data, endpoints, engine, files, jobs, journey, launch, money, upkeep
+from tunedesk.cli import (
+    curation,
+    data,
+    endpoints,
+    engine,
+    files,
+    jobs,
+    journey,
+    launch,
+    library,
+    money,
+    upkeep,
+)
 from tunedesk.cli.output import say
 from tunedesk.errors import DataError, TunedeskError, UsageError
 
@@ -45,7 +57,7 @@ def tunedesk(context: click.Context) -> int:
     return 0
 
 
-for module in (data, curation, money, launch, jobs, files, endpoints, journey, engine, upkeep):
+for module in (data, library, curation, money, launch, jobs, files, endpoints, journey, engine, upkeep):
     for command in module.COMMANDS:
         tunedesk.add_command(command)
 

@@ -76,6 +76,13 @@ class DatasetTables:
         )
         return _entry(row) if row else None
 
+    def forget_dataset(self, dataset: str) -> None:
+        """Drop a dataset's entry with its whole journal and its versions."""
+        with self.database.writing() as connection:
+            connection.execute("DELETE FROM edits WHERE dataset = ?", (dataset,))
+            connection.execute("DELETE FROM versions WHERE dataset = ?", (dataset,))
+            connection.execute("DELETE FROM datasets WHERE id = ?", (dataset,))
+
     def append_edit(
         self, dataset: str, edit: bytes, label: str, state: tuple[int, frozenset[int]] | None = None
     ) -> int:

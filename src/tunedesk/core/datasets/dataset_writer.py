@@ -133,6 +133,21 @@ def _publish(folder: Path, target: Path, manifest: Manifest) -> Dataset:
     return Dataset.open(target)
 
 
+def renamed(dataset: Dataset, *, name: str, source: str) -> Dataset:
+    """Return a dataset under another name and source, as if its content had been imported again."""
+    kept = msgspec.structs.replace(dataset.manifest, name=name, source=source, created_at=int(time.time()))
+    write_whole(dataset.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(kept)))
+    return Dataset.open(dataset.folder)
+
+
+def remove_dataset(folder: Path) -> None:
+    """Remove a dataset; what a kill leaves of it is taken for a leftover by the next import."""
+    aside = folder.with_name(f"{_IMPORTING}{folder.name}")
+    with suppress(FileNotFoundError):
+        folder.replace(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 @contextmanager
 def _temporary(datasets: Path) -> Iterator[Path]:
     """Yield a locked folder for one import and remove it unless it was renamed; disk errors become StoreError."""

@@ -213,7 +213,11 @@ def work(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
     # The terminal's interrupt is the parent's to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
-    with suppress(EOFError, BrokenPipeError), path.open("rb", buffering=_BLOCK) as source, (folder / ROWS).open("r+b") as rows:
+    with (
+        suppress(EOFError, BrokenPipeError),
+        path.open("rb", buffering=_BLOCK) as source,
+        (folder / ROWS).open("r+b") as rows,
+    ):
         link.send(("ready",))
         while (piece := link.recv()) is not None:
             try:
