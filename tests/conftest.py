@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import HttpEndpoint
+from tunedesk.jobs import LaunchRequest, new_launch_id
 from tunedesk.paths import Paths, state_paths
 from tunedesk.providers import local
 from tunedesk.store import Store
@@ -74,3 +76,19 @@ def store(paths: Paths) -> Iterator[Store]:
     """An empty store."""
     with Store(paths.store) as opened:
         yield opened
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> LaunchRequest:
+    """A launch of two small files."""
+    training, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
+    training.write_text('{"messages": []}\n' * 30)
+    validation.write_text('{"messages": [1]}\n' * 8)
+    return LaunchRequest("base", training, validation, suffix="bank", seed=7, launch=new_launch_id())
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[HttpEndpoint]:
+    """A server on loopback that answers what it is told to."""
+    async with HttpEndpoint() as server:
+        yield server

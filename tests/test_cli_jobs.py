@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,22 +152,49 @@ def test_the_same_launch_given_twice_is_one_job_until_it_has_ended(
     assert output(capsys, *arguments, "--epochs", "3")["job"] != first["job"]
     assert output(capsys, *arguments, "--again", "1")["job"] != first["job"]
     assert cloud.calls.count("create_job") == 3
-    for job in cloud.jobs.values():
-        cloud.jobs[job.id] = replace(job, status="succeeded")
-    assert output(capsys, *arguments)["job"] == "ftjob-4"
+    for status, job in (("succeeded", "ftjob-3"), ("failed", "ftjob-4")):
+        for made in cloud.jobs.values():
+            cloud.jobs[made.id] = replace(made, status=status)
+        assert output(capsys, *arguments)["job"] == job, status
 
 
-def test_a_request_that_got_no_answer_is_resent_only_by_the_users_word(
+def test_a_request_that_got_no_answer_is_sent_anew_only_when_no_list_shows_its_job(
     cloud: Training, capsys: Captured, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tunedesk.jobs.service.LOOKS", (0.0,))
-    cloud.lose("create_job", carried_out=False)
+    monkeypatch.setattr("tunedesk.jobs.service.SETTLED", 0.0)
     arguments = ["launch", "--train", str(training), "--provider", "openai", "--yes"]
+    cloud.lose("create_job", carried_out=False)
     assert main(arguments) == 1
-    assert "--resend" in capsys.readouterr().err
-    assert main(arguments) == 1
+    assert "looks once more" in capsys.readouterr().err
     assert cloud.calls.count("create_job") == 1
-    assert output(capsys, *arguments, "--resend")["job"] == "ftjob-1"
+    assert output(capsys, *arguments)["job"] == "ftjob-1"
+    cloud.lose("create_job", carried_out=False)
+    assert main([*arguments, "--seed", "8"]) == 1
+    assert output(capsys, *arguments, "--seed", "8", "--resend")["job"] == "ftjob-2"
+
+
+def test_an_interrupted_launch_or_tail_says_how_to_go_on(
+    cloud: Training, capsys: Captured, training: Path
+) -> None:
+    def interrupting(call: str) -> Callable[[], None]:
+        def moment() -> None:
+            if cloud.calls[-1] == call:
+                cloud.moment = lambda: None
+                signal.raise_signal(signal.SIGINT)
+
+        return moment
+
+    launch = ["launch", "--train", str(training), "--yes"]
+    cloud.moment = interrupting("upload")
+    assert main(launch) == 130
+    told = capsys.readouterr().err
+    assert "the same command goes on with launch-" in told
+    assert "tunedesk cancel launch-" in told
+    job = output(capsys, *launch)["job"]
+    cloud.moment = interrupting("events")
+    assert main(["tail", job]) == 130
+    assert f"tunedesk tail {job}" in capsys.readouterr().err
 
 
 def test_several_recipes_are_a_queue_each_at_its_own_provider(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -95,12 +94,6 @@ URLS = ["http://trainer.test:8700/v1", "https://any.example/openai/v1"]
 
 def test_every_preset_has_its_dialect_here(paths: Paths) -> None:
     assert set(profiles(paths)) == set(DIALECTS)
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[HttpEndpoint]:
-    async with HttpEndpoint() as server:
-        yield server
 
 
 def serve(http: HttpEndpoint, dialect: Dialect, profile: Profile) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,10 +34,10 @@ from tunedesk.jobs import (
     PointSeen,
     PollFailed,
     new_launch_id,
+    unsettled,
 )
 from tunedesk.paths import private_folder
 from tunedesk.providers.replies import Sampling
-from tunedesk.store.jobs import CREATE_SENT
 from tunedesk.workbench import Workbench
 
 STEPS = ("import", "check", "fix", "split", "launch", "train", "compare")
@@ -47,10 +46,6 @@ ANSWERS = Sampling(temperature=0.0, max_tokens=200, seed=0)
 """How the held-out questions are answered: the likeliest words, and no more than shows the difference."""
 QUESTIONS = 5
 """Held-out questions that are put to the base and the tuned model at the end."""
-
-
-SETTLED = 60.0
-"""Seconds after which a job that was created stands in the provider's list; before, none is asked for anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +224,9 @@ class Journey:
         if known is None or known.job is None:
             yield Told(f"uploading to {self.plan.profile.label or self.plan.profile.name}")
         launch = await asyncio.to_thread(service.prepare, request)
-        in_doubt = launch.state == CREATE_SENT
-        if in_doubt:
+        if unsettled(launch) is not None:
             yield Told("the request for a job got no answer before: looking for its job")
-            await self._pause(max(0.0, launch.sent_at + SETTLED - time.time()))
-        launch = await service.carry_out(launch.id, again=in_doubt)
+        launch = await service.go_on(launch)
         data = {
             "launch": launch.id, "job": launch.job, "training_file": launch.training.file,
             "validation_file": launch.validation.file if launch.validation else None,

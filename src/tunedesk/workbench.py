@@ -146,7 +146,7 @@ class Endpoints(Library):
 
         An endpoint that was only named by its URL is kept as a profile, so that its jobs are found again.
         """
-        if profile.name not in self.profiles():
+        if profile.name not in self._providers and profile.name not in self.profiles():
             profile = self.add_profile(profile.base_url)
         quote = self.spending.guard(profile)
         return JobService(self.store, await self.connect(profile), quote=quote)

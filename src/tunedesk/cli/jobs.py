@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunedesk.cli.data import workbench
-from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show, table
+from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, say, show, table
 
 if TYPE_CHECKING:
     from tunedesk.core.fine_tuning import FineTuningJob
@@ -121,19 +122,23 @@ async def _follow(service: JobService, job: str, as_json: bool) -> FineTuningJob
     from tunedesk.jobs import CheckpointSeen, EventSeen, JobChanged, PointSeen, PollFailed
 
     last: FineTuningJob | None = None
-    async for update in service.tail(job):
-        if isinstance(update, JobChanged):
-            last = update.job
-            emit({"type": "job", **_told(last)}) if as_json else say(f"{last.id} {last.status}")
-        elif isinstance(update, EventSeen):
-            told = {**asdict(update.event), "type": "event", "kind": update.event.type}
-            emit(told) if as_json else show(update.event.message)
-        elif isinstance(update, PointSeen) and as_json:
-            emit({"type": "point", **asdict(update.point)})
-        elif isinstance(update, CheckpointSeen) and as_json:
-            emit({"type": "checkpoint", **asdict(update.checkpoint)})
-        elif isinstance(update, PollFailed):
-            say(f"{update.error.message}; looking again")
+    try:
+        async for update in service.tail(job):
+            if isinstance(update, JobChanged):
+                last = update.job
+                emit({"type": "job", **_told(last)}) if as_json else say(f"{last.id} {last.status}")
+            elif isinstance(update, EventSeen):
+                told = {**asdict(update.event), "type": "event", "kind": update.event.type}
+                emit(told) if as_json else show(update.event.message)
+            elif isinstance(update, PointSeen) and as_json:
+                emit({"type": "point", **asdict(update.point)})
+            elif isinstance(update, CheckpointSeen) and as_json:
+                emit({"type": "checkpoint", **asdict(update.checkpoint)})
+            elif isinstance(update, PollFailed):
+                say(f"{update.error.message}; looking again in {duration(update.retry_in)}")
+    except asyncio.CancelledError:
+        say(f"the job goes on; follow it again with tunedesk tail {job}, stop it with tunedesk cancel {job}")
+        raise
     if last is not None:
         _explain(service, last, as_json)
     return last
@@ -166,12 +171,14 @@ def _finish(bench: Workbench, job: FineTuningJob | None) -> None:
     """Notify, and raise JobError unless the job succeeded."""
     from tunedesk.errors import JobError
     from tunedesk.jobs import Notice
+    from tunedesk.providers.limits import TRAIN_HERE
 
     if job is not None:
         notify(bench, Notice.of(job))
     if job is None or job.status != "succeeded":
         raise JobError(
-            f"the job did not succeed: {(job.error or job.status) if job else 'it was never told'}"
+            f"the job did not succeed: {(job.error or job.status) if job else 'it was never told'}",
+            f"mend the cause and launch again, here or elsewhere ({TRAIN_HERE})",
         )
 
 
@@ -226,7 +233,6 @@ def _told(job: FineTuningJob) -> dict[str, Any]:
 
 def _run(bench: Workbench, work: Callable[[], Awaitable[None]]) -> None:
     """Run `work` to its end on a fresh event loop, and close what it opened."""
-    import asyncio
 
     async def closing() -> None:
         try:

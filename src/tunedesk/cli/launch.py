@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ import click
 
 from tunedesk.cli.data import workbench
 from tunedesk.cli.jobs import _finish, _follow, _run, provider_option
-from tunedesk.cli.output import Progress, dollars, emit, json_option, say, show
+from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, say, show
 from tunedesk.cli.sweeps import run_places, spread
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from tunedesk.core.counting.pricing import Estimate
     from tunedesk.core.fine_tuning import Hyperparameters
     from tunedesk.core.lineage import Recipe
-    from tunedesk.jobs import LaunchRequest
+    from tunedesk.jobs import JobService, LaunchRequest
+    from tunedesk.store import Launch
     from tunedesk.workbench import Workbench
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -260,6 +262,29 @@ def _sum(values: list[float | None]) -> float | None:
     return None if any(value is None for value in values) else sum(value or 0.0 for value in values)
 
 
+async def _carried_out(service: JobService, launch: Launch, resend: bool) -> Launch:
+    """Upload with progress and create the job; a Ctrl-C in between says how to go on."""
+    from tunedesk.jobs import unsettled
+
+    wait = unsettled(launch)
+    if wait is not None:
+        say(f"its request for a job got no answer: looking for the job, for up to {duration(wait)}")
+    try:
+        with Progress("uploading") as progress:
+
+            def moved(_name: str, sent: int, size: int) -> None:
+                progress.update(sent, size, " B")
+
+            if resend:
+                return await service.carry_out(launch.id, again=True, on_upload=moved)
+            return await service.go_on(launch, on_upload=moved)
+    except asyncio.CancelledError:
+        say(
+            f"the same command goes on with {launch.id} where it stopped; tunedesk cancel {launch.id} ends it"
+        )
+        raise
+
+
 def _one(
     bench: Workbench, request: LaunchRequest, profile: Profile, asked: tuple[int, bool], follow: bool, as_json: bool
 ) -> None:  # fmt: skip
@@ -271,14 +296,11 @@ def _one(
         begun = None if again else await service.begun(request)
         if begun is not None:
             under_way = (
-                f"job {begun.job} is the same and has not ended" if begun.job else f"going on with {begun.id}"
+                f"this was launched already, as {begun.job}" if begun.job else f"going on with {begun.id}"
             )
-            say(f"{under_way} (--again 1 makes another)")
+            say(f"{under_way} (--again 1 launches another)")
         launch = begun or service.prepare(request)
-        with Progress("uploading") as progress:
-            done = await service.carry_out(
-                launch.id, again=resend, on_upload=lambda _, sent, size: progress.update(sent, size, " B")
-            )
+        done = await _carried_out(service, launch, resend)
         known = service.store.job(done.job or "", profile.name)
         status = known.job.status if known else ""
         if as_json:

@@ -11,7 +11,7 @@ from tunedesk.jobs.lineup import Lineup, best_place
 from tunedesk.jobs.notices import Notice
 from tunedesk.jobs.queue import QueueItem, QueueRow, StopRules, run_queue
 from tunedesk.jobs.recipes import RecipeBook
-from tunedesk.jobs.service import JobService, LaunchRequest, new_launch_id
+from tunedesk.jobs.service import JobService, LaunchRequest, new_launch_id, unsettled
 from tunedesk.jobs.tailing import CheckpointSeen, EventSeen, JobChanged, PointSeen, PollFailed, Update
 from tunedesk.jobs.uploading import OnUpload
 
@@ -37,4 +37,5 @@ __all__ = [
     "import_jobs",
     "new_launch_id",
     "run_queue",
+    "unsettled",
 ]

@@ -61,22 +61,25 @@ async def find_job(store: Store, provider: Provider, launch: Launch) -> FineTuni
 
 
 async def find_begun(store: Store, provider: Provider, wanted: Launch) -> Launch | None:
-    """Return the newest launch that asks for the same as `wanted` with the same key and has not ended."""
+    """Return the newest launch that asks for the same as `wanted` with the same key and came to no bad end."""
     for launch in store.launches(provider.profile.name):
         if launch.state == ABANDONED or _asks(launch) != _asks(wanted):
             continue
-        if launch.job is None or await _goes_on(provider, launch.job):
+        if launch.job is None or await _is_good(store, provider, launch.job):
             return launch
     return None
 
 
-async def _goes_on(provider: Provider, job: str) -> bool:
+async def _is_good(store: Store, provider: Provider, job_id: str) -> bool:
+    """Whether a job is on or has succeeded; it is kept as it is now."""
     try:
-        return not (await provider.job(job)).is_final
+        job = await provider.job(job_id)
     except ProviderError as error:
         if error.status != 404:
             raise
         return False
+    store.save_jobs(provider.profile.name, [job])
+    return job.status not in ("failed", "cancelled")
 
 
 def _asks(launch: Launch) -> tuple[object, ...]:

@@ -38,6 +38,9 @@ from tunedesk.store.jobs import (
     VALIDATION_UPLOADED,
 )
 
+SETTLED = 60.0
+"""Seconds after which a job that was created stands in the provider's list; before, none is asked for anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
@@ -56,6 +59,16 @@ class LaunchRequest:
     """Where the files came from, as far as the caller knows; the rest is read from the training file."""
     launch: str = ""
     """An id chosen by the caller (see `new_launch_id`): asked for again, it is the same launch. Empty: a fresh one."""
+
+
+def unsettled(launch: Launch) -> float | None:
+    """Return the seconds after which the job of a launch in doubt may be asked for anew; None without doubt.
+
+    Never more than `SETTLED`, whatever the clock did since.
+    """
+    if launch.state != CREATE_SENT:
+        return None
+    return min(SETTLED, max(0.0, launch.sent_at + SETTLED - time.time()))
 
 
 def new_launch_id() -> str:
@@ -119,7 +132,20 @@ class JobService:
     async def launch(self, request: LaunchRequest, *, on_upload: OnUpload | None = None) -> Launch:
         """Upload, verify, create exactly one job, and return the adopted launch (see `carry_out`)."""
         launch = await asyncio.to_thread(self.prepare, request)
-        return await self.carry_out(launch.id, on_upload=on_upload)
+        return await self.go_on(launch, on_upload=on_upload)
+
+    async def go_on(self, launch: Launch, *, on_upload: OnUpload | None = None) -> Launch:
+        """Carry a launch out from wherever an earlier try stopped.
+
+        Where that was at a request without an answer, its job is looked for, and asked for anew only when the time
+        in which it would be listed is over and no list shows it. Raises as `carry_out` does.
+        """
+        wait = unsettled(launch)
+        if wait is not None:
+            await self.reconcile()
+            if self._latest(launch).state == CREATE_SENT:
+                await self._pause(wait)
+        return await self.carry_out(launch.id, again=wait is not None, on_upload=on_upload)
 
     async def carry_out(
         self, launch_id: str, *, again: bool = False, on_upload: OnUpload | None = None
@@ -162,7 +188,7 @@ class JobService:
         return self.store.launches(self._profile, unfinished=True)
 
     async def begun(self, request: LaunchRequest) -> Launch | None:
-        """Return the launch that asks for the same and has not ended: half done, or its job is still on; else None.
+        """Return the launch that asks for the same: half done, or with a job that did not fail; else None.
 
         So the same command given twice, after a stop or by mistake, does not pay twice. Raises ProviderError.
         """
@@ -314,7 +340,7 @@ class JobService:
             return await self._create_again(launch)
         raise JobError(
             "the request for the job got no answer, and the provider lists no job of it",
-            "look at the provider's own page of jobs; if none is there either: tunedesk launch … --resend",
+            "the same launch again looks once more, and asks anew if none is listed a minute after the request",
         )
 
     async def _create_again(self, launch: Launch) -> Launch:

@@ -20,6 +20,8 @@ from tunedesk.store import Store
 T = TypeVar("T")
 
 _PAGE = 100
+_MOST_PAGES = 1000
+"""An endpoint that makes up events without end is asked no more than this in one look."""
 _SLOWEST = 60.0
 """Longest pause between two looks, seconds."""
 _LONGEST = 3600.0
@@ -185,7 +187,7 @@ class _Poll:
         """
         fetched: dict[str, JobEvent] = {}
         after = None if everything else self._cursor
-        while True:
+        for _ in range(_MOST_PAGES):
             page = await self._provider.events(self._id, limit=_PAGE, after=after)
             fresh = [event for event in page if event.id not in fetched]
             fetched |= {event.id: event for event in fresh}
@@ -195,8 +197,9 @@ class _Poll:
                 self._cursor = page[-1].id
             caught_up = not self._oldest_first and any(event.id in self._known for event in page)
             if not fresh or (caught_up and not everything):
-                return list(fetched.values())
+                break
             after = page[-1].id
+        return list(fetched.values())
 
     async def _points_elsewhere(self, job: FineTuningJob, checkpoints: list[Checkpoint]) -> list[MetricPoint]:
         """Take the curve from checkpoints, or at the end from the result file, where events tell no metrics."""

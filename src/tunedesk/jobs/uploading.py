@@ -17,8 +17,9 @@ OnUpload = Callable[[str, int, int], None]
 """Called with (file name, bytes sent, bytes in all)."""
 LOOKS = (1.0, 3.0, 6.0)
 """Pauses, in seconds, before each look for something that may have been made without an answer."""
-_PROCESSING = 600.0
-"""Seconds that a provider may take to process a file."""
+_WORKING = {"uploaded": 30.0, "pending": 600.0, "running": 600.0}
+"""Status of a file that is worked through → seconds to wait. OpenAI calls the field deprecated: one that stays at
+`uploaded` is taken as it is, and a job on it checks it again."""
 
 
 class Uploader:
@@ -133,8 +134,10 @@ class Uploader:
     async def _processed(self, file: ProviderFile, local: LaunchedFile) -> ProviderFile:
         """Wait until the provider has worked through a file, and compare its size."""
         waited, wait = 0.0, 0.5
-        while file.status in ("uploaded", "pending", "running"):
-            if waited > _PROCESSING:
+        while file.status in _WORKING and file.bytes in (0, local.bytes):
+            if waited > _WORKING[file.status]:
+                if file.status == "uploaded":
+                    break
                 raise JobError(
                     f"{self._profile} has not processed {file.filename} after {waited:.0f} s",
                     "try again later",

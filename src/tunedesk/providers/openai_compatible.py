@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,11 +18,11 @@ from tunedesk.core.fine_tuning import (
     JobRequest,
     Model,
     ProviderFile,
-    Usage,
 )
 from tunedesk.core.uploads import PartialUpload
 from tunedesk.paths import replacing
 from tunedesk.providers import shapes
+from tunedesk.providers.answers import deltas
 from tunedesk.providers.base import OnPart, OnProgress
 from tunedesk.providers.in_parts import Sending, send_in_parts, sending_timeout
 from tunedesk.providers.payload import Payload
@@ -90,9 +91,10 @@ class OpenAICompatible(Requests):
 
     async def file(self, file_id: str) -> ProviderFile:
         """Return one file's state."""
-        return shapes.file_of(
-            await self._read(f"looking at file {file_id}", lambda c: c.files.retrieve(file_id))
+        told = await self._read(
+            f"looking at file {file_id}", lambda c: c.files.retrieve(file_id, timeout=READ)
         )
+        return replace(shapes.file_of(told), id=file_id)
 
     async def files(self, purpose: str | None = None) -> list[ProviderFile]:
         """Return all files, or those of one purpose."""
@@ -147,11 +149,10 @@ class OpenAICompatible(Requests):
 
     async def job(self, job_id: str) -> FineTuningJob:
         """Return a job as it is now."""
-        return shapes.job_of(
-            await self._read(
-                f"looking at job {job_id}", lambda c: c.fine_tuning.jobs.retrieve(job_id, timeout=READ)
-            )
+        told = await self._read(
+            f"looking at job {job_id}", lambda c: c.fine_tuning.jobs.retrieve(job_id, timeout=READ)
         )
+        return replace(shapes.job_of(told), id=job_id)
 
     async def jobs(self, *, limit: int = 100, metadata: dict[str, str] | None = None) -> list[FineTuningJob]:
         """Return up to `limit` jobs, the newest first; `metadata` filters where the endpoint honours it."""
@@ -167,18 +168,21 @@ class OpenAICompatible(Requests):
 
     async def cancel(self, job_id: str) -> FineTuningJob:
         """Stop a job for good."""
-        return await self._job_action(f"cancelling job {job_id}", lambda c: c.fine_tuning.jobs.cancel(job_id))
+        return await self._job_action(job_id, "cancelling", lambda c: c.fine_tuning.jobs.cancel(job_id))
 
     async def pause(self, job_id: str) -> FineTuningJob:
         """Halt a job so that it can go on later."""
-        return await self._job_action(f"pausing job {job_id}", lambda c: c.fine_tuning.jobs.pause(job_id))
+        return await self._job_action(job_id, "pausing", lambda c: c.fine_tuning.jobs.pause(job_id))
 
     async def resume(self, job_id: str) -> FineTuningJob:
         """Let a paused job go on."""
-        return await self._job_action(f"resuming job {job_id}", lambda c: c.fine_tuning.jobs.resume(job_id))
+        return await self._job_action(job_id, "resuming", lambda c: c.fine_tuning.jobs.resume(job_id))
 
-    async def _job_action(self, doing: str, send: Callable[[Client], Awaitable[Any]]) -> FineTuningJob:
-        return shapes.job_of(await self.create(doing, send))
+    async def _job_action(
+        self, job_id: str, doing: str, send: Callable[[Client], Awaitable[Any]]
+    ) -> FineTuningJob:
+        """Act on a job; whatever id the answer has, it is told of the job that was named."""
+        return replace(shapes.job_of(await self.create(f"{doing} job {job_id}", send)), id=job_id)
 
     async def events(self, job_id: str, *, limit: int = 100, after: str | None = None) -> list[JobEvent]:
         """Return one page of events in the endpoint's own order, after the event `after` of that order."""
@@ -243,9 +247,8 @@ class OpenAICompatible(Requests):
         if not hasattr(stream, "__aiter__"):
             raise garbled(self.profile, doing)
         with translated(self.profile, doing):
-            async with stream:
-                async for chunk in stream:
-                    yield _delta(plain(chunk) or {})
+            async for delta in deltas(stream):
+                yield delta
 
     async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask one of the engine's own routes; raises ProviderError with its words, also where none is."""
@@ -263,18 +266,3 @@ def _engine_request(client: Client, what: str, body: dict[str, Any] | None) -> A
     if body is None:
         return client.get(path, cast_to=object, options=options)
     return client.post(path, cast_to=object, body=body, options=options)
-
-
-def _delta(chunk: dict[str, Any]) -> ChatDelta:
-    """Read a chunk: the one with usage has no choices."""
-    choices = chunk.get("choices") or [{}]
-    usage = chunk.get("usage")
-    text = (choices[0].get("delta") or {}).get("content")
-    return ChatDelta(
-        text=text if isinstance(text, str) else "",
-        finish_reason=choices[0].get("finish_reason"),
-        usage=Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        if usage
-        else None,
-        system_fingerprint=chunk.get("system_fingerprint"),
-    )

@@ -34,8 +34,10 @@ _WIRE_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
     RecursionError,
+    AttributeError,
 )
-"""ValueError, RecursionError: an answer that is not the JSON it claims to be, or text that no header can hold."""
+"""The last three: an answer that is not the JSON it claims to be (the SDK trips over a list that is none), or text
+that no header can hold."""
 
 
 _WORDS: dict[int, tuple[str, str]] = {
@@ -97,14 +99,14 @@ def _translate(error: Exception, profile: Profile, doing: str) -> ProviderError:
             retryable=True,
             code=str(error.code or ""),
         )
-    if isinstance(error, ValueError | RecursionError):
+    if isinstance(error, ValueError | RecursionError | AttributeError):
         return garbled(profile, doing)
     return ProviderError(f"{_name(profile)}: {error} ({doing})", "check the profile's base_url and key")
 
 
 def _from_status(error: openai.APIStatusError, profile: Profile, doing: str) -> ProviderError:
     status, code = error.status_code, str(error.code or "")
-    what, hint = _WORDS.get(status, ("refused", "see its own words"))
+    what, hint = _WORDS.get(status, (f"refused (HTTP {status})", "see its own words"))
     if status >= 500:
         what, hint = f"failed on its side (HTTP {status})", "try again later; its status page may tell more"
     if code == CLOSED:
