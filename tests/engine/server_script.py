@@ -11,10 +11,12 @@ from pathlib import Path
 import click
 
 from tests.engine.rig import ScriptedWriter, trainer
+from tunedesk.engine.routes import connection
 from tunedesk.engine.server import serve
 from tunedesk.errors import EngineError
 
 if __name__ == "__main__":
+    connection.HEAD_SECONDS = 1.5
     try:
         serve(
             Path(sys.argv[1]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,7 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
 import openai
 import pytest
 
@@ -170,6 +175,36 @@ def test_a_stream_arrives_while_it_is_written(tmp_path: Path) -> None:
         times = [time.monotonic() - began for _ in stream]
         assert len(times) > 40
         assert times[-1] - times[1] > 0.4  # 40 words, 20 ms each
+
+
+def test_half_a_request_holds_no_connection_and_starves_nobody(tmp_path: Path) -> None:
+    with server(tmp_path) as running:
+        endpoint = running.endpoint()
+        assert endpoint is not None
+        address = ("127.0.0.1", urlsplit(endpoint["base_url"]).port or 0)
+        slow = [socket.create_connection(address) for _ in range(50)]
+        for one in slow:
+            one.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\n")
+        assert running.client().models.list().data
+        for one in slow:
+            one.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(10) == b""
+            one.close()
+
+
+async def test_a_thousand_requests_at_once_are_answered_while_a_job_trains(tmp_path: Path) -> None:
+    with server(tmp_path, "--steps", "2000", "--delay", "0.05") as running:
+        client = running.client()
+        job = launch(client)
+        limits = httpx2.Limits(max_connections=None)
+        headers = {"Authorization": f"Bearer {client.api_key}"}
+        async with httpx2.AsyncClient(limits=limits, timeout=60, headers=headers) as http:
+            paths = ["models", f"fine_tuning/jobs/{job}", f"fine_tuning/jobs/{job}/events", "files"]
+            asked = (http.get(f"{client.base_url}{paths[number % 4]}") for number in range(1000))
+            answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200}
+        assert client.fine_tuning.jobs.retrieve(job).status == "running"
 
 
 def test_the_folder_is_private_and_the_key_stays(tmp_path: Path) -> None:

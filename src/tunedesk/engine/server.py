@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import logging.handlers
+import resource as resource_limits
 import signal
 import socket
 import threading
@@ -25,6 +27,7 @@ from tunedesk import __version__
 from tunedesk.engine.catalogue import DEFAULT_MODEL
 from tunedesk.engine.library import ModelLibrary
 from tunedesk.engine.routes import chat, files, fine_tuning, models, upkeep
+from tunedesk.engine.routes.connection import Connection
 from tunedesk.engine.routes.context import Context, Limits, answer, resource
 from tunedesk.engine.state import EngineState
 from tunedesk.engine.wire import ApiError, Generator
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 GRACE = 5
 """Seconds that open answers get to end after SIGTERM."""
 
+_FILES = 16_384
+"""Open files that are enough for any crowd one machine answers."""
 _LOGGERS = {"tunedesk.engine": logging.INFO, "uvicorn": logging.WARNING}
 
 
@@ -196,6 +201,7 @@ def serve(
     """
     if key is not None and not key.strip():
         raise EngineError(f"the engine does not listen on {host} without a key", "put one into the key file")
+    _allow_many_connections()
     state = EngineState(folder)
     handler = _log_to(folder / "engine.log")
     try:
@@ -225,6 +231,7 @@ def _run(context: Context, listener: socket.socket, on_listening: Callable[[str]
     base_url = f"http://{f'[{name}]' if ':' in name else name}:{port}/v1"
     config = uvicorn.Config(
         create_app(context),
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -243,6 +250,15 @@ def _run(context: Context, listener: socket.socket, on_listening: Callable[[str]
             on_listening(base_url)
 
     _Server(config, announce).run(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Lift the soft limit of open files (often 1,024) to what this process may have: each client takes one."""
+    soft, hard = resource_limits.getrlimit(resource_limits.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource_limits.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource_limits.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS names a hard limit that it does not grant
+            resource_limits.setrlimit(resource_limits.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bound(host: str, port: int) -> socket.socket:
