@@ -29,7 +29,7 @@ from tunedesk.core.workspace import Workspace
 from tunedesk.counting import Counting, Counts
 from tunedesk.curation import Curation, fixing
 from tunedesk.errors import DataError, TunedeskError, UsageError
-from tunedesk.jobs import JobService
+from tunedesk.jobs import JobService, job_filter, rows
 from tunedesk.library import Imported, Library, OnProgress, sample_file
 from tunedesk.paths import Paths, private_folder
 from tunedesk.providers import connect
@@ -168,6 +168,7 @@ class Workbench(Endpoints):
     # What the app takes from here, as it may not load Polars before its first frame.
     facets, narrowed = staticmethod(facet_groups), staticmethod(narrowed)
     completions, field_values = staticmethod(candidates), FieldValues
+    job_filter, training_rows = job_filter, rows
 
     @cached_property
     def versions(self) -> Versions:
@@ -374,6 +375,3 @@ def _listed(view: RowView) -> dict[str, Any]:
         "line": view.line, "turns": view.turns, "chars": view.chars, "tokens": view.tokens, "intent": view.intent,
         "tags": list(view.tags), "edited": view.edited, "excluded": view.excluded, "preview": view.preview,
     }  # fmt: skip
-
-
-__all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]

@@ -19,10 +19,11 @@ from tunedesk.core.fine_tuning import (
     FineTuningJob,
     JobEvent,
     Model,
+    ProviderFile,
     Usage,
 )
 from tunedesk.errors import ProviderError
-from tunedesk.jobs import JobService
+from tunedesk.jobs import JobService, job_filter, rows
 from tunedesk.paths import Paths
 from tunedesk.providers.base import Provider
 from tunedesk.store import Store
@@ -56,6 +57,12 @@ class Endpoint:
     account: str = ""
     known: dict[str, FineTuningJob] = field(default_factory=dict)
     told: dict[str, list[JobEvent]] = field(default_factory=dict)
+    saved: dict[str, list[Checkpoint]] = field(default_factory=dict)
+    """Checkpoints by job."""
+    rows: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    """By job: line of the training file → (step, loss)."""
+    held: list[ProviderFile] = field(default_factory=list)
+    """Files."""
     answers: dict[str, str] = field(default_factory=dict)
     """Text that a model streams, by its name."""
     pause_s: float = 0.0
@@ -88,7 +95,20 @@ class Endpoint:
         return newest_first[start : start + limit]
 
     async def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        return []
+        return self.saved.get(job_id, [])
+
+    async def row_losses(self, job_id: str, step: int | None = None) -> dict[int, float]:
+        told = self.rows.get(job_id)
+        if told is None:
+            raise ProviderError("no such path", status=404)
+        return {line: loss for line, (at, loss) in told.items() if step in (None, at)}
+
+    async def files(self, purpose: str | None = None) -> list[ProviderFile]:
+        self._check()
+        return self.held
+
+    async def delete_file(self, file_id: str) -> None:
+        self.held = [one for one in self.held if one.id != file_id]
 
     async def cancel(self, job_id: str) -> FineTuningJob:
         return self._act("cancel", job_id, "cancelled")
@@ -132,6 +152,8 @@ class Endpoint:
 
 class Bench:
     """The part of the workbench that these screens use."""
+
+    job_filter, training_rows = job_filter, rows
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
         self.paths = Paths(folder / "data", folder / "config", folder / "cache", folder / "logs")

@@ -188,8 +188,11 @@ async def test_curve_keys_switch_measure_scale_and_smoothing(bench: Bench, endpo
     async with app.run_test(size=(120, 40)) as pilot:
         await until_shown(pilot, "T train 0.5")
         curve = app.screen.query_one(LossCurve)
+        await until_shown(pilot, "t train acc→ 0.55")
         await pilot.press("a")
-        await until_shown(pilot, "T train 0.55")
+        await until(pilot, lambda: "train acc" not in frame(app))
+        await pilot.press("a")
+        await until_shown(pilot, "t train acc 0.55")
         await pilot.press("a", "g")
         await until_shown(pilot, "loss (log)")
         await pilot.press("s")
@@ -240,7 +243,7 @@ async def test_refresh_lists_jobs_that_only_the_provider_knows(bench: Bench, end
         await until_shown(pilot, "opened the sample")
         await pilot.press("r")
         await until_shown(pilot, "✓ succeeded")
-        await until_shown(pilot, "local has 1 job")
+        await until_shown(pilot, "local: 1 job")
 
 
 async def test_names_from_the_provider_are_neither_markup_nor_control(

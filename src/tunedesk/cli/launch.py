@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tunedesk.config import Profile
     from tunedesk.core.counting.pricing import Estimate
     from tunedesk.core.fine_tuning import Hyperparameters
-    from tunedesk.core.lineage import Recipe
     from tunedesk.jobs import JobService, LaunchRequest
     from tunedesk.store import Launch
     from tunedesk.workbench import Workbench
@@ -151,38 +150,25 @@ def by_recipe(bench: Workbench, asked: Asked, path: Path) -> tuple[LaunchRequest
     """
     from tunedesk.core.lineage import read_recipe
     from tunedesk.jobs import LaunchRequest, RecipeBook
+    from tunedesk.jobs.remaking import model_there, settings_there
 
     recipe = read_recipe(path)
     profile = bench.profile(asked.provider or recipe.provider or None)
-    home = bench.profiles().get(recipe.provider)
-    same = profile.name == recipe.provider
     book = RecipeBook(bench.paths.data)
     validation = recipe.validation if recipe.validation and not asked.training else None
     request = LaunchRequest(
-        model=asked.model or _model_there(recipe, profile, same),
+        model=asked.model or model_there(recipe, profile),
         training=asked.training or book.file(recipe.training, path),
         validation=asked.validation or (book.file(validation, path) if validation else None),
         method=asked.method or recipe.method,
         suffix=asked.suffix or recipe.suffix[: profile.suffix_limit] or None,
         seed=recipe.seed if asked.seed is None else asked.seed,
-        hyperparameters=asked.over(
-            recipe.hyperparameters_for(
-                same_provider=same,
-                same_rate=home is not None and home.absolute_learning_rate == profile.absolute_learning_rate,
-            )
-        ),
+        hyperparameters=asked.over(settings_there(recipe, profile, bench.profiles())),
         lineage=recipe.lineage,
     )
-    if recipe.parent and not same:
+    if recipe.parent and profile.name != recipe.provider:
         say(f"{recipe.model} continued {recipe.parent}, which is not there: {request.model} begins anew")
     return request, profile
-
-
-def _model_there(recipe: Recipe, profile: Profile, same: bool) -> str:
-    """Return the recipe's own model at its own provider, its base where that can be tuned, else the default."""
-    if same:
-        return recipe.trained_from
-    return recipe.base if recipe.base in profile.tunable else profile.default_model or recipe.base
 
 
 def _estimate(bench: Workbench, profile: Profile, request: LaunchRequest) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 
 from tunedesk.core.fine_tuning import Checkpoint, JobEvent, MetricPoint
@@ -58,6 +58,24 @@ def _number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if 0 <= number <= _MOST else None
+
+
+def best_checkpoint(
+    checkpoints: Sequence[Checkpoint], points: Mapping[int, MetricPoint]
+) -> Checkpoint | None:
+    """Return the checkpoint with the lowest loss over the whole validation file, else on a batch of it, or None.
+
+    What a checkpoint does not tell itself is taken from the curve's point of its step.
+    """
+    for name in ("full_valid_loss", "valid_loss"):
+        told = [
+            (loss, one)
+            for one in checkpoints
+            if (loss := one.metrics.get(name, getattr(points.get(one.step), name, None))) is not None
+        ]
+        if told:
+            return min(told, key=lambda pair: pair[0])[1]
+    return None
 
 
 def merge(points: Iterable[MetricPoint]) -> list[MetricPoint]:

@@ -13,7 +13,7 @@ from tunedesk.core.fine_tuning import FineTuningJob
 from tunedesk.core.lineage import Recipe, RecipeFile, read_recipe, recipe_of, to_toml
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, replacing, write_whole
-from tunedesk.store import Launch, LaunchedFile
+from tunedesk.store import KnownJob, Launch, LaunchedFile
 
 _BLOCK = 1 << 20
 
@@ -61,6 +61,17 @@ class RecipeBook:
         path = self.path(profile, job.fine_tuned_model or job.id)
         return path if path.exists() else self.write(self.priced(_of_launch(recipe_of(job, profile), launch)))
 
+    def rewrite(self, path: Path, text: str) -> Recipe:
+        """Keep a recipe as the user changed it; raises DataError, and keeps the old one, when it is none any more."""
+        draft = path.with_name(f".{path.name}.draft")
+        write_whole(draft, text)
+        try:
+            recipe = read_recipe(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+        write_whole(path, text)
+        return recipe
+
     def priced(self, recipe: Recipe) -> Recipe:
         """Put the cost in, unless it is: none on this machine, unknown without a price or a count of tokens."""
         if recipe.cost_usd is not None:
@@ -93,6 +104,18 @@ class RecipeBook:
             f"the training file of {beside.name} is neither at {wanted.path or 'a known place'} nor kept here",
             "put it beside the recipe, or name one with --train",
         )
+
+
+def recipe_for(book: RecipeBook, known: KnownJob, launch: Launch | None) -> tuple[Recipe, Path | None]:
+    """Return the recipe of a job as it is written, with its path; else what is known so far, without one."""
+    job = known.job
+    path = book.path(known.profile, job.fine_tuned_model or job.id)
+    if path.exists():
+        try:
+            return read_recipe(path), path
+        except DataError:
+            pass  # a file the user changed: what the store knows stands in for it
+    return book.priced(_of_launch(recipe_of(job, known.profile), launch)), None
 
 
 def _of_launch(recipe: Recipe, launch: Launch | None) -> Recipe:

@@ -70,9 +70,9 @@ def find_rows(
     A row edited since is found by what was imported. Raises DataError when the file cannot be read.
     """
     wanted = _wanted(training, losses)
-    found = array("d", [math.nan]) * workspace.total
+    found = array("d", [math.nan]) * len(workspace.dataset)
     met: set[bytes] = set()
-    for index in range(workspace.total):
+    for index in workspace.everything:
         if on_progress is not None and index % _EVERY == 0:
             on_progress(index, workspace.total)
         keys = [_key(workspace.row(index))]

@@ -174,6 +174,11 @@ class JobService:
                 self.store.save_launch(replace(self._latest(launch), error=error.message))
                 raise
 
+    async def upload(self, path: Path, *, on_upload: OnUpload | None = None) -> LaunchedFile:
+        """Bring a training file up, verified, for later launches; the same bytes that are there are not sent again."""
+        described = await asyncio.to_thread(self._files.described, path)
+        return await self._files.uploaded(described, on_upload)
+
     async def reconcile(self) -> list[Launch]:
         """Adopt every job that was created without our learning of it, and send nothing that creates.
 

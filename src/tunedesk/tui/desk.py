@@ -24,8 +24,9 @@ from textual.worker import Worker
 
 from tunedesk.errors import TunedeskError, UsageError
 from tunedesk.terminal import visible
+from tunedesk.tui.background import Background
 from tunedesk.tui.cell_diff import DiffOutput
-from tunedesk.tui.last_view import LastView, keep_last_view, read_last_view
+from tunedesk.tui.last_view import LastView, ViewKeeper, read_last_view
 from tunedesk.tui.messages import ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
 from tunedesk.tui.widgets.plain import VisibleFilter
 
@@ -72,6 +73,8 @@ class Desk(DiffOutput):
         self._workbench: Workbench | None = None
         self._changes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self._ending = threading.Event()
+        self.views = ViewKeeper(self)
+        self.background = Background(self)
         self.latest: Workspace | None = None
         """The state that the next change builds on; `workspace` follows it when its message is handled."""
 
@@ -98,9 +101,12 @@ class Desk(DiffOutput):
         self._workbench = await asyncio.to_thread(self._load)
         self.model = self.model or self._workbench.profile(self.profile).default_model
         gc.freeze()  # what is loaded stays: looking through it again and again would hold up keys for 80 ms
+        last = read_last_view(self._workbench.paths)
+        self.views.screens = dict(last.screens) if last else {}
         self.screen.post_message(WorkbenchLoaded(self._workbench))
         self.post_message(WorkbenchLoaded(self._workbench))
-        last = read_last_view(self._workbench.paths)
+        self.work(self.views.keep(), name="noting what is shown", group="view")
+        self.background.begin(self._workbench)
         if self._datasets:
             self.open(self._datasets[0])
         elif last is not None and self._workbench.store.dataset(last.dataset) is not None:
@@ -294,21 +300,19 @@ class Desk(DiffOutput):
         """Return Textual's filters and the net that keeps data from acting on the terminal."""
         return [*super().get_line_filters(), VisibleFilter()]
 
+    def write_signals(self, told: str) -> None:
+        """Send what rings or notifies to the terminal; `told` holds no data that could act on it (jobs/notices.py)."""
+        if told and self._driver is not None:
+            self._driver.write(told)
+            self._driver.flush()
+
     def _end(self, code: int) -> None:
         self.exit(return_code=code)
 
     def on_unmount(self) -> None:
         """Note what is shown; let threads give up at their next progress call, so that leaving does not wait."""
         self._ending.set()
-        if self._workbench is not None and self.latest is not None:
-            view = LastView(
-                self.latest.dataset.id,
-                self.latest.query.text,
-                self.profile,
-                self.model,
-                str(self.current_mode),
-            )
-            keep_last_view(self._workbench.paths, view)
+        self.views.keep_now()
 
     def _fatal_error(self) -> None:
         """Leave with a traceback without locals (Textual's own prints them, and with them keys)."""

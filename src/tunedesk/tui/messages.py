@@ -88,6 +88,29 @@ class ChatWanted(Message):
 
 
 @dataclass
+class CompareWanted(Message):
+    """Someone wants to compare these models on held-out prompts."""
+
+    profile: str
+    """Name of the provider's profile that has them."""
+    models: tuple[str, ...]
+    """Base first."""
+
+
+@dataclass
+class RowsWanted(Message):
+    """Someone wants to see some conversations of a dataset that is being opened, or is open."""
+
+    dataset: str
+    """Its id."""
+    query: str
+    sort: str
+    """Column that orders them, the largest first."""
+    told: str
+    """What they are, for the status line."""
+
+
+@dataclass
 class JobLaunched(Message):
     """A fine-tuning job was created, and is in the store."""
 

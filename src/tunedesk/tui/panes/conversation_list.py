@@ -18,11 +18,12 @@ _LINE = Column("line", "line", 6, right=True)
 _MARKS = Column("marks", "", 3)
 _TURNS = Column("turns", "turns", 6, right=True)
 _TOKENS = Column("tokens", "tokens", 7, right=True)
+_LOSS = Column("loss", "loss", 6, right=True)
 _INTENT = Column("intent", "intent", 16)
 _TAGS = Column("tags", "tags", 12)
 _PREVIEW = Column("preview", "conversation")
 
-SORTABLE = (_LINE, _TURNS, _TOKENS, _INTENT, _TAGS, _PREVIEW)
+SORTABLE = (_LINE, _TURNS, _TOKENS, _LOSS, _INTENT, _TAGS, _PREVIEW)
 """Columns that the list can be ordered by."""
 _WIDE, _WIDER = 70, 96
 """Width in cells from which intent, then tags have room."""
@@ -46,6 +47,8 @@ class ConversationList(VirtualList):
         """Show what the new state matched; the place is kept unless the query or the dataset is another one."""
         if new is None:
             return
+        if (new.known.loss is None) != (old is None or old.known.loss is None):
+            self._lay_out(self.size.width)
         self.empty = "nothing matches: Escape in the filter shows all"
         self.sorted_by = (new.sort.column, new.sort.descending) if new.sort else None
         self.border_title = f"Conversations of {new.dataset.name}".replace("[", r"\[")
@@ -57,8 +60,11 @@ class ConversationList(VirtualList):
 
     def on_resize(self, event: events.Resize) -> None:
         """Show more columns where there is room."""
-        width = event.size.width
+        self._lay_out(event.size.width)
+
+    def _lay_out(self, width: int) -> None:
         columns = [_LINE, _MARKS, _TURNS, _TOKENS]
+        columns += [_LOSS] if self.workspace is not None and self.workspace.known.loss is not None else []
         columns += [_INTENT] if width >= _WIDE else []
         columns += [_TAGS] if width >= _WIDER else []
         self.columns = (*columns, _PREVIEW)
@@ -76,6 +82,7 @@ class ConversationList(VirtualList):
             "marks": _marks(row),
             "turns": str(row.turns),
             "tokens": "" if row.tokens is None else f"{row.tokens:,}",
+            "loss": "" if row.loss is None else f"{row.loss:.3f}",
             "intent": row.intent,
             "tags": " ".join(row.tags),
             "preview": row.preview,

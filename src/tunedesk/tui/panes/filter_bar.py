@@ -74,6 +74,11 @@ class FilterBar(Horizontal):
         field.value = text
         field.cursor_position = len(text)
 
+    def show_text(self, text: str) -> None:
+        """Show a query that is carried out already: nobody hears of it."""
+        with self.prevent(Input.Changed):
+            self.set_text(text)
+
     def offer(self, text: str, candidates: Sequence[Candidate]) -> None:
         """Show how `text` may go on, while it is being typed; Tab takes the first."""
         field = self.query_one(QueryInput)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tunedesk.core.counting.pricing import Price, price_for
-from tunedesk.core.fine_tuning import FineTuningJob, JobEvent, MetricPoint
-from tunedesk.core.metrics import steps_per_second
-from tunedesk.jobs import EventSeen, JobChanged, PointSeen, PollFailed, Update
+from tunedesk.core.diagnosis import Diagnosis, diagnose
+from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, JobEvent, MetricPoint
+from tunedesk.core.metrics import best_checkpoint, steps_per_second
+from tunedesk.jobs import CheckpointSeen, EventSeen, JobChanged, PointSeen, PollFailed, Update
+from tunedesk.store import Launch, Quote
 
 SIGNS = {
     "succeeded": "✓",
@@ -33,12 +35,19 @@ class JobView:
     """By id, in the order they are shown."""
     points: dict[int, MetricPoint] = field(default_factory=dict)
     """By step."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """By step."""
+    starred: str = ""
+    """Id of the checkpoint that the user holds for the best, empty when none."""
+    launch: Launch | None = None
+    """The launch that made it, None when it was made elsewhere."""
     trouble: str = ""
     """Why the provider could not be asked last time; empty when it answered."""
 
     def take(self, updates: Iterable[Update]) -> JobView:
         """Return the view after `updates`; what was told before is not shown twice."""
         job, events, points, trouble = self.job, dict(self.events), dict(self.points), self.trouble
+        checkpoints = {one.id: one for one in self.checkpoints}
         for update in updates:
             trouble = ""
             match update:
@@ -48,14 +57,36 @@ class JobView:
                     events[event.id] = event
                 case PointSeen(point=point):
                     points[point.step] = point
+                case CheckpointSeen(checkpoint=checkpoint):
+                    checkpoints[checkpoint.id] = checkpoint
                 case PollFailed(error=error, retry_in=wait):
                     trouble = f"{error.message}; asking again in {wait:.0f} s"
-        return replace(self, job=job, events=events, points=points, trouble=trouble)
+        by_step = tuple(sorted(checkpoints.values(), key=lambda one: one.step))
+        return replace(self, job=job, events=events, points=points, trouble=trouble, checkpoints=by_step)
 
     @property
     def curve(self) -> list[MetricPoint]:
         """The points by rising step."""
         return [self.points[step] for step in sorted(self.points)]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The profile and the job's id, empty while there is none."""
+        return (self.profile, self.job.id if self.job else "")
+
+    @property
+    def best(self) -> Checkpoint | None:
+        """The checkpoint that the user starred, else the one with the lowest validation loss, else None."""
+        starred = next((one for one in self.checkpoints if one.id == self.starred), None)
+        return starred or best_checkpoint(self.checkpoints, self.points)
+
+    def diagnosis(self) -> list[Diagnosis]:
+        """Return what the curve says, in plain words."""
+        epochs = self.job.hyperparameters.n_epochs if self.job else None
+        held_back = self.launch.lineage.validation or None if self.launch else None
+        return diagnose(
+            self.curve, n_epochs=epochs if isinstance(epochs, int) else None, validation=held_back
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -115,14 +146,27 @@ def tokens(count: int) -> str:
     return f"{count / 1e6:.2f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
 
 
-def cost(job: FineTuningJob, prices: dict[str, Price], *, local: bool) -> str:
-    """Return what the job cost: dollars where the price is known, `free` on this machine, empty when unknown."""
+def dollars(job: FineTuningJob, prices: dict[str, Price], quote: Quote | None = None) -> float | None:
+    """Return what the job cost, US dollars, by the price that it was launched with or today's; None when unknown."""
+    price = price_for(job.model, prices)
+    per_million = quote.usd_per_million if quote else None
+    if per_million is None and price is not None:
+        per_million = price.training
+    if per_million is None or job.trained_tokens is None:
+        return None
+    return per_million * job.trained_tokens / 1e6
+
+
+def cost(job: FineTuningJob, prices: dict[str, Price], *, local: bool, quote: Quote | None = None) -> str:
+    """Return what the job cost, `~` before what it was estimated at until then, `free` on this machine."""
     if local:
         return "free"
-    price = price_for(job.model, prices)
-    if price is None or job.trained_tokens is None:
+    actual = dollars(job, prices, quote)
+    if actual is not None:
+        return f"${actual:,.2f}"
+    if quote is None or quote.usd is None or job.status in ("failed", "cancelled"):
         return ""
-    return f"${price.training * job.trained_tokens / 1e6:,.2f}"
+    return f"~${quote.usd:,.2f}"
 
 
 def clock(at: float) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.reactive import reactive
 
+from tunedesk.tui.messages import RowsWanted
 from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
+from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import CurationScreen, conversations
 from tunedesk.tui.screens.data_work import ModelsListed, SplitWritten
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
@@ -38,6 +40,7 @@ class ChoicesScreen(CurationScreen):
         super().__init__()
         self.split_files: SplitFiles | None = None
         """What the last split of this workspace wrote."""
+        self._wanted: RowsWanted | None = None
 
     def action_import(self) -> None:
         """Ask for a file and import it."""
@@ -113,6 +116,33 @@ class ChoicesScreen(CurationScreen):
             "Base model", value=self.desk.model, note="the name that the provider knows it by"
         )
         self.app.push_screen(dialog, self._model_chosen)
+
+    # --- conversations that another screen asks for
+
+    @on(RowsWanted)
+    def _rows_wanted(self, event: RowsWanted) -> None:
+        self._wanted = event
+        self.show_wanted_rows()
+
+    def show_wanted_rows(self) -> None:
+        """Show the conversations that were asked for once their dataset is open and what they are found by is known."""
+        wanted, workspace = self._wanted, self.workspace
+        if wanted is None or workspace is None or workspace.dataset.id != wanted.dataset:
+            return
+        if workspace.known.loss is None:
+            return
+        self._wanted = None
+
+        async def searching() -> None:
+            found = await asyncio.to_thread(
+                lambda: workspace.with_query(wanted.query).with_sort(wanted.sort, True)
+            )
+            self.desk.view(found)
+            self.query_one(FilterBar).show_text(wanted.query)
+            self.query_one(ConversationList).focus()
+            self.say(wanted.told)
+
+        self.desk.work(searching(), name="filter", group="filter", exclusive=True)
 
     # --- split and launch
 

@@ -24,7 +24,7 @@ from tunedesk.core.conversations import Conversation, from_row
 from tunedesk.errors import DataError
 from tunedesk.evaluate import Answer, CompareResult
 from tunedesk.paths import private_folder
-from tunedesk.tui.messages import ProgressMade, WorkbenchLoaded
+from tunedesk.tui.messages import CompareWanted, ProgressMade, WorkbenchLoaded
 from tunedesk.tui.panes.answers import AnswerPanes, ItemList
 from tunedesk.tui.panes.compare_view import CompareView, score_lines
 from tunedesk.tui.screens.chat_dialogs import ModelsDialog
@@ -141,6 +141,8 @@ class CompareScreen(DeskScreen):
     def _setup_found(self, event: SetupFound) -> None:
         if not self._chosen and not self.view.answers:
             self.view = replace(self.view, source=event.source, profile=event.profile, models=event.models)
+        elif not self.view.source:
+            self.view = replace(self.view, source=event.source)
 
     async def watch_view(self, old: CompareView, new: CompareView) -> None:
         """Show set-up and scores; the prompts are bound, their answers follow the cursor."""
@@ -296,6 +298,16 @@ class CompareScreen(DeskScreen):
         provider = await workbench.connect(workbench.profile(profile))
         models = dict.fromkeys((*self.view.models, *(model.id for model in await provider.models())))
         self.post_message(self.ModelsListed([(model, "") for model in models]))
+
+    @on(CompareWanted)
+    def _wanted(self, event: CompareWanted) -> None:
+        """Compare what another screen asks for; answers of the same provider stay."""
+        self._chosen = True
+        answers = self.view.answers if event.profile == self.view.profile else {}
+        self.view = replace(
+            self.view, profile=event.profile, models=event.models, answers=answers, result=None, report=None
+        )
+        self.say("r asks the models for their answers")
 
     @on(ModelsListed)
     @work

@@ -127,6 +127,7 @@ class DataScreen(SavedScreen):
         self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
             self.count_facets()
+        self.show_wanted_rows()
         self._grey_keys()
 
     @on(VirtualList.CursorMoved)

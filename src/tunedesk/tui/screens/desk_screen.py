@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.events import Resize
@@ -71,6 +71,14 @@ class DeskScreen(Screen[None]):
             line.progress = f"{event.name} {event.done / event.total:.0%}"
         else:
             line.progress = f"{event.name} {event.done:,}"
+
+    def view_state(self) -> dict[str, Any]:
+        """Return what the next start needs to show the same again, as JSON can hold it."""
+        return {}
+
+    def on_screen_suspend(self) -> None:
+        """Note what was shown when another screen comes in front."""
+        self.desk.views.take(self.MODE, self.view_state())
 
     def why_not(self, action: str) -> str:
         """Return why `action` cannot be done now, empty when it can: what its disabled key says."""

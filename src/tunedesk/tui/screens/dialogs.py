@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
@@ -110,3 +110,17 @@ class TextDialog(Dialog[str]):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)
+
+
+class TellDialog(Dialog[None]):
+    """Something to read."""
+
+    def __init__(self, title: str, lines: Sequence[str]) -> None:
+        """Show `lines` under `title`."""
+        super().__init__(title, "Esc closes")
+        self._lines = tuple(lines)
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Yield the text."""
+        with VerticalScroll():
+            yield Static(plain("\n".join(self._lines)), markup=False)

@@ -1,325 +1,290 @@
-"""The Jobs screen: every known job, and the events and curves of the one that is followed."""
+"""The Jobs screen: every known job, and the curves, events, diagnosis, checkpoints and lineage of the followed one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from textual import on, work
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
+from textual.widgets import Input
 
-from tunedesk.core.fine_tuning import FineTuningJob
-from tunedesk.jobs import JobService, Update
-from tunedesk.store import KnownJob
-from tunedesk.tui.coalescing import coalesced
-from tunedesk.tui.messages import ChatWanted, JobLaunched, WorkbenchLoaded
+from tunedesk.tui.panes.checkpoint_list import CheckpointList
+from tunedesk.tui.panes.job_diagnosis import JobDiagnosis
 from tunedesk.tui.panes.job_events import JobEvents
-from tunedesk.tui.panes.job_list import JobList, JobRows
-from tunedesk.tui.panes.job_view import JobView, model_name
-from tunedesk.tui.panes.loss_curve import LossCurve
-from tunedesk.tui.screens.desk_screen import DeskScreen
-from tunedesk.tui.screens.dialogs import ConfirmDialog
+from tunedesk.tui.panes.job_lineage import JobLineage
+from tunedesk.tui.panes.job_list import ORDERS, JobList, headline
+from tunedesk.tui.panes.job_view import model_name
+from tunedesk.tui.panes.loss_curve import MEASURES, SMOOTHING, LossCurve
+from tunedesk.tui.screens.jobs_elsewhere import ElsewhereScreen
+from tunedesk.tui.screens.jobs_following import FollowingScreen
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.tab_line import TabLine
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tunedesk.workbench import Workbench
 
-_REDRAW = 0.1
-"""Least seconds between two redraws of a followed job."""
-_LOOK = 1.0
-"""Seconds between two looks at the store for jobs that another process launched or changed."""
-_PAUSABLE = ("running", "queued", "validating_files")
+Side = Literal["events", "diagnosis", "checkpoints", "lineage"]
+_TABS = (
+    ("events", "e", "Events"), ("diagnosis", "d", "Diagnosis"), ("checkpoints", "v", "Saved"),
+    ("lineage", "i", "Lineage"),
+)  # fmt: skip
+_PANES: dict[str, type[Widget]] = {
+    "events": JobEvents, "diagnosis": JobDiagnosis, "checkpoints": CheckpointList, "lineage": JobLineage,
+}  # fmt: skip
 
 
-class JobsScreen(DeskScreen):
-    """List, events and curves; the followed job is tailed live, whoever launched it."""
+def _hidden(key: str, action: str, label: str, name: str, tooltip: str) -> Binding:
+    return Binding(key, action, label, show=False, id=f"jobs.{name}", tooltip=tooltip)
+
+
+class JobsScreen(ElsewhereScreen):
+    """List, curves and what stands beside them; the followed job is tailed live, whoever launched it."""
 
     MODE = "jobs"
     CSS_PATH = "jobs.tcss"
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-tall"), (34, "-taller")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "c", "cancel_job", "Cancel", id="jobs.cancel", tooltip="Cancel the job for good (asks first)"
-        ),
+        Binding("c", "cancel_job", "Cancel", id="jobs.cancel", tooltip="Cancel the job for good (asks first)"),
         Binding("p", "pause_job", "Pause", id="jobs.pause", tooltip="Pause the job, or let it go on"),
-        Binding("C", "chat", "Chat", id="jobs.chat", tooltip="Chat with the tuned model beside its base"),
-        Binding(
-            "f", "follow", "Follow", id="jobs.follow", tooltip="Follow the events again, or stop following"
-        ),
-        Binding("a", "measure", "Accuracy", id="jobs.measure", tooltip="Draw token accuracy, or loss"),
-        Binding("g", "log_scale", "Log", id="jobs.log", tooltip="Logarithmic or linear y axis"),
-        Binding(
-            "s", "smooth", "Smooth", id="jobs.smooth", tooltip="Smooth the training curve: none, 0.6, 0.9"
-        ),
-        Binding("r", "refresh", "Refresh", id="jobs.refresh", tooltip="Ask the provider for all its jobs"),
-    ]
+        Binding("C", "chat", "Chat", id="jobs.chat",
+                tooltip="Chat with the tuned model, or the chosen checkpoint, beside its base"),
+        _hidden("M", "compare", "Compare", "compare", "Compare the model with its base on held-out prompts"),
+        Binding("f", "follow", "Follow", id="jobs.follow", tooltip="Follow the events again, or stop following"),
+        Binding("a", "measure", "Loss/acc", id="jobs.measure", tooltip="Draw loss and accuracy, or one of them"),
+        Binding("g", "log_scale", "Log", id="jobs.log", tooltip="Logarithmic or linear loss axis"),
+        Binding("s", "smooth", "Smooth", id="jobs.smooth", tooltip="Smooth the training curves: none, 0.6, 0.9"),
+        Binding("slash", "filter", "Filter", id="jobs.filter",
+                tooltip="Filter the jobs: status:failed -provider:openai cost>5 words"),
+        _hidden("o", "order", "Order", "order", "Order the jobs by the next column"),
+        _hidden("O", "turn", "Turn the order", "turn", "Order the jobs the other way round"),
+        Binding("r", "refresh", "Refresh", id="jobs.refresh", tooltip="Ask all providers for all their jobs"),
+        _hidden("e", "side('events')", "Events", "events", "Show the events"),
+        _hidden("d", "side('diagnosis')", "Diagnosis", "diagnosis", "Show what the curve says in plain words"),
+        _hidden("v", "side('checkpoints')", "Saved checkpoints", "checkpoints", "Show the checkpoints"),
+        _hidden("i", "side('lineage')", "Lineage", "lineage", "Show what the model came from"),
+        _hidden("asterisk", "star", "Star", "star", "Star the checkpoint under the cursor as the best"),
+        _hidden("b", "base", "Base of the next", "base", "Train the next job on top of this model"),
+        _hidden("L", "losses", "Losses", "losses",
+                "See all conversations of the job in Data by their latest loss, for loss>2"),
+        _hidden("R", "remake", "Make again", "remake", "Make the model again by its recipe, here or elsewhere"),
+        _hidden("T", "recipe", "Recipe", "recipe", "Open the model's recipe in your editor"),
+        Binding("Q", "queue", "Queue", id="jobs.queue", tooltip="The queue: jobs in order, sweeps, results"),
+        _hidden("F", "files", "Files", "files", "Files at a provider: list, upload, download, delete"),
+        _hidden("I", "import_account", "Import account", "import",
+                "Bring all jobs and files of an account here before it closes"),
+        _hidden("D", "dates", "Dates", "dates", "Calendar of what ends when"),
+    ]  # fmt: skip
 
-    rows: reactive[JobRows] = reactive(JobRows, init=False)
-    """All known jobs."""
-    view: reactive[JobView] = reactive(JobView, init=False, bindings=True)
-    """The followed job."""
-
-    @dataclass
-    class JobsListed(Message):
-        """The store's jobs were read, and differ from what is shown."""
-
-        rows: JobRows
-
-    @dataclass
-    class JobOpened(Message):
-        """What the store holds of a job was read."""
-
-        view: JobView
-
-    @dataclass
-    class JobAdvanced(Message):
-        """The followed job told something new."""
-
-        profile: str
-        job: str
-        updates: Sequence[Update]
-
-    @dataclass
-    class JobActed(Message):
-        """A job was cancelled, paused or resumed."""
-
-        profile: str
-        job: FineTuningJob
+    side: reactive[Side] = reactive("events", init=False)
+    """Which pane is shown beside (or under) the curves."""
 
     def __init__(self) -> None:
-        """Begin with nothing asked."""
+        """Begin with nothing to show again."""
         super().__init__()
-        self._wanted: str | None = None
+        self._shown_last: dict[str, Any] = {}
 
     def compose_body(self) -> Iterable[Widget]:
-        """Yield the list over (or beside) curves and events."""
-        screen = JobsScreen
+        """Yield the list over (or beside) curves and what is told of the followed job."""
+        screen, following = JobsScreen, FollowingScreen
         yield Container(
-            JobList().data_bind(rows=screen.rows, view=screen.view),
+            JobList().data_bind(rows=following.rows, view=following.view, pinned=following.pinned),
+            Input(
+                id="jobs-filter", placeholder="status:failed -provider:openai cost>5 words · Esc shows all"
+            ),
             Container(
-                LossCurve().data_bind(view=screen.view),
-                JobEvents().data_bind(view=screen.view),
+                LossCurve().data_bind(view=following.view, pinned=following.pinned, found=following.found),
+                Container(
+                    TabLine(_TABS).data_bind(active=screen.side),
+                    JobEvents().data_bind(view=following.view),
+                    CheckpointList().data_bind(view=following.view),
+                    JobLineage().data_bind(origin=following.origin),
+                    JobDiagnosis().data_bind(found=following.found),
+                    id="side",
+                ),
                 id="followed",
             ),
             id="jobs",
         )
 
-    def on_mount(self) -> None:
-        """Begin to watch the store, once the services are there."""
-        if self.desk.workbench is not None:
-            self._begin(self.desk.workbench)
+    def begin(self, workbench: Workbench) -> None:
+        """Show again what was shown last, and begin to watch the store."""
+        self.add_class("-side-events")
+        state = self.desk.views.screens.get(self.MODE, {})
+        if state:
+            self.restore(state)
+            self._restore_view(state)
+        super().begin(workbench)
 
-    @on(WorkbenchLoaded)
-    def _loaded(self, event: WorkbenchLoaded) -> None:
-        self._begin(event.workbench)
+    # --- titles
 
-    def _begin(self, workbench: Workbench) -> None:
-        self.desk.work(
-            self._watch_store(workbench), name="reading the jobs", group="jobs-store", exclusive=True
-        )
-        self.query_one(JobList).focus()
+    def watch_rows(self) -> None:
+        """Say how many jobs there are, and who could not be asked."""
+        self.query_one(JobList).border_title = plain_line(headline(self.rows)).markup
+        self.set_class(bool(self.rows.trouble), "-trouble")
 
-    # --- what is known
-
-    async def _watch_store(self, workbench: Workbench) -> None:
-        """Read the store each second: jobs launched headless, or changed by another process, show up."""
-        shown: JobRows | None = None
-        while True:
-            if self.is_current:
-                rows = JobRows(tuple(await asyncio.to_thread(workbench.store.jobs)), workbench.prices)
-                if rows != shown:
-                    shown = rows
-                    self.post_message(self.JobsListed(rows))
-            await asyncio.sleep(_LOOK)
-
-    @on(JobsListed)
-    def _jobs_listed(self, event: JobsListed) -> None:
-        """Show the list; follow the newest job when nothing, or a finished job, is followed."""
-        before = {known.job.id for known in self.rows.jobs}
-        self.rows = event.rows
-        new = [known for known in event.rows.jobs if known.job.id not in before]
-        if self._wanted is not None:
-            self.follow_job(self._wanted)
-        elif new and (self.view.job is None or self.view.job.is_final):
-            self._choose(new[0])
-
-    def follow_job(self, job_id: str) -> None:
-        """Follow a job, now or as soon as the store holds it."""
-        known = self.query_one(JobList).go_to_job(job_id)
-        self._wanted = None if known else job_id
-        if known:
-            self._choose(known)
-
-    @on(JobLaunched)
-    def _launched(self, event: JobLaunched) -> None:
-        self.follow_job(event.job)
-
-    @on(VirtualList.Opened)
-    def _opened(self, event: VirtualList.Opened) -> None:
-        self._choose(self.rows.jobs[event.index])
-
-    def _choose(self, known: KnownJob) -> None:
-        if self.desk.workbench is None:
-            return
-        self.query_one(JobList).go_to_job(known.job.id)
-        task = self._follow(self.desk.workbench, known)
-        self.desk.work(task, name=f"following {known.job.id}", group="tail", exclusive=True)
-
-    async def _follow(self, workbench: Workbench, known: KnownJob) -> None:
-        """Show what the store holds, then tail the job unless it has told everything."""
-        view = await asyncio.to_thread(_held, workbench, known)
-        self.post_message(self.JobOpened(view))
-        if view.is_complete:
-            return
-        service = await workbench.jobs(workbench.profile(known.profile))
-        async for updates in coalesced(service.tail(known.job.id), _REDRAW):
-            self.post_message(self.JobAdvanced(known.profile, known.job.id, updates))
-
-    @on(JobOpened)
-    def _job_opened(self, event: JobOpened) -> None:
-        self.view = event.view
+    def watch_view(self) -> None:
+        """Say whose curves are shown."""
         self._title()
 
-    @on(JobAdvanced)
-    def _job_advanced(self, event: JobAdvanced) -> None:
-        view = self.view
-        if view.job is None or (view.profile, view.job.id) != (event.profile, event.job):
-            return
-        self.view = view.take(event.updates)
-        if self.view.trouble:
-            self.say(self.view.trouble, "warning")
-        elif view.trouble:
-            self.say("the provider answers again")
-        if self.view.job is not None and self.view.job.status != view.job.status:
-            self._tell_status(self.view.job)
+    def watch_found(self) -> None:
+        """Say the gravest finding over the curves too: the pane may be behind another one."""
         self._title()
-
-    def _tell_status(self, job: FineTuningJob) -> None:
-        if job.status == "failed":
-            self.say(f"{model_name(job)} failed: {job.error or 'no reason given'}", "error")
-        elif job.status == "succeeded":
-            self.say(f"{model_name(job)} is trained · C chats with it")
-        else:
-            self.say(f"{model_name(job)}: {job.status}")
 
     def _title(self) -> None:
         job = self.view.job
         self.refresh_bindings()
-        title = "Curves" if job is None else f"Curves of {job.id}"
+        title = "Curves" if job is None else f"Curves of {model_name(job)}"
+        grave = next((one for one in self.found if one.code != "healthy"), None)
+        if grave is not None:
+            title += f" · ! {grave.text}"
         self.query_one(LossCurve).border_title = plain_line(title).markup
+        counts = {"diagnosis": str(len(self.found)) if grave else "✓" if self.found else ""}
+        counts["checkpoints"] = str(len(self.view.checkpoints) or "")
+        self.query_one(TabLine).counts = counts
 
-    # --- keys
+    # --- filter and order
 
-    def why_not(self, action: str) -> str:
-        """Return why a key is disabled for the followed job."""
-        job = self.view.job
-        if action == "refresh" and self.desk.workbench is None:
-            return "the workbench is still loading"
-        if action in ("cancel_job", "pause_job", "chat") and job is None:
-            return "no job is chosen: enter on a job chooses it"
-        if job is None:
-            return ""
-        if action in ("cancel_job", "pause_job") and job.is_final:
-            return f"the job has {job.status}; only a job under way can be cancelled or paused"
-        if action == "pause_job" and job.status not in (*_PAUSABLE, "paused"):
-            return f"a job that is {job.status} cannot be paused"
-        if action == "chat" and not job.fine_tuned_model:
-            return "no tuned model yet: chat starts when the job has succeeded"
-        return ""
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self.add_class("-filter")
+        self.query_one("#jobs-filter", Input).focus()
 
-    @work
-    async def action_cancel_job(self) -> None:
-        """Cancel the followed job, once confirmed."""
-        view = self.view
-        if view.job is None:
-            return
-        text = (
-            f"Cancel {model_name(view.job)} ({view.job.id})?\n"
-            "What it trained so far is lost but for its checkpoints."
-        )
-        if await self.app.push_screen_wait(ConfirmDialog("Cancel the job", text)):
-            self._act("cancel", view)
+    @on(Input.Changed, "#jobs-filter")
+    def _filter_typed(self, event: Input.Changed) -> None:
+        self.listing = replace(self.listing, query=event.value.strip())
+        self.look()
 
-    def action_pause_job(self) -> None:
-        """Pause the followed job, or let it go on."""
-        if self.view.job is not None:
-            self._act("resume" if self.view.job.status == "paused" else "pause", self.view)
+    @on(Input.Submitted, "#jobs-filter")
+    def _filter_left(self) -> None:
+        self.set_class(bool(self.listing.query), "-filter")
+        self.query_one(JobList).focus()
 
-    def _act(self, what: str, view: JobView) -> None:
-        if self.desk.workbench is not None and view.job is not None:
-            task = self._acted(self.desk.workbench, what, view.profile, view.job.id)
-            self.desk.work(task, name=f"{what} {view.job.id}", group="job-action")
+    def key_escape(self) -> None:
+        """Leave the filter, and show all jobs again."""
+        field = self.query_one("#jobs-filter", Input)
+        if field.has_focus or self.listing.query:
+            field.value = ""
+            self._filter_left()
 
-    async def _acted(self, workbench: Workbench, what: str, profile: str, job_id: str) -> None:
-        service = await workbench.jobs(workbench.profile(profile))
-        act = {"cancel": JobService.cancel, "pause": JobService.pause, "resume": JobService.resume}[what]
-        self.post_message(self.JobActed(profile, await act(service, job_id)))
+    @on(FollowingScreen.FilterRefused)
+    def _refused(self, event: FollowingScreen.FilterRefused) -> None:
+        self.say(event.reason, "warning")
 
-    @on(JobActed)
-    def _job_acted(self, event: JobActed) -> None:
-        self.say(f"{model_name(event.job)}: {event.job.status}")
-        known = KnownJob(event.profile, event.job)
-        if self.view.job is not None and self.view.job.id == event.job.id:
-            self._choose(known)
+    def action_order(self) -> None:
+        """Order the jobs by the next column."""
+        self._order(ORDERS[(ORDERS.index(self.listing.order) + 1) % len(ORDERS)])
+
+    def action_turn(self) -> None:
+        """Order the jobs the other way round."""
+        self._order(self.listing.order)
+
+    @on(VirtualList.HeaderChosen, "JobList")
+    def _header_chosen(self, event: VirtualList.HeaderChosen) -> None:
+        if event.key in ORDERS:
+            self._order(event.key)
+
+    def _order(self, column: str) -> None:
+        same = column == self.listing.order
+        falling = not self.listing.falling if same else column not in ("status", "model", "provider")
+        self.listing = replace(self.listing, order=column, falling=falling)
+        self.say(f"jobs by {column}, {'falling' if falling else 'rising'}")
+        self.look()
+
+    # --- the panes beside the curves
+
+    def action_side(self, name: Side) -> None:
+        """Show a pane and go to it."""
+        self.side = name
+        self.query_one(_PANES[name]).focus()
+
+    @on(TabLine.Chosen)
+    def _tab_chosen(self, event: TabLine.Chosen) -> None:
+        if event.name in get_args(Side):
+            self.action_side(event.name)  # type: ignore[arg-type]
+
+    def watch_side(self, old: Side, new: Side) -> None:
+        """Show one of the panes."""
+        self.remove_class(f"-side-{old}")
+        self.add_class(f"-side-{new}")
 
     def action_follow(self) -> None:
         """Follow the events again, or stop following."""
         self.query_one(JobEvents).action_follow()
 
+    # --- the curves
+
     def action_measure(self) -> None:
-        """Draw the other measure."""
-        self.say(f"curves show {self.query_one(LossCurve).toggle_measure()}")
+        """Draw the next measure."""
+        shown = self.query_one(LossCurve).next_measure()
+        self.say(f"curves show {'loss and accuracy' if shown == 'both' else shown}")
 
     def action_log_scale(self) -> None:
-        """Switch the y axis between logarithmic and linear."""
+        """Switch the loss axis between logarithmic and linear."""
         curve = self.query_one(LossCurve)
         curve.log_scale = not curve.log_scale
-        self.say(f"the y axis is {'logarithmic' if curve.log_scale else 'linear'}")
+        self.say(f"the loss axis is {'logarithmic' if curve.log_scale else 'linear'}")
 
     def action_smooth(self) -> None:
         """Go to the next smoothing."""
         weight = self.query_one(LossCurve).next_smoothing()
-        self.say(f"training curve smoothed by {weight}" if weight else "training curve as measured")
+        self.say(f"training curves smoothed by {weight}" if weight else "training curves as measured")
 
-    async def action_chat(self) -> None:
-        """Chat with the tuned model beside its base."""
-        job = self.view.job
-        if job is not None and job.fine_tuned_model:
-            await self.app.switch_mode("chat")
-            self.app.screen.post_message(ChatWanted(self.view.profile, (job.model, job.fine_tuned_model)))
+    # --- what the next start shows again
 
-    def action_refresh(self) -> None:
-        """Ask the selected provider for all its jobs."""
-        workbench = self.desk.workbench
-        if workbench is not None:
-            name = self.desk.profile
-            self.say(f"asking {name} for its jobs …")
-            self.desk.work(
-                self._refresh(workbench, name), name=f"listing the jobs of {name}", group="job-refresh"
-            )
+    def view_state(self) -> dict[str, Any]:
+        """Return what is followed, pinned and drawn, and how the list is filtered and ordered."""
+        if not self.is_mounted or not self.query(LossCurve):
+            return {}
+        curve, events = self.query_one(LossCurve), self.query_one(JobEvents)
+        focused = next((name for name, kind in _FOCUS.items() if isinstance(self.focused, kind)), "")
+        return {
+            "job": list(self.view.key), "pinned": [list(view.key) for view in self.pinned], "side": self.side,
+            "query": self.listing.query, "order": self.listing.order, "falling": self.listing.falling,
+            "measure": curve.measure, "log": curve.log_scale, "smoothing": curve.smoothing,
+            "window": list(curve.window) if curve.window else None, "cursor": curve.cursor,
+            "events": None if events.following else events.scroll_offset.y, "focus": focused,
+        }  # fmt: skip
 
-    async def _refresh(self, workbench: Workbench, name: str) -> None:
-        service = await workbench.jobs(workbench.profile(name))
-        await service.reconcile()
-        found = await service.refresh()
-        rows = JobRows(tuple(await asyncio.to_thread(workbench.store.jobs)), workbench.prices)
-        self.post_message(self.JobsListed(rows))
-        self.say(f"{name} has {len(found)} job{'' if len(found) == 1 else 's'}")
+    def _restore_view(self, state: dict[str, Any]) -> None:
+        """Show the list and the curves as they were; a note that was changed by hand is taken as far as it fits."""
+        curve = self.query_one(LossCurve)
+        order = state.get("order")
+        self.listing = replace(
+            self.listing, query=str(state.get("query") or ""), falling=bool(state.get("falling", True)),
+            order=order if order in ORDERS else "started",
+        )  # fmt: skip
+        if self.listing.query:
+            self.add_class("-filter")
+            self.query_one("#jobs-filter", Input).value = self.listing.query
+        if state.get("measure") in MEASURES:
+            curve.measure = state["measure"]
+        if state.get("smoothing") in SMOOTHING:
+            curve.smoothing = state["smoothing"]
+        curve.log_scale = bool(state.get("log"))
+        if state.get("side") in get_args(Side):
+            self.side = state["side"]
+        self._shown_last = state
+
+    def job_shown(self, *, same: bool) -> None:
+        """Put cursor, zoom and scroll where they were when this is the job that was followed last."""
+        state, self._shown_last = self._shown_last, {}
+        if same or state.get("job") != list(self.view.key):
+            return
+        curve, events = self.query_one(LossCurve), self.query_one(JobEvents)
+        window, cursor = state.get("window"), state.get("cursor")
+        if isinstance(window, list) and len(window) == 2 and all(isinstance(x, int | float) for x in window):
+            curve.window = (window[0], window[1])
+        curve.cursor = cursor if isinstance(cursor, int | float) else None
+        if isinstance(top := state.get("events"), int):
+            self.call_after_refresh(events.rest_at, top)
+        if kind := _FOCUS.get(str(state.get("focus"))):
+            self.query_one(kind).focus()
 
 
-def _held(workbench: Workbench, known: KnownJob) -> JobView:
-    """Return what the store holds of a job."""
-    store, job = workbench.store, known.job
-    return JobView(
-        profile=known.profile,
-        job=job,
-        events={event.id: event for event in store.events(known.profile, job.id)},
-        points={point.step: point for point in store.points(known.profile, job.id)},
-    )
+_FOCUS: dict[str, type[Widget]] = {"list": JobList, "curve": LossCurve, **_PANES}

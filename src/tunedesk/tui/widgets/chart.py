@@ -24,7 +24,7 @@ COLOURS = 6
 """Number of colours for series; later series start over."""
 _PATTERNS = {"solid": SOLID, "dashed": DASHED, "dotted": DOTTED, "dashdot": DASH_DOT}
 _SAMPLES = {"solid": "──", "dashed": "╌╌", "dotted": "┈┈", "dashdot": "─·", "marks": ""}
-_TWO_LEGENDS = 11
+_TWO_LEGENDS = 10
 """Rows of a chart from which its legend may take two."""
 _RIGHT_FROM = 44
 """Columns of a chart from which it has a right axis."""
@@ -65,7 +65,6 @@ class Chart:
     marks: tuple[Mark, ...] = ()
     x_name: str = "x"
     y_name: str = ""
-    right_name: str = ""
     log: bool = False
     """Whether the left axis is logarithmic; values at or below 0 are then left out."""
     cursor: float | None = None
@@ -307,31 +306,23 @@ def _legend(chart: Chart, width: int, rows: int) -> list[list[Piece]]:
         told = f"{chart.x_name} {number(chart.cursor)}  " + "".join(f"{name}  " for name in named)
         head = [(told, "cursor")]
     items = [head] if head else []
-    tail: list[list[Piece]] = [[(text, "axis")] for text in _axis_names(chart)]
-    for names in (True, False):
-        entries = [
-            _entry(chart, index, names=names) for index, one in enumerate(chart.series) if chart.points(one)
-        ]
-        laid = _laid([*items, *entries, *tail], width, rows)
+    y_name = f"{chart.y_name}{' (log)' if chart.log else ''}"
+    tail: list[list[Piece]] = [[(y_name, "axis")]] if y_name else []
+    drawn = [index for index, one in enumerate(chart.series) if chart.points(one)]
+    for names, ends in ((True, tail), (True, []), (False, tail), (False, [])):
+        entries = [_entry(chart, index, names=names) for index in drawn]
+        laid = _laid([*items, *entries, *ends], width, rows)
         if laid is not None:
             return laid
     while entries and laid is None:
         entries.pop()
-        left = sum(1 for one in chart.series if chart.points(one)) - len(entries)
-        laid = _laid([*items, *entries, [(f"+{left} more", "axis")]], width, rows)
+        laid = _laid([*items, *entries, [(f"+{len(drawn) - len(entries)} more", "axis")]], width, rows)
     return laid or [[(" " * width, "axis")]]
-
-
-def _axis_names(chart: Chart) -> Iterable[str]:
-    if chart.y_name:
-        yield f"{chart.y_name}{' (log)' if chart.log else ''} "
-    if chart.right_name and any(one.right for one in chart.series):
-        yield f"{chart.right_name} →"
 
 
 def _entry(chart: Chart, index: int, *, names: bool) -> list[Piece]:
     series = chart.series[index]
-    name = f" {series.name}" if names else ""
+    name = (f" {series.name}" if names else "") + ("→" if series.right else "")
     value = _value(chart, chart.points(series))
     return [
         (f"{_SAMPLES[series.line]}{series.letter}{name} ", _paint(chart, index)),

@@ -81,8 +81,6 @@ class LineChart(Widget, can_focus=True):
     """Where the x axis ends at least, for curves whose end is known before it is reached."""
     x_name: reactive[str] = reactive("x")
     y_name: reactive[str] = reactive("")
-    right_name: reactive[str] = reactive("")
-    """Name of the right axis, which is there while a series is read on it."""
     empty: reactive[str] = reactive("nothing to draw yet")
     """What is said in place of an empty chart."""
 
@@ -104,7 +102,7 @@ class LineChart(Widget, can_focus=True):
         self._drawn = None
 
     watch_marks = watch_log_scale = watch_x_end = watch_x_name = watch_y_name = watch_empty = watch_series
-    watch_window = watch_right_name = watch_cursor = watch_series
+    watch_window = watch_cursor = watch_series
 
     _drawn: Drawn | None = None
     _drawn_size: tuple[int, int] = (0, 0)
@@ -113,7 +111,7 @@ class LineChart(Widget, can_focus=True):
     def chart(self) -> Chart:
         """What is drawn, as one value."""
         return Chart(
-            self.series, self.marks, self.x_name, self.y_name, self.right_name, self.log_scale, self.cursor,
+            self.series, self.marks, self.x_name, self.y_name, self.log_scale, self.cursor,
             self.x_end, self.window,
         )  # fmt: skip
 

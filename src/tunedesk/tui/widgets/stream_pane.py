@@ -234,6 +234,13 @@ class StreamPane(ScrollView, can_focus=True):
         """Follow the end, or stop following."""
         self.following = self._tails and not self.following
 
+    def rest_at(self, top: int) -> None:
+        """Stop following, with the line `top` as the first that is shown."""
+        if self._tails:
+            self.following = False
+            self.virtual_size = Size(self._room, max(len(self._lines), top + self.size.height))
+            self._go(top)
+
     def watch_following(self, following: bool) -> None:
         """Catch up with the end, or stay where the reader is."""
         if not self.is_attached:

@@ -1,0 +1,157 @@
+"""What the Jobs screen does beyond the followed job: ask all providers, the queue, files, an account's past, dates."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+
+from tunedesk.config import find_key
+from tunedesk.errors import UsageError
+from tunedesk.jobs import import_jobs
+from tunedesk.jobs.overview import refresh_all
+from tunedesk.tui.messages import ProgressMade
+from tunedesk.tui.screens.dates import DatesDialog, calendar
+from tunedesk.tui.screens.dialogs import ConfirmDialog, TellDialog
+from tunedesk.tui.screens.files import FilesDialog
+from tunedesk.tui.screens.jobs_acting import ActingScreen
+from tunedesk.tui.screens.queue import QueueAnswer, QueueDialog
+from tunedesk.tui.screens.remaking import ask_profile
+
+if TYPE_CHECKING:
+    from tunedesk.config import Profile
+    from tunedesk.jobs import ImportReport
+    from tunedesk.workbench import Workbench
+
+
+class ElsewhereScreen(ActingScreen):
+    """Keys that need no followed job."""
+
+    # --- all providers
+
+    def action_refresh(self) -> None:
+        """Ask all providers that are set up for all their jobs."""
+        workbench = self.desk.workbench
+        if workbench is not None:
+            self.desk.work(
+                self._refresh(workbench), name="listing all jobs", group="job-refresh", exclusive=True
+            )
+
+    async def _refresh(self, workbench: Workbench) -> None:
+        profiles = await asyncio.to_thread(askable, workbench)
+        self.say(f"asking {', '.join(one.name for one in profiles)} for their jobs …")
+        count, troubles = 0, self.desk.background.troubles
+        async for one in refresh_all(profiles, workbench.jobs):
+            count += one.jobs
+            if one.trouble:
+                troubles[one.profile] = one.trouble
+            else:
+                troubles.pop(one.profile, None)
+            self.look()
+        silent = [one.name for one in profiles if one.name in troubles]
+        told = f"{', '.join(one.name for one in profiles)}: {count} job{'' if count == 1 else 's'}"
+        self.say(
+            f"{told}; no answer from {', '.join(silent)}" if silent else told,
+            "warning" if silent else "information",
+        )
+
+    # --- the queue
+
+    @work
+    async def action_queue(self) -> None:
+        """Show the queue, then do what was chosen there."""
+        workbench = self.desk.workbench
+        if workbench is None:
+            return
+        lineup = self.desk.background.lineup(workbench)
+        answer: QueueAnswer | None = await self.app.push_screen_wait(QueueDialog(lineup, workbench))
+        if answer is None:
+            return
+        if answer.models:
+            await self._chat(answer.profile, answer.models)
+        elif answer.job:
+            self.follow_job(answer.job)
+
+    # --- files
+
+    @work
+    async def action_files(self) -> None:
+        """Ask which provider, and show its files."""
+        workbench = self.desk.workbench
+        if workbench is None:
+            return
+        current = self.view.profile or self.desk.profile
+        profile = await ask_profile(self.desk, workbench, "Whose files", current)
+        if profile is not None:
+            await self.app.push_screen_wait(FilesDialog(workbench, profile))
+
+    # --- an account's past
+
+    @work
+    async def action_import_account(self) -> None:
+        """Ask for an account, and bring all its jobs, events, curves and files here."""
+        workbench = self.desk.workbench
+        if workbench is None:
+            return
+        profile = await ask_profile(self.desk, workbench, "Import the jobs of", "openai")
+        if profile is None:
+            return
+        text = (
+            f"Bring every job of {profile.label or profile.name} here: events, curves, checkpoints, result files,\n"
+            "and training files while they can be fetched. Nothing is changed or deleted there.\n"
+            "Each tuned model gets a recipe, by which it can be made again elsewhere."
+        )
+        if await self.app.push_screen_wait(ConfirmDialog("Import an account", text)):
+            self.desk.work(
+                self._import(workbench, profile), name=f"importing {profile.name}", group="import-account"
+            )
+
+    async def _import(self, workbench: Workbench, profile: Profile) -> None:
+        service = await workbench.jobs(profile)
+
+        def told(done: int, total: int) -> None:
+            self.desk.post_message(ProgressMade(f"importing {profile.name}", done, total))
+
+        try:
+            report = await import_jobs(service, on_progress=told)
+        finally:
+            self.desk.post_message(ProgressMade("", 0, 0))
+        self.look()
+        self.app.push_screen(TellDialog(f"Imported from {profile.name}", report_lines(report)))
+
+    # --- dates
+
+    @work
+    async def action_dates(self) -> None:
+        """Show what ends when."""
+        workbench = self.desk.workbench
+        if workbench is not None:
+            dates = await asyncio.to_thread(calendar, workbench)
+            await self.app.push_screen_wait(DatesDialog(dates))
+
+
+def askable(workbench: Workbench) -> list[Profile]:
+    """Return the profiles that can be asked: this machine, and those with an address and a key."""
+    return [one for one in workbench.profiles().values() if one.is_local or (one.base_url and _has_key(one))]
+
+
+def _has_key(profile: Profile) -> bool:
+    try:
+        return find_key(profile) is not None
+    except UsageError:
+        return True  # a key that cannot be used: asking says so
+
+
+def report_lines(report: ImportReport) -> list[str]:
+    """Return what an import brought, and what it could not."""
+    lines = [
+        f"{report.jobs:,} jobs · {report.events:,} events · {report.points:,} points of curves",
+        f"{report.checkpoints:,} checkpoints · {report.files:,} files · {len(report.recipes):,} recipes",
+        *(f"model {name}" for name in report.models),
+    ]
+    if report.recipes:
+        lines.append(f"recipes lie in {Path(report.recipes[0]).parent}; R makes a model again")
+    lines += [f"! {one.job}: no {one.what}: {one.reason}" for one in report.missing]
+    return lines
