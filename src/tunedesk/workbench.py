@@ -375,3 +375,6 @@ def _listed(view: RowView) -> dict[str, Any]:
         "line": view.line, "turns": view.turns, "chars": view.chars, "tokens": view.tokens, "intent": view.intent,
         "tags": list(view.tags), "edited": view.edited, "excluded": view.excluded, "preview": view.preview,
     }  # fmt: skip
+
+
+__all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]
