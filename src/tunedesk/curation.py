@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from tunedesk.core.checking.examining import find_in_lines
 from tunedesk.core.checking.findings import Finding
 from tunedesk.core.checking.fixes import fix
+from tunedesk.core.checking.processes import find_in_lines
 from tunedesk.core.conversations import Row, encode_row
 from tunedesk.core.diff import MessageChange, message_changes
 from tunedesk.core.editing import edits

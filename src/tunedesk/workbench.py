@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
 from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows, is_rows_file
@@ -17,9 +17,8 @@ from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.editing import edits
-from tunedesk.core.grouping import duplicates
 from tunedesk.core.grouping.duplicates import THRESHOLD
-from tunedesk.core.grouping.split import split, write_split
+from tunedesk.core.grouping.split_files import split_files
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.exporters import Written, write_rows
 from tunedesk.core.row_views import RowView
@@ -288,14 +287,12 @@ class Workbench(Endpoints):
         """Put the latest edit taken back in force again."""
         return workspace.redo()
 
-    def duplicates(self, source: str) -> list[DuplicateLines]:
+    def duplicates(self, source: str, on_progress: OnProgress | None = None) -> list[DuplicateLines]:
         """Return groups of conversations that say the same, or nearly, by their lines."""
         workspace = self.open_source(source)
-        lines = [workspace.line(index) for index, _ in workspace.included()]
-        groups = duplicates.find(row for _, row in workspace.included())
         return [
-            DuplicateLines(tuple(lines[place] for place in group.members), group.similarity)
-            for group in groups
+            DuplicateLines(tuple(workspace.line(index) for index in twins.rows), twins.similarity)
+            for twins in self.curation.twins(workspace, on_progress)
         ]
 
     # --- tokens and money
@@ -328,16 +325,17 @@ class Workbench(Endpoints):
 
     def split(
         self, workspace: Workspace, folder: Path | None = None, *, validation: float = 0.2, seed: int = 0,
-        by: str | None = None, group: str | None = None,
+        by: str | None = None, group: str | None = None, on_progress: OnProgress | None = None,
     ) -> SplitFiles:  # fmt: skip
         """Write train.jsonl, validation.jsonl and split.json, near-duplicates on one side, and prove it on the files.
 
         `folder` is one of the workbench's own unless given. Raises DataError when nothing can be held back.
         """
         folder = folder or self.paths.data / "splits" / f"{workspace.dataset.id}-{seed}"
-        rows = [row for _, row in workspace.included()]
-        made = split(rows, validation=validation, seed=seed, by=by, group=group)
-        written = write_split(rows, made, private_folder(folder), origin=self._origin(workspace))
+        made, written = split_files(
+            _Rows(workspace), private_folder(folder), validation=validation, seed=seed, by=by, group=group,
+            origin=self._origin(workspace), on_progress=on_progress,
+        )  # fmt: skip
         return SplitFiles(
             train=written.train, validation=written.validation, train_count=len(made.train),
             validation_count=len(made.validation), groups=made.groups, leaks=written.leaks, seed=seed,
@@ -368,6 +366,28 @@ class Workbench(Endpoints):
         """Write the included rows of a workspace, whole or not at all."""
         rows: Any = (row for _, row in workspace.included())
         return write_rows(rows, output, format_name=format_name, keep_metadata=keep_metadata)
+
+
+class _Rows(Sequence[Row]):
+    """The included rows of a workspace, each read when it is asked for."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._indexes = workspace.included_indexes()
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Row]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
+        if isinstance(place, slice):
+            return [self._workspace.row(index) for index in self._indexes[place]]
+        return self._workspace.row(self._indexes[place])
 
 
 def _listed(view: RowView) -> dict[str, Any]:

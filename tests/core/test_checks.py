@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunedesk.core.checking import checks, examining, fixes
+from tunedesk.core.checking import checks, fixes, processes
 from tunedesk.core.checking.checks import CHECKS, Checked, Rules, check_file, check_rows
 from tunedesk.core.checking.text_checks import repair
 from tunedesk.core.conversations import Row, SourceRow
@@ -363,8 +363,8 @@ def test_many_lines_are_examined_by_several_processes_with_the_same_result(
     path = tmp_path / "many.jsonl"
     path.write_bytes(b"\n".join([*GOOD, *bad, *FILES["duplicate_key"][0].split(b"\n"), b"", *bad]))
     alone = check_file(path)
-    monkeypatch.setattr(examining, "WORTH", 10)
-    monkeypatch.setattr(examining, "BATCH", 7)
+    monkeypatch.setattr(processes, "WORTH", 10)
+    monkeypatch.setattr(processes, "BATCH", 7)
     assert check_file(path) == alone
     assert len(codes(alone)) > 30
 

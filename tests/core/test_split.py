@@ -14,6 +14,7 @@ import pytest
 from tests.core.test_duplicates import sentence, talk
 from tunedesk.core.conversations import Row
 from tunedesk.core.grouping import split as splits
+from tunedesk.core.grouping import split_files
 from tunedesk.errors import DataError
 
 
@@ -28,7 +29,7 @@ def rows_of(count: int, **metadata: Any) -> list[Row]:
 def test_about_the_share_is_held_out_and_every_row_is_on_one_side() -> None:
     made = splits.split(rows_of(100))
     assert (len(made.train), len(made.validation), made.leaks, made.groups) == (80, 20, 0, 0)
-    assert sorted(made.train + made.validation) == list(range(100))
+    assert sorted([*made.train, *made.validation]) == list(range(100))
     assert made.warnings == ("20 conversations in validation: below 30 its loss says little",)
     assert splits.split(rows_of(200)).warnings == ()
 
@@ -81,7 +82,7 @@ def test_the_seed_decides_and_the_file_order_does_not() -> None:
 
 def test_the_written_bytes_are_the_same_on_any_machine(tmp_path: Path) -> None:
     rows = rows_of(50, intent=lambda seed: "a")
-    written = splits.write_split(rows, splits.split(rows, seed=7), tmp_path / "out")
+    written = split_files.write_split(rows, splits.split(rows, seed=7), tmp_path / "out")
     assert written.sha256["train.jsonl"] == "3ad8d1437fc261919ac2005f7cec9187a12b4b8c647c33eb4564127b822e3e79"
     assert (
         written.sha256["validation.jsonl"]
@@ -94,7 +95,7 @@ def test_the_written_bytes_are_the_same_on_any_machine(tmp_path: Path) -> None:
 def test_the_record_tells_how_the_split_was_made(tmp_path: Path) -> None:
     rows = rows_of(50, intent=lambda seed: "a")
     made = splits.split(rows, seed=7)
-    written = splits.write_split(rows, made, tmp_path)
+    written = split_files.write_split(rows, made, tmp_path)
     record = json.loads(written.record.read_text())
     assert record["train"] == 40
     assert record["validation"] == 10
@@ -111,8 +112,8 @@ def test_the_record_tells_how_the_split_was_made(tmp_path: Path) -> None:
 def test_only_the_apis_keys_are_written_unless_metadata_is_asked_for(tmp_path: Path) -> None:
     rows = rows_of(20, intent=lambda seed: "a")
     made = splits.split(rows)
-    assert b"intent" not in splits.write_split(rows, made, tmp_path).train.read_bytes()
-    assert b"intent" in splits.write_split(rows, made, tmp_path, keep_metadata=True).train.read_bytes()
+    assert b"intent" not in split_files.write_split(rows, made, tmp_path).train.read_bytes()
+    assert b"intent" in split_files.write_split(rows, made, tmp_path, keep_metadata=True).train.read_bytes()
 
 
 def test_a_leak_in_the_written_files_is_refused(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_leak_in_the_written_files_is_refused(tmp_path: Path) -> None:
     wrong = splits.Split(tuple(range(20)), (20,), 0, 0, 0, "by hand")
     assert splits.count_leaks(rows[:20], rows[20:]) == 1
     with pytest.raises(DataError, match="1 written validation rows have a twin"):
-        splits.write_split(rows, wrong, tmp_path)
+        split_files.write_split(rows, wrong, tmp_path)
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])

@@ -266,7 +266,11 @@ def split(
 ) -> None:
     """Split FILE into training and validation without leaks: near-duplicates stay on one side."""
     bench = workbench()
-    done = bench.split(bench.open_source(file), output, validation=validation, seed=seed, by=by, group=group)
+    with Progress("splitting") as progress:
+        done = bench.split(
+            bench.open_source(file), output, validation=validation, seed=seed, by=by, group=group,
+            on_progress=progress.update,
+        )  # fmt: skip
     for warning in done.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -285,7 +289,8 @@ def split(
 @json_option
 def duplicates(file: str, as_json: bool) -> None:
     """Find exact and near duplicates in FILE."""
-    groups = workbench().duplicates(file)
+    with Progress("looking for duplicates") as progress:
+        groups = workbench().duplicates(file, progress.update)
     if as_json:
         emit({"groups": [{"lines": list(group.lines), "similarity": group.similarity} for group in groups]})
         return

@@ -6,6 +6,7 @@ was seen is never lost.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -276,6 +277,10 @@ class Workspace:
         for index in range(len(flags)):
             if not flags[index] & OUT:
                 yield index, self.row(index)
+
+    def included_indexes(self) -> array[int]:
+        """Return the indexes of all rows that are not excluded, ascending."""
+        return array("I", (index for index, flag in enumerate(self.overlay.flags) if not flag & OUT))
 
     def export(self, path: Path, *, keep_metadata: bool = False) -> int:
         """Write a training file of the included rows, whole or not at all, and return how many there are.

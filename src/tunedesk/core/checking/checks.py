@@ -8,14 +8,15 @@ examined one by one, by several processes when there are many (examining.py); wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunedesk.core.checking.examining import Examined, Line, Mark, Wanted, examined, warned
+from tunedesk.core.checking.across import FEWEST, Across
+from tunedesk.core.checking.examining import Examined, Line, Wanted
 from tunedesk.core.checking.file_checks import encoded, read_line
 from tunedesk.core.checking.findings import CHECKS, Check, Finding, finding
+from tunedesk.core.checking.processes import examined
 from tunedesk.core.conversations import Row, SourceRow, content_text
-from tunedesk.core.grouping.duplicates import Finder
 from tunedesk.core.importing.sources import Progress, Source
 
 __all__ = [
@@ -30,15 +31,10 @@ __all__ = [
     "is_rows_file",
 ]
 
-FEWEST = 10
-"""Conversations that a training file must have (OpenAI, Azure)."""
 LARGEST = {"openai": 8 << 30, "azure": 8 << 30, "nebius": 5 << 30}
 """Bytes of a training file by provider (facts of their own documentation; OpenAI's and Azure's by the Uploads API)."""
-_FEW_PROMPTS = 3
 _HABIT = 0.2
 """Share of rows answered in another language from which that is how the data is meant (translations)."""
-_OFTEN = 10
-"""Rows with the same answer from which it is told; at least a twentieth of all."""
 _CUT_SHOWN = 60
 """Characters shown of what is cut."""
 
@@ -167,76 +163,24 @@ def _is_array(head: bytes) -> bool:
     return start.startswith(b"[") and (start[1:].lstrip()[:1] in (b"{", b"") or not first.endswith(b"]"))
 
 
-@dataclass(slots=True)
-class _Prompts:
-    """Which system prompts the rows of a file have."""
-
-    lines: dict[bytes, list[int]] = field(default_factory=dict)
-    """Digest of the prompt (empty for none) → lines."""
-
-    def add(self, prompt: bytes, line: int) -> None:
-        self.lines.setdefault(prompt, []).append(line)
-
-    def findings(self) -> Iterator[Finding]:
-        total = sum(map(len, self.lines.values()))
-        prompts = {key: lines for key, lines in self.lines.items() if key}
-        most = max(prompts.values(), key=len, default=[])
-        if total < FEWEST or 2 * len(most) <= total:
-            return
-        for lines in prompts.values():
-            if lines is not most and len(prompts) <= max(_FEW_PROMPTS, total // 50):
-                rows = f"{len(lines)} of {total} rows, first on line {lines[0]}"
-                yield finding("system_prompts_differ", lines[0], 0, rows)
-        if 5 * len(most) >= 4 * total:
-            for line in self.lines.get(b"", ()):
-                yield finding("system_missing", line, None)
-
-
 class _Whole:
-    """Takes batches in their order and remembers what only shows across rows."""
+    """Takes batches in their order and remembers what only shows at the end."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.count = 0
         self.found: list[Finding] = []
         self._foreign: list[Finding] = []
-        self._lines: list[int] = []
-        self._finder = Finder(exact_only=not rules.near_duplicates)
-        self._answers: dict[bytes, tuple[int, bytes]] = {}
-        self._replies: dict[bytes, list[int]] = {}
-        self._prompts = _Prompts()
-        self._contradicting: set[tuple[int, int]] = set()
+        self._across = Across(near=rules.near_duplicates)
 
     def take(self, batch: Examined) -> None:
-        """Add a batch: its own findings, and those against earlier rows."""
+        """Add a batch: its own findings, and what is compared with other rows."""
         self.count += batch.rows
         for one in batch.findings:
             (self._foreign if one.code == "wrong_language" else self.found).append(one)
-        new = [self._take(mark) for mark in batch.marks]
-        if batch.sketches is not None:
-            self._finder.add_sketches(batch.sketches, new)
+        self._across.take(batch)
         for line, raw in batch.long:
             self.found += self._length(read_line(raw, line)[0], line)
-
-    def _take(self, mark: Mark) -> bool:
-        """Add a mark; return whether the row is no exact duplicate of an earlier one."""
-        line = mark.line
-        first = self._finder.add_digest(mark.identity)
-        self._lines.append(line)
-        if mark.prompt is not None:
-            self._prompts.add(mark.prompt, line)
-        if first is not None:
-            self.found.append(finding("exact_duplicate", line, None, f"line {self._lines[first]}"))
-            return False
-        for reply in mark.replies:
-            known = self._replies.setdefault(reply, [line, 0])
-            known[1] += 1
-        if mark.asked:
-            earlier = self._answers.setdefault(mark.asked, (line, mark.answer))
-            if earlier[0] != line and earlier[1] != mark.answer:
-                self._contradicting.add((earlier[0], line))
-                self.found.append(finding("contradiction", line, None, f"line {earlier[0]}"))
-        return True
 
     def _length(self, row: Row, line: int) -> Iterator[Finding]:
         count, limit = self.rules.count_tokens, self.rules.limit
@@ -266,17 +210,8 @@ class _Whole:
             yield from self._foreign
         if self.count < FEWEST:
             few = finding("too_few_examples", 0, None, f"it has {self.count}")
-            yield warned(few) if self.rules.provider == "local" else few
-        yield from self._prompts.findings()
-        for line, count in self._replies.values():
-            if count >= max(_OFTEN, self.count / 20):
-                yield finding(
-                    "repeated_answer", line, None, f"in {count:,} of {self.count:,} rows, first here"
-                )
-        for pair in self._finder.near():
-            lines = self._lines[pair.first], self._lines[pair.second]
-            if lines not in self._contradicting:
-                yield finding("near_duplicate", lines[1], None, f"{pair.similarity:.0%} of line {lines[0]}")
+            yield replace(few, severity="warning") if self.rules.provider == "local" else few
+        yield from self._across.findings()
 
 
 def _role(message: object) -> str:

@@ -1,52 +1,46 @@
-"""What a check can tell of rows one by one, in one process or several: findings, and what is compared across rows.
+"""What a check can tell of rows one by one: findings, and the numbers by which rows are compared with one another.
 
-The work is cut into batches of lines. Processes take batches; results come back in order, so that what one process
-finds in a file, several do.
+Each line goes one of two ways: plain rows are put together from what is known of their texts (sayings.py), all
+others are looked at exactly. A test holds both ways to the same findings.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunedesk.core.checking.file_checks import read_line
 from tunedesk.core.checking.findings import Finding, finding
+from tunedesk.core.checking.plain_rows import PlainRow, plain_row
 from tunedesk.core.checking.row_checks import check_row, every_message, hidden_faults
-from tunedesk.core.checking.talk_checks import talk_faults
+from tunedesk.core.checking.sayings import Saying, Sayings
+from tunedesk.core.checking.talk_checks import Said, talk_faults
 from tunedesk.core.conversations import Row, content_text
-from tunedesk.core.grouping.duplicates import (
-    Finder,
-    Group,
+from tunedesk.core.grouping.sketches import (
     Sketches,
-    digest,
-    normalised,
+    identity,
+    joined,
+    key_of,
+    messages_of,
+    said_in,
+    shingle_hashes,
     sketch,
     spoken_text,
-    whole_text,
 )
-from tunedesk.core.personal_data.privacy import find_in_row
+from tunedesk.core.personal_data.privacy import RowFound, find_in_row, find_in_texts, metadata_names
+from tunedesk.core.personal_data.spans import Found
 
-BATCH = 2_000
-"""Lines that one process takes at a time."""
-WORTH = 20_000
-"""Lines from which starting processes (a second) pays."""
-_PROCESSES = 4
-_AHEAD = 3
-"""Batches for each process that wait or are under way."""
 _SHORTEST = 12
 """Characters below which a question ("hi") is too short for two answers to it to contradict each other."""
 _ANSWER = 40
 """Characters from which an answer that is given again and again is worth a word."""
 _SURE = 0.7
 """Confidence from which personal data is a finding: below it, a bare first name or a number by context alone."""
+_SYSTEM = ("system", "developer")
+_SIDES = ("system", "developer", "user", "assistant")
+_NONE: frozenset[str] = frozenset()
 
 Line = tuple[int, bytes]
 
@@ -67,21 +61,40 @@ class Wanted:
     """Bytes from which a line may be too long for the model; 0 when lengths are not asked for."""
 
 
-@dataclass(slots=True)
-class Mark:
-    """What is compared of one row with others."""
+NO_PROMPT, NOT_ASKED = 0, 1
+"""Instead of a prompt's number: the row has none; the row is no conversation that could have one."""
 
-    line: int
-    identity: bytes = b""
-    """Digest of all it says; empty when it is no conversation."""
-    asked: bytes = b""
-    """Digest of all before the last answer, where that may be contradicted."""
-    answer: bytes = b""
-    """Digest of what comes after it."""
-    prompt: bytes | None = None
-    """Digest of the system prompt, empty for none; None when the row has no messages."""
-    replies: tuple[bytes, ...] = ()
-    """Digests of the longer answers."""
+
+def _numbers() -> array[int]:
+    return array("Q")
+
+
+@dataclass(slots=True)
+class Marks:
+    """What is compared of rows with one another: 64-bit numbers, a place for each row that is a conversation."""
+
+    lines: array[int] = field(default_factory=_numbers)
+    identities: array[int] = field(default_factory=_numbers)
+    """All that a row says."""
+    questions: array[int] = field(default_factory=_numbers)
+    """All before the last answer, the system's aside; 0 when there is nothing."""
+    asked: array[int] = field(default_factory=_numbers)
+    """The same where another answer would contradict it, else 0: a greeting may be answered in many ways."""
+    answers: array[int] = field(default_factory=_numbers)
+    """What comes after it."""
+    prompts: array[int] = field(default_factory=_numbers)
+    """The system prompt, NO_PROMPT or NOT_ASKED."""
+    repliers: array[int] = field(default_factory=_numbers)
+    """Place of the row for each longer answer."""
+    replies: array[int] = field(default_factory=_numbers)
+    """The longer answers, each once a row."""
+
+    def extend(self, other: Marks) -> None:
+        """Add the marks of further rows."""
+        before = len(self.lines)
+        self.repliers.extend(place + before for place in other.repliers)
+        for name in ("lines", "identities", "questions", "asked", "answers", "prompts", "replies"):
+            getattr(self, name).extend(getattr(other, name))
 
 
 @dataclass(slots=True)
@@ -90,63 +103,202 @@ class Examined:
 
     rows: int = 0
     findings: list[Finding] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    marks: Marks = field(default_factory=Marks)
     sketches: Sketches | None = None
-    """One for each mark with an identity."""
+    """One for each mark."""
     long: list[Line] = field(default_factory=list)
     """Lines to be counted."""
 
 
-def examine(lines: list[Line], wanted: Wanted) -> Examined:
-    """Return what is found in a batch of lines; never raises on any bytes."""
-    made = Examined()
-    texts: list[str] = []
-    for line, raw in lines:
+class Examiner:
+    """Examines batches of lines; what it learns of texts in one serves the next."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        """Look for what is `wanted`."""
+        self.wanted = wanted
+        self._sayings = Sayings()
+        self._texts: list[array[int]] = []
+
+    def examine(self, lines: Iterable[Line]) -> Examined:
+        """Return what is found in a batch of lines; never raises on any bytes."""
+        made = Examined()
+        for line, raw in lines:
+            row = plain_row(raw)
+            if row is None or not self._plain(row, line, raw, made):
+                self._exact(line, raw, made)
+        if self.wanted.near_duplicates:
+            made.sketches = sketch(self._texts)
+        self._texts = []
+        return made
+
+    # --- plain rows
+
+    def _plain(self, row: PlainRow, line: int, raw: bytes, made: Examined) -> bool:
+        """Take a plain row; return False, and leave it, when a message is blank."""
+        of = self._sayings.of
+        sayings = [of(one.role, one.content) for one in row.messages]
+        marked, common = False, -1
+        for one in sayings:
+            if one.blank:
+                return False
+            marked = marked or one.marked
+            if one.talks:
+                common &= one.spoken.leaning
+        made.rows += 1
+        if self.wanted.rows:
+            if marked or not common:
+                said = [(at, one.role, one.text, one.spoken) for at, one in enumerate(sayings)]
+                made.findings += (
+                    finding(code, line, at, detail)
+                    for at, one in enumerate(sayings)
+                    for code, detail in one.faults
+                )
+                made.findings += (finding(code, line, at, detail) for code, at, detail in talk_faults(said))
+            if self.wanted.personal_data and self._may_be_personal(row, sayings):
+                texts = [(one.role, one.text, "content") for one in sayings]
+                found = find_in_texts(texts, row.metadata or None, self._sayings)
+                placed = ((at, item) for at, items in enumerate(found) for item in items)
+                made.findings += _personal(placed, [one.role for one in sayings], line)
+        self._mark_plain(sayings, line, made.marks)
+        if 0 < self.wanted.long < len(raw):
+            made.long.append((line, raw))
+        return True
+
+    def _may_be_personal(self, row: PlainRow, sayings: Sequence[Saying]) -> bool:
+        """Return whether find_in_row could find anything: in a text, in an answer to a question, by a known name."""
+        asked, find = _NONE, self._sayings.found_in
+        for one in sayings:
+            found = find(one, asked if one.role == "user" else _NONE)
+            # What a prompt holds is no finding, but a name in it is looked for in what is said.
+            if found and (one.talks or any(item.kind == "name" for item in found)):
+                return True
+            if one.talks:
+                asked = one.asks
+        return bool(row.metadata) and bool(metadata_names(row.metadata))
+
+    def _mark_plain(self, sayings: Sequence[Saying], line: int, marks: Marks) -> None:
+        spoken = sayings[1:] if sayings[0].role in _SYSTEM else sayings
+        keys = [one.key for one in spoken]
+        prompted = len(spoken) < len(sayings)
+        prompt = int.from_bytes(sayings[0].key, "little") if prompted else NO_PROMPT
+        last = len(keys) - 1
+        short = len(spoken) < 3 and len(spoken[0].text) < _SHORTEST - len("user: ")
+        replies = {one.key: None for one in spoken if one.role == "assistant" and len(one.text) >= _ANSWER}
+        _put(marks, line, joined([sayings[0].key, *keys] if prompted else keys), prompt, replies)
+        question = joined(keys[:last])
+        marks.questions.append(question)
+        marks.asked.append(0 if short else question)
+        marks.answers.append(joined(keys[last:]))
+        if self.wanted.near_duplicates:
+            hashes = self._sayings.hashes
+            self._texts.append(array("I", b"".join([hashes(one) for one in spoken])))
+
+    # --- all others
+
+    def _exact(self, line: int, raw: bytes, made: Examined) -> None:
+        wanted = self.wanted
         if not raw.strip():
             if wanted.file:
                 made.findings.append(finding("blank_line", line, None))
-            continue
+            return
         value, found = read_line(raw, line)
         made.findings += found if wanted.file else ()
         if value is None and (found or raw.strip() != b"null"):
-            continue
+            return
         made.rows += 1
         if wanted.rows:
             # A byte that is not UTF-8 stands in the text as U+FFFD by now: one fault is told once.
             lost = any(one.code == "not_utf8" for one in found)
             made.findings += (
                 one
-                for one in _row_findings(value, line, wanted, escaped=b"\\u" in raw)
+                for one in self._row_findings(value, line, escaped=b"\\u" in raw)
                 if not (lost and one.code == "replacement_character")
             )
-        if isinstance(value, dict) and (mark := _mark(value, line)):
-            made.marks.append(mark)
-            texts.append(spoken_text(value))
-            if wanted.long and len(raw) > wanted.long and mark.prompt is not None:
-                made.long.append((line, raw))
-    if wanted.near_duplicates:
-        made.sketches = sketch(texts)
-    return made
+        marked = isinstance(value, dict) and self._mark(value, line, made.marks)
+        if marked and 0 < wanted.long < len(raw) and made.marks.prompts[-1] != NOT_ASKED:
+            made.long.append((line, raw))
+
+    def _row_findings(self, value: object, line: int, *, escaped: bool) -> Iterator[Finding]:
+        """Yield what a row shows; `escaped` is whether its line holds \\u, without which no text can hide a fault."""
+        yield from check_row(value, line)
+        if not isinstance(value, dict):
+            return
+        if escaped:
+            yield from hidden_faults(value, line)
+        messages = value.get("messages")
+        if isinstance(messages, list):
+            for code, message, detail in talk_faults(self._said(messages)):
+                yield finding(code, line, message, detail)
+        if self.wanted.text_only:
+            yield from _parts(every_message(value), line)
+        if self.wanted.personal_data:
+            listed = messages if isinstance(messages, list) else []
+            roles = [one.get("role") if isinstance(one, dict) else "" for one in listed]
+            found = ((one.message, one) for one in find_in_row(value, self._sayings))
+            yield from _personal(found, roles, line)
+
+    def _said(self, messages: Sequence[Any]) -> list[Said]:
+        said: list[Said] = []
+        for place, one in enumerate(messages):
+            role = one.get("role") if isinstance(one, dict) else None
+            if isinstance(role, str) and role in _SIDES:
+                text = content_text(one.get("content"))
+                said.append((place, role, text, self._sayings.of(role, text).spoken))
+        return said
+
+    def _mark(self, row: Row, line: int, marks: Marks) -> bool:
+        """Add the marks of a row; return False for what is no conversation."""
+        messages = row.get("messages")
+        talks = isinstance(messages, list) and bool(messages)
+        if not talks and "preferred_output" not in row:
+            return False
+        said = messages_of(row)
+        spoken = [one for one in said if one.get("role") not in _SYSTEM]
+        prompt = NOT_ASKED
+        replies: dict[bytes, None] = {}
+        question, good, answer = 0, False, joined(())
+        if talks:
+            first = said[0] if said else {}
+            content = first.get("content")
+            text = content if isinstance(content, str) else str(content)
+            prompt = (
+                int.from_bytes(key_of("system", text), "little")
+                if first.get("role") in _SYSTEM
+                else NO_PROMPT
+            )
+            texts = [content_text(one.get("content")) for one in spoken if one.get("role") == "assistant"]
+            replies = {key_of("assistant", text): None for text in texts if len(text) >= _ANSWER}
+            question, good, answer = _question(spoken)
+        _put(marks, line, identity(row), prompt, replies)
+        marks.questions.append(question)
+        marks.asked.append(question if good else 0)
+        marks.answers.append(answer)
+        if self.wanted.near_duplicates:
+            self._texts.append(shingle_hashes(spoken_text(row)))
+        return True
 
 
-def _row_findings(value: object, line: int, wanted: Wanted, *, escaped: bool) -> Iterator[Finding]:
-    """Yield what a row shows; `escaped` is whether its line holds \\u, without which no text can hide a fault."""
-    yield from check_row(value, line)
-    if not isinstance(value, dict):
-        return
-    if escaped:
-        yield from hidden_faults(value, line)
-    messages = value.get("messages")
-    if isinstance(messages, list):
-        for code, message, detail in talk_faults(messages):
-            yield finding(code, line, message, detail)
-    if wanted.text_only:
-        yield from _parts(every_message(value), line)
-    if wanted.personal_data:
-        yield from _personal(value, line)
+def _put(marks: Marks, line: int, said: int, prompt: int, replies: Iterable[bytes]) -> None:
+    place = len(marks.lines)
+    marks.lines.append(line)
+    marks.identities.append(said)
+    marks.prompts.append(prompt)
+    for reply in replies:
+        marks.repliers.append(place)
+        marks.replies.append(int.from_bytes(reply, "little"))
 
 
-def _parts(messages: list[Any], line: int) -> Iterator[Finding]:
+def _question(spoken: Sequence[dict[str, Any]]) -> tuple[int, bool, int]:
+    """Return the number of all before the last answer, whether it may be contradicted, and the number of the rest."""
+    places = [place for place, one in enumerate(spoken) if one.get("role") == "assistant"]
+    last = places[-1] if places else len(spoken)
+    keys = [key_of(str(one.get("role")), said_in(one)) for one in spoken]
+    length = sum(len(str(one.get("role"))) + 3 + len(said_in(one)) for one in spoken[:last]) - 1
+    good = last > 0 and spoken[0].get("role") == "user" and length >= _SHORTEST
+    return (joined(keys[:last]) if last else 0), good, joined(keys[last:])
+
+
+def _parts(messages: Sequence[Any], line: int) -> Iterator[Finding]:
     for place, message in enumerate(messages):
         content = message.get("content") if isinstance(message, dict) else None
         kinds = (
@@ -159,108 +311,17 @@ def _parts(messages: list[Any], line: int) -> Iterator[Finding]:
             yield finding("part_not_text", line, place, others[0])
 
 
-def _personal(row: Row, line: int) -> Iterator[Finding]:
+def _personal(
+    found: Iterable[tuple[int, Found | RowFound]], roles: Sequence[object], line: int
+) -> Iterator[Finding]:
     """Yield a finding for each message with personal data, that of the system's aside."""
     kinds: dict[int, list[str]] = {}
-    for one in find_in_row(row):
+    for place, one in found:
         if one.confidence >= _SURE:
-            kinds.setdefault(one.message, []).append(one.kind)
-    messages = row.get("messages")
-    listed = messages if isinstance(messages, list) else []
-    roles = [message.get("role") if isinstance(message, dict) else "" for message in listed]
-    for place, found in kinds.items():
+            kinds.setdefault(place, []).append(one.kind)
+    for place, here in kinds.items():
         role = roles[place] if place < len(roles) else "user"
         # The house's own phone line stands in many answers.
-        told = dict.fromkeys(kind for kind in found if role == "user" or kind != "phone")
-        if told and role not in ("system", "developer"):
+        told = dict.fromkeys(kind for kind in here if role == "user" or kind != "phone")
+        if told and role not in _SYSTEM:
             yield finding("pii", line, place, ", ".join(told).replace("_", " "))
-
-
-def _mark(row: Row, line: int) -> Mark | None:
-    messages = row.get("messages")
-    talks = isinstance(messages, list) and bool(messages)
-    if not talks and "preferred_output" not in row:
-        return None
-    mark = Mark(line, digest(whole_text(row)))
-    if not isinstance(messages, list) or not messages:
-        return mark
-    asked = spoken_text(row, prompt_only=True)
-    if len(asked) >= _SHORTEST and asked.startswith("user"):
-        mark.asked = digest(asked)
-        mark.answer = digest(normalised(spoken_text(row)[len(asked) :]))
-    first = next((m for m in messages if isinstance(m, dict)), {})
-    has_one = first.get("role") in ("system", "developer")
-    mark.prompt = digest(str(first.get("content"))) if has_one else b""
-    answers = [
-        content_text(m.get("content"))
-        for m in messages
-        if isinstance(m, dict) and m.get("role") == "assistant"
-    ]
-    mark.replies = tuple(digest(text) for text in dict.fromkeys(answers) if len(text) >= _ANSWER)
-    return mark
-
-
-def examined(lines: Iterable[Line], wanted: Wanted) -> Iterator[Examined]:
-    """Yield the batches of `lines` as they are examined, in order; by several processes when there are many."""
-    rest = iter(lines)
-    first = list(islice(rest, WORTH))
-    if len(first) < WORTH:
-        yield from (examine(batch, wanted) for batch in _batches(iter(first)))
-        return
-    yield from _by_processes(_batches(chain(first, rest)), wanted)
-
-
-def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    while batch := list(islice(lines, BATCH)):
-        yield batch
-
-
-def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Examined]:
-    count = min(_PROCESSES, os.cpu_count() or 1)
-    waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        for batch in batches:
-            waiting.append((batch, pool.submit(examine, batch, wanted)))
-            if len(waiting) >= count * _AHEAD:
-                yield _result(*waiting.popleft(), wanted)
-        while waiting:
-            yield _result(*waiting.popleft(), wanted)
-    except BrokenProcessPool:
-        # A process was killed (memory, a signal): what is left is done here.
-        left = [batch for batch, _ in waiting]
-        yield from (examine(batch, wanted) for batch in chain(left, batches))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(batch: list[Line], future: Future[Examined], wanted: Wanted) -> Examined:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return examine(batch, wanted)
-
-
-def _begin() -> None:
-    """Leave the terminal's interrupt to the parent, which ends its processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def find_in_lines(lines: Iterable[Line]) -> list[Group]:
-    """Return the groups of exact and near duplicates among encoded rows; members are the numbers they came with."""
-    finder = Finder()
-    numbers: list[int] = []
-    for batch in examined(lines, Wanted(rows=False, file=False)):
-        assert batch.sketches is not None
-        numbers += [mark.line for mark in batch.marks]
-        finder.add_sketches(
-            batch.sketches, [finder.add_digest(mark.identity) is None for mark in batch.marks]
-        )
-    return [
-        replace(group, members=tuple(numbers[place] for place in group.members)) for group in finder.groups()
-    ]
-
-
-def warned(one: Finding) -> Finding:
-    """Return an error as a warning, where a provider is less strict."""
-    return replace(one, severity="warning")

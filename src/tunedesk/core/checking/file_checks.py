@@ -84,10 +84,11 @@ def _keys_differ(raw: bytes, value: object) -> bool:
     A mark inside a text (an escaped quote before a colon) only costs the slow way; a key that ends in an escaped
     backslash hides no mark, as any escaped backslash before a quote goes the slow way, too.
     """
-    return b'\\\\"' in raw or len(_KEY.findall(raw)) > _keys(value)
+    return b'\\\\"' in raw or len(_KEY.findall(raw)) > keys_in(value)
 
 
-def _keys(value: object) -> int:
+def keys_in(value: object) -> int:
+    """Return how many keys the objects of a JSON value hold in all."""
     count, waiting = 0, [value]
     while waiting:
         one = waiting.pop()

@@ -26,7 +26,7 @@ from tunedesk.core.checking.row_checks import (
 )
 from tunedesk.core.checking.tool_checks import has_open_arguments
 from tunedesk.core.conversations import MESSAGE_KEYS, ROW_KEYS, Row, SourceRow
-from tunedesk.core.grouping.duplicates import digest, whole_text
+from tunedesk.core.grouping.sketches import identity
 from tunedesk.core.importing.sources import Progress, Source
 from tunedesk.paths import replacing
 
@@ -73,13 +73,13 @@ class Copies:
     """Tells which rows say exactly what an earlier one said."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._seen: set[int] = set()
 
     def has(self, row: Row) -> bool:
         """Return whether `row` is a copy; a row that says nothing never is."""
         if not (row.get("messages") or "preferred_output" in row):
             return False
-        said = digest(whole_text(row))
+        said = identity(row)
         known = said in self._seen
         self._seen.add(said)
         return known

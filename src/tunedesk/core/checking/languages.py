@@ -122,6 +122,44 @@ def _script_of(text: str) -> str:
     return "Latin"
 
 
+_EVERY = (1 << (len(NAMES) + len(_SCRIPTS))) - 1
+_BITS = {name: 1 << place for place, name in enumerate((*NAMES, *(name for name, _ in _SCRIPTS)))}
+_ENGLISH = frozenset(_FREQUENT["en"].split())
+_OTHERS = frozenset(word for word, languages in _BY_WORD.items() if languages != ["en"])
+
+
+def leaning(text: str) -> int:
+    """Return a bit for each language that `text` leans to, all of them when it leans to none.
+
+    Texts that have a bit in common need no closer look: none of them is clearly in another language.
+    """
+    text = text[:_READ]
+    if not text.isascii() and (scripts := _scripts_of(text)):
+        return scripts
+    words = _WORD.findall(text.lower().replace("’", "'"))
+    english, others = sum(map(_ENGLISH.__contains__, words)), sum(map(_OTHERS.__contains__, words))
+    if not english and not others:
+        return _EVERY
+    if english >= others:
+        return _BITS["en"]
+    hits: dict[str, int] = {}
+    for word in words:
+        for language in _BY_WORD.get(word, ()):
+            hits[language] = hits.get(language, 0) + 1
+    most = max(hits.values())
+    return sum(_BITS[language] for language, count in hits.items() if count == most)
+
+
+def _scripts_of(text: str) -> int:
+    """Return the bits of the scripts of a text that is not in Latin letters, those that one language mixes together."""
+    counts = {name: len(pattern.findall(text)) for name, pattern in _PATTERNS}
+    most = max(counts, key=lambda name: counts[name])
+    if counts[most] <= len(_LATIN.findall(text)):
+        return 0
+    mixed = {"Japanese", "Chinese"} if most in ("Japanese", "Chinese") and counts["Japanese"] else {most}
+    return sum(_BITS[name] for name in mixed)
+
+
 def differ(asked: str, answered: str) -> str:
     """Return what is said of an answer in another language than its question, empty when that is not sure or meant."""
     theirs, ours = language_of(asked), language_of(answered)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from tunedesk.core.checking.languages import differ, is_about_languages
-from tunedesk.core.conversations import content_text
+from tunedesk.core.checking.languages import differ, is_about_languages, leaning
 from tunedesk.core.personal_data.spans import holds
 
 _SHORT = 400
@@ -64,13 +63,32 @@ _THREAT_WORDS = (
     "gas the", "gas all", "extermin", "lynch", "nigg", "n1gg", "fagg", "f4gg",
 )  # fmt: skip
 
-_AGENT_WORDS = ("help", "assist", "thank", "aider", "ayudar", "helfen")
-_SIDES = ("system", "developer", "user", "assistant")
-
+_AGENT_WORDS = ("help", "assist", "thank", "be of", "aider", "ayudar", "helfen")
 Fault = tuple[str, int, str]
 """Code, message and detail."""
-Said = tuple[int, str, str]
-"""Message, role and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What one text says, whoever says it and wherever."""
+
+    threat: str
+    """Words that a provider's moderation may block a file for, or empty."""
+    refusal: str
+    """Words by which it refuses, or empty."""
+    agent: bool
+    """It speaks as a support agent."""
+    leaning: int
+    """Languages it leans to (languages.leaning)."""
+
+
+def spoken(text: str) -> Spoken:
+    """Return what `text` says."""
+    low = text.lower()
+    risky = _THREAT.search(text) if holds(low, _THREAT_WORDS) else None
+    agent = holds(low, _AGENT_WORDS) and bool(_AGENT.search(text))
+    refused = refusal(text) if holds(low, _REFUSAL_WORDS) else ""
+    return Spoken(risky[0] if risky else "", refused, agent, leaning(text))
 
 
 def refusal(text: str) -> str:
@@ -79,47 +97,46 @@ def refusal(text: str) -> str:
     return found[0] if found else ""
 
 
-def talk_faults(messages: Sequence[Any]) -> Iterator[Fault]:
-    """Yield the faults of a conversation's messages, each with the message it is in."""
-    said = [
-        (place, m["role"], content_text(m.get("content")))
-        for place, m in enumerate(messages)
-        if isinstance(m, dict) and m.get("role") in _SIDES
-    ]
-    users = "\n".join(text for _, role, text in said if role == "user")
-    answers = "\n".join(text for _, role, text in said if role == "assistant")
-    low_users, low_answers = users.lower(), answers.lower()
-    if holds(low_users, _THREAT_WORDS) or holds(low_answers, _THREAT_WORDS):
-        yield from _risky(said)
-    if holds(low_answers, _REFUSAL_WORDS):
-        for place, role, text in said:
-            if role == "assistant" and (words := refusal(text)):
-                yield "refusal", place, repr(words[:60])
-    if holds(low_users, _AGENT_WORDS) and _AGENT.search(users) and not _AGENT.search(answers):
-        yield from _flipped(said, answers)
-    if differ(users, answers):
+Said = tuple[int, str, str, Spoken]
+"""Message, role, text and what it says."""
+
+
+def talk_faults(said: Sequence[Said]) -> Iterator[Fault]:
+    """Yield the faults of what the sides of a conversation say, each with the message it is in."""
+    users = [one for one in said if one[1] == "user"]
+    answers = [one for one in said if one[1] == "assistant"]
+    for place, role, _, one in said:
+        if one.threat and role in ("user", "assistant"):
+            yield "moderation_risk", place, repr(one.threat[:40])
+    for place, _, _, one in answers:
+        if one.refusal:
+            yield "refusal", place, repr(one.refusal[:60])
+    if not any(one.agent for *_, one in answers):
+        yield from _flipped(users, answers)
+    common = -1
+    for *_, one in (*users, *answers):
+        common &= one.leaning
+    if not common and differ(_joined(users), _joined(answers)):
         yield from _foreign(said)
 
 
-def _risky(said: Sequence[Said]) -> Iterator[Fault]:
-    for place, role, text in said:
-        if role in ("user", "assistant") and (found := _THREAT.search(text)):
-            yield "moderation_risk", place, repr(found[0][:40])
+def _joined(said: Sequence[Said]) -> str:
+    return "\n".join(text for _, _, text, _ in said)
 
 
-def _flipped(said: Sequence[Said], answers: str) -> Iterator[Fault]:
+def _flipped(users: Sequence[Said], answers: Sequence[Said]) -> Iterator[Fault]:
     """Yield the first message in which the user speaks as an agent, when the assistant speaks as a customer."""
-    place, text = next(
-        ((place, text) for place, role, text in said if role == "user" and _AGENT.search(text)), (0, "")
-    )
-    if text and _CUSTOMER.search(answers):
-        yield "role_flip", place, repr(text[:40])
+    for place, _, text, one in users:
+        if one.agent:
+            if _CUSTOMER.search(_joined(answers)):
+                yield "role_flip", place, repr(text[:40])
+            return
 
 
 def _foreign(said: Sequence[Said]) -> Iterator[Fault]:
     """Yield the first answer in another language than the customer's words before it, unless that is asked for."""
     asked = ""
-    for place, role, text in said:
+    for place, role, text, _ in said:
         if role in ("system", "developer") and is_about_languages(text):
             return
         if role == "user":

@@ -27,7 +27,7 @@ _FORMATS: dict[type[pl.DataType], bytes] = {
     pl.Float64: b"g",
     pl.String: b"vu",
 }
-_ARRAY_TYPES: dict[str, tuple[bytes, int]] = {"B": (b"C", 1), "I": (b"I", 4), "d": (b"g", 8)}
+_ARRAY_TYPES: dict[str, tuple[bytes, int]] = {"B": (b"C", 1), "I": (b"I", 4), "Q": (b"L", 8), "d": (b"g", 8)}
 
 _mapped: dict[tuple[str, int, int, int], mmap.mmap] = {}
 """Every file mapped so far, by path and identity. Never unmapped: a column may outlive whoever opened it, and clean

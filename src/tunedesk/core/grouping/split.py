@@ -1,32 +1,26 @@
 """Train and validation from one set of conversations, so that nothing in validation has a twin in training.
 
-Groups (near-duplicates, and rows with the same value under a chosen key) stay on one side. The order of groups
-comes from sha256 of the seed and the rows, never from a random generator: the same bytes on any machine.
+Groups (near-duplicates, the same question, and rows with the same value under a chosen key) stay on one side. The
+order of groups comes from sha256 of the seed and the rows, never from a random generator: the same bytes on any
+machine. Of a row some 200 bytes stay in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-import msgspec
+import polars as pl
 
-from tunedesk.core.conversations import Row, encode_row, upload_row
-from tunedesk.core.grouping.duplicates import (
-    THRESHOLD,
-    Finder,
-    Pair,
-    digest,
-    grouped,
-    spoken_text,
-    whole_text,
-)
+from tunedesk.core.checking.examining import Wanted
+from tunedesk.core.checking.file_checks import encoded
+from tunedesk.core.checking.processes import examined
+from tunedesk.core.conversations import Row
+from tunedesk.core.datasets.arrow_parts import buffer_series
+from tunedesk.core.grouping.duplicates import THRESHOLD, Finder, Pair, grouped
 from tunedesk.errors import DataError
-from tunedesk.paths import write_whole
 
 FEWEST_VALIDATION = 30
 """Conversations below which a validation loss says little."""
@@ -36,31 +30,32 @@ FEWEST_VALIDATION = 30
 class Split:
     """Which rows train and which validate."""
 
-    train: tuple[int, ...]
+    train: Sequence[int]
     """Places in the rows given, ascending."""
-    validation: tuple[int, ...]
+    validation: Sequence[int]
     groups: int
     """Groups of two or more rows that were kept on one side."""
     leaks: int
-    """Validation rows with a twin in training: always 0, counted again from the result."""
+    """Groups that are on both sides: always 0."""
     seed: int
     rule: str
     """How it was made, in words."""
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The files of a split."""
+@dataclass(slots=True)
+class Looked:
+    """What a split needs to know of all rows, in columns."""
 
-    train: Path
-    validation: Path
-    record: Path
-    """split.json: counts, seed, rule, hashes."""
-    leaks: int
-    """Counted once more, on the files as they were written."""
-    sha256: dict[str, str]
-    """File name → hash."""
+    count: int = 0
+    ranks: array[int] = field(default_factory=lambda: array("Q"))
+    """Two numbers a row, by which groups are ordered: sha256 of the seed and the row."""
+    strata: array[int] = field(default_factory=lambda: array("I"))
+    """Number of the row's value under `by`."""
+    values: dict[str, int] = field(default_factory=dict)
+    """Value under `by` → its number."""
+    pairs: list[Pair] = field(default_factory=list)
+    """Rows that stay together."""
 
 
 def split(
@@ -76,37 +71,185 @@ def split(
     `by` is a metadata key whose values are held out in like shares; `group` one whose values stay on one side.
     Raises DataError when there are fewer than two groups, or a key that no row has.
     """
+    return divide(
+        look(rows, seed=seed, by=by, group=group), validation=validation, seed=seed, by=by, group=group
+    )
+
+
+def look(rows: Iterable[Row], *, seed: int = 0, by: str | None = None, group: str | None = None) -> Looked:
+    """Look at all rows once; raises DataError when no row has one of the keys."""
+    looked = Looked()
+    together = _Together()
+    met = {key: False for key in (by, group) if key}
+    of_group: dict[str, int] = {}
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        for place, row in enumerate(rows):
+            raw = encoded(row)
+            rank = hashlib.sha256(b"%d\n%b" % (seed, raw)).digest()
+            looked.ranks.extend((int.from_bytes(rank[:8], "big"), int.from_bytes(rank[8:16], "big")))
+            value = _value(row, by) if by else ""
+            looked.strata.append(looked.values.setdefault(value, len(looked.values)))
+            looked.count += 1
+            if group and (same := _value(row, group)):
+                first = of_group.setdefault(same, place)
+                met[group] = True
+                if first != place:
+                    looked.pairs.append(Pair(first, place, 1.0))
+            if by and value:
+                met[by] = True
+            yield place, raw
+
+    together.take(lines())
+    for key, found in met.items():
+        if not found:
+            raise DataError(
+                f"no conversation has the key {key!r} in its metadata", "`tunedesk list` shows the keys."
+            )
+    looked.pairs += together.pairs()
+    return looked
+
+
+class _Together:
+    """Finds which rows say the same, nearly the same, or answer the same question."""
+
+    def __init__(self) -> None:
+        self.finder = Finder()
+        self.places = array("Q")
+        self.questions = array("Q")
+
+    def take(self, lines: Iterable[tuple[int, bytes]]) -> None:
+        """Add rows with their places."""
+        for batch in examined(lines, Wanted(rows=False, file=False)):
+            self.places.extend(batch.marks.lines)
+            self.questions.extend(batch.marks.questions)
+            self.finder.add_batch(batch.marks.identities, batch.sketches)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield pairs of places that join all rows that belong together, some by a chain of others."""
+        places = self.places
+        for pair in (*self._asked(), *(Pair(one, two, 1.0) for one, two in self.finder.exact())):
+            yield Pair(places[pair.first], places[pair.second], 1.0)
+        for pair in self.finder.near():
+            yield Pair(places[pair.first], places[pair.second], pair.similarity)
+
+    def _asked(self) -> Iterator[Pair]:
+        rows = pl.DataFrame({"question": buffer_series(self.questions, 0, len(self.questions))})
+        rows = rows.with_row_index("place").filter(pl.col("question") != 0)
+        rows = rows.with_columns(first=pl.col("place").first().over("question"))
+        for first, place in (
+            rows.filter(pl.col("first") != pl.col("place")).select("first", "place").iter_rows()
+        ):
+            yield Pair(first, place, 1.0)
+
+
+def twins_across(train: Iterable[Row], validation: Iterable[Row]) -> list[tuple[int, int]]:
+    """Return (place in train, place in validation) of rows that belong together: one for each leaking row."""
+    border = 0
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        nonlocal border
+        for row in train:
+            yield border, encoded(row)
+            border += 1
+        for place, row in enumerate(validation, border):
+            yield place, encoded(row)
+
+    together = _Together()
+    together.take(lines())
+    made = grouped(together.pairs(), max(together.places, default=-1) + 1)
+    return [
+        (one.members[0], place - border)
+        for one in made
+        if one.members[0] < border
+        for place in one.members
+        if place >= border
+    ]
+
+
+def count_leaks(train: Iterable[Row], validation: Iterable[Row]) -> int:
+    """Return how many validation rows have a twin in training: near, or the same question."""
+    return len(twins_across(train, validation))
+
+
+def divide(
+    looked: Looked, *, validation: float, seed: int, by: str | None = None, group: str | None = None
+) -> Split:
+    """Return the split of rows that were looked at; raises DataError when there are fewer than two groups."""
     if not 0 < validation < 1:
         raise DataError(
             f"a validation share of {validation:g} is not between 0 and 1", "0.2 holds a fifth out."
         )
-    for key in (by, group):
-        if key and not any(_value(row, key) for row in rows):
-            raise DataError(
-                f"no conversation has the key {key!r} in its metadata", "`tunedesk list` shows the keys."
-            )
-    together = _together(rows, group)
-    if len(together) < 2:
+    groups = _groups(looked)
+    if groups.height < 2:
         many = (
             "there is only one conversation"
-            if len(rows) < 2
+            if looked.count < 2
             else "all conversations are twins of one another"
         )
         raise DataError(
             f"cannot split: {many}", "Add conversations that differ, or train without validation."
         )
-    held = _held_out(rows, together, validation, seed, by)
-    train = tuple(place for place in range(len(rows)) if place not in held)
-    chosen = tuple(sorted(held))
-    leaks = count_leaks([rows[i] for i in train], [rows[i] for i in chosen], group)
-    if leaks:
-        raise DataError(
-            f"{leaks} held-out conversations have a twin in training", "Please report this: it is a bug."
-        )
+    chosen = _held_out(groups, validation, looked.count)
+    of_row = groups.explode("members").select("members", "root").sort("members")
+    held = of_row["root"].is_in(chosen.implode())
+    places = of_row["members"]
+    both = (
+        pl.DataFrame({"root": of_row["root"], "held": held}).group_by("root").agg(pl.col("held").n_unique())
+    )
+    leaks = both.filter(pl.col("held") > 1).height
     keys = (f", in like shares of {by}" if by else "") + (f", whole groups of {group}" if group else "")
     rule = f"{validation:.0%} held out by sha256 of seed and row{keys}; twins (similarity >= {THRESHOLD}) on one side"
-    several = sum(len(members) > 1 for members in together)
-    return Split(train, chosen, several, leaks, seed, rule, _warnings(len(chosen), len(rows), validation))
+    train, out = (array("I", places.filter(side)) for side in (~held, held))
+    several = groups.filter(pl.col("size") > 1).height
+    return Split(train, out, several, leaks, seed, rule, _warnings(len(out), looked.count, validation))
+
+
+def _groups(looked: Looked) -> pl.DataFrame:
+    """Return all rows as groups that stay on one side, in the order of their hashes: root, members, size, stratum."""
+    roots = array("I", range(looked.count))
+    for one in grouped(looked.pairs, looked.count):
+        for place in one.members:
+            roots[place] = one.members[0]
+    ranks = buffer_series(looked.ranks, 0, len(looked.ranks))
+    rows = pl.DataFrame(
+        {
+            "members": pl.int_range(looked.count, dtype=pl.UInt32, eager=True),
+            "root": buffer_series(roots, 0, looked.count),
+            "high": ranks.gather_every(2),
+            "low": ranks.gather_every(2, 1),
+            "stratum": buffer_series(looked.strata, 0, looked.count),
+        }
+    )
+    rank = pl.struct("high", "low").sort_by("high", "low").first()
+    return (
+        rows.group_by("root", maintain_order=True)
+        .agg("members", pl.len().alias("size"), rank.alias("rank"), pl.col("stratum").first())
+        .unnest("rank")
+        .with_columns(value=pl.col("stratum").replace_strict({n: v for v, n in looked.values.items()}))
+        .sort("high", "low", "root")
+    )
+
+
+def _held_out(groups: pl.DataFrame, share: float, count: int) -> pl.Series:
+    """Return the roots held out: in each stratum whole groups, by the order of their hashes, up to its share."""
+    strata: dict[str, list[tuple[int, int]]] = {}
+    for value, root, size in groups.select("value", "root", "size").iter_rows():
+        strata.setdefault(value, []).append((root, size))
+    held: dict[int, int] = {}
+    owed = 0.0
+    for _, members in sorted(strata.items()):
+        owed += share * sum(size for _, size in members)
+        for root, size in members[: len(members) - 1 if len(strata) == 1 else len(members)]:
+            if size <= round(owed):
+                held[root] = size
+                owed -= size
+    smallest = groups.sort("size", maintain_order=True).row(0, named=True)
+    if not held:
+        held[smallest["root"]] = smallest["size"]
+    if sum(held.values()) == count:
+        del held[smallest["root"]]
+    return pl.Series(list(held), dtype=pl.UInt32)
 
 
 def _warnings(held: int, total: int, share: float) -> tuple[str, ...]:
@@ -124,143 +267,3 @@ def _value(row: Row, key: str) -> str:
     kept = row.get("metadata")
     value = kept.get(key) if isinstance(kept, dict) else None
     return "" if value is None else str(value)
-
-
-def _together(rows: Sequence[Row], group: str | None) -> list[tuple[int, ...]]:
-    """Return all rows as groups that stay on one side: twins, the same question, the same value of `group`."""
-    finder = Finder()
-    first: dict[object, int] = {}
-    pairs: list[Pair] = []
-    for place, row in enumerate(rows):
-        finder.add(spoken_text(row), whole_text(row))
-        for key in _keys(row, group):
-            earlier = first.setdefault(key, place)
-            if earlier != place:
-                pairs.append(Pair(earlier, place, 1.0))
-    pairs += [Pair(earlier, place, 1.0) for earlier, place in finder.exact]
-    made = [one.members for one in grouped([*pairs, *finder.near()], len(rows))]
-    joined = {place for members in made for place in members}
-    return sorted([*made, *((place,) for place in range(len(rows)) if place not in joined)])
-
-
-def _keys(row: Row, group: str | None) -> list[object]:
-    keys: list[object] = []
-    asked = spoken_text(row, prompt_only=True)
-    if asked.strip():
-        keys.append(digest(asked))
-    if group and (value := _value(row, group)):
-        keys.append(("group", value))
-    return keys
-
-
-def _held_out(
-    rows: Sequence[Row], together: list[tuple[int, ...]], share: float, seed: int, by: str | None
-) -> set[int]:
-    """Return the places held out: in each stratum whole groups, by the order of their hashes, up to its share."""
-    order = sorted(together, key=lambda members: _rank(rows, members, seed))
-    strata: dict[str, list[tuple[int, ...]]] = {}
-    for members in order:
-        strata.setdefault(_value(rows[members[0]], by) if by else "", []).append(members)
-    held: set[int] = set()
-    owed = 0.0
-    for _, groups in sorted(strata.items()):
-        owed += share * sum(map(len, groups))
-        for members in groups[: len(groups) - 1 if len(strata) == 1 else len(groups)]:
-            if len(members) <= round(owed):
-                held.update(members)
-                owed -= len(members)
-    smallest = set(sorted(order, key=len)[0])
-    if not held:
-        held |= smallest
-    if len(held) == len(rows):
-        held -= smallest
-    return held
-
-
-def _rank(rows: Sequence[Row], members: tuple[int, ...], seed: int) -> bytes:
-    """Return what orders groups: a hash of the seed and the group's least row, so that file order does not matter."""
-    return min(hashlib.sha256(f"{seed}\n".encode() + encode_row(rows[place])).digest() for place in members)
-
-
-def count_leaks(train: Iterable[Row], validation: Iterable[Row], group: str | None = None) -> int:
-    """Return how many validation rows have a twin in training: near, the same question, or the same `group`."""
-    finder = Finder()
-    keys: set[object] = set()
-    border = 0
-    for row in train:
-        finder.add(spoken_text(row), whole_text(row))
-        keys.update(_keys(row, group))
-        border += 1
-    leaking: set[int] = set()
-    held = list(validation)
-    for place, row in enumerate(held, border):
-        finder.add(spoken_text(row), whole_text(row))
-        if keys.intersection(_keys(row, group)):
-            leaking.add(place)
-    for members in (one.members for one in finder.groups()):
-        if members[0] < border:
-            leaking.update(place for place in members if place >= border)
-    return len(leaking)
-
-
-def write_split(
-    rows: Sequence[Row],
-    made: Split,
-    folder: Path,
-    *,
-    keep_metadata: bool = False,
-    origin: Mapping[str, str] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Written:
-    """Write train.jsonl, validation.jsonl and split.json into `folder`, each whole or not at all, and check them again.
-
-    Only the API's keys are written unless `keep_metadata`; `origin` (dataset, name, version) is kept in split.json for
-    the lineage of what is trained on it. Raises DataError when a twin is found on the other side.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be made: {error.strerror}", "Choose another folder with -o."
-        ) from error
-    hashes: dict[str, str] = {}
-    done = 0
-    for name, places in (("train.jsonl", made.train), ("validation.jsonl", made.validation)):
-        lines = []
-        for place in places:
-            lines.append(encode_row(_written_row(rows[place], keep_metadata)) + b"\n")
-            done += 1
-            if on_progress is not None and done % 1_000 == 0:
-                on_progress(done, len(rows))
-        data = b"".join(lines)
-        write_whole(folder / name, data, mode=0o644)
-        hashes[name] = hashlib.sha256(data).hexdigest()
-    leaks = count_leaks(_read(folder / "train.jsonl"), _read(folder / "validation.jsonl"))
-    if leaks:
-        raise DataError(
-            f"{leaks} written validation rows have a twin in training", "Please report this: it is a bug."
-        )
-    record = {
-        "train": len(made.train),
-        "validation": len(made.validation),
-        "groups": made.groups,
-        "leaks": leaks,
-        "similarity": THRESHOLD,
-        "seed": made.seed,
-        "rule": made.rule,
-        "warnings": list(made.warnings),
-        "sha256": hashes,
-        **({"origin": dict(origin)} if origin else {}),
-    }
-    write_whole(folder / "split.json", json.dumps(record, indent=2) + "\n", mode=0o644)
-    return Written(folder / "train.jsonl", folder / "validation.jsonl", folder / "split.json", leaks, hashes)
-
-
-def _written_row(row: Row, keep_metadata: bool) -> Row:
-    if keep_metadata or "preferred_output" in row:
-        return row
-    return upload_row(row)
-
-
-def _read(path: Path) -> list[Row]:
-    return [msgspec.json.decode(line, type=dict[str, Any]) for line in path.read_bytes().split(b"\n") if line]

@@ -61,6 +61,12 @@ _PHONE_WORD = re.compile(
     r"|फोन|मोबाइल|\b(?:my|new|old|his|her|mera|apna) number\b|\bph\b)[^.!?\n]{0,40}$",
     re.I,
 )
+_PHONE_PARTS = (
+    "phone", "mobile", "cell", "tel", "tél", "call", "ring", "rang", "fax", "whatsapp", "sms", "text ", "reach me",
+    "contact me", "movil", "móvil", "handy", "rufnummer", "anrufen", "portable", "appel", "komork", "komórk", "dzwo",
+    "फोन", "मोबाइल", " number", "ph",
+)  # fmt: skip
+"""Parts one of which stands in every word for a phone."""
 _PHONE_SHAPE = re.compile(
     r"\(\d{3}\) ?\d{3}[ .-]\d{4}|1?[ .-]?\d{3}([.-])\d{3}\1\d{4}|07\d{3} ?\d{3} ?\d{3}|"
     r"0\d{2,4} \d{3,4} \d{3,4}|"
@@ -230,13 +236,17 @@ def phones(text: str, asked: bool = False) -> Iterator[Found]:
 
     Numbers set aside for fiction are taken too. Freephone lines are not: they are a company's.
     """
+    worded = not asked and holds(text.lower(), _PHONE_PARTS)
     for match in _PHONE.finditer(text):
-        number, before = match.group(), before_number(text, match.start())
-        if _DATE_LIKE.fullmatch(number) or _is_money(text, match.start(), match.end()):
-            continue
-        named = asked or bool(_PHONE_WORD.search(before))
+        number = match.group()
         abroad = number.startswith("+") or (number.startswith("00") and len(_digits(number)) > 11)
         shaped = bool(_PHONE_SHAPE.fullmatch(number))
+        if not (asked or worded or abroad or shaped):
+            continue
+        before = before_number(text, match.start())
+        if _DATE_LIKE.fullmatch(number) or _is_money(text, match.start(), match.end()):
+            continue
+        named = asked or (worded and bool(_PHONE_WORD.search(before)))
         if (ORDER.search(before) and not named) or not (named or abroad or shaped):
             continue
         shaped = shaped or (named and bool(_LOCAL.fullmatch(number)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib import resources
 
 from tunedesk.core.personal_data.spans import Found, holds, taken, words_of
@@ -267,23 +268,28 @@ def answered_names(text: str) -> Iterator[Found]:
         yield found
 
 
+@lru_cache(maxsize=4_096)
+def _mention(part: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w@./-]){re.escape(part)}(?![\w@-]|\.\w)", re.I)
+
+
 class Mentions:
     """Finds names known from elsewhere (another message, metadata), whole or a part of them with a capital."""
 
     def __init__(self, known: Iterable[str]) -> None:
-        self._patterns: dict[str, tuple[re.Pattern[str], bool]] = {}
+        self._parts: dict[str, str] = {}
         for given in known:
             name = _RANK.sub("", given)
             parts = [part for part in name.split() if len(part) > 2 and not is_ordinary(part)]
             for part in dict.fromkeys([name, *parts]):
-                pattern = re.compile(rf"(?<![\w@./-]){re.escape(part)}(?![\w@-]|\.\w)", re.I)
-                self._patterns.setdefault(part.lower(), (pattern, " " in part))
+                self._parts.setdefault(part.lower(), part)
 
     def find(self, text: str) -> Iterator[Found]:
         """Yield every mention in `text`."""
         low = text.lower()
-        for part, (pattern, whole) in self._patterns.items():
-            if part in low:
-                for match in pattern.finditer(text):
+        for low_part, part in self._parts.items():
+            if low_part in low:
+                whole = " " in part
+                for match in _mention(part).finditer(text):
                     if whole or match.group()[:1].isupper():
                         yield taken(match, "name", 0.7 if whole else 0.65)

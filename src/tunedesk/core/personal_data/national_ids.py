@@ -45,6 +45,8 @@ _NINO = re.compile(
     r"(?<![\w-])(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-TW-Z][A-CEGHJ-NPQRSTW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![\w-])",
     re.I,
 )
+_NINO_END = re.compile(r"\d ?[A-Da-d](?![\w-])")
+"""How a NINO ends: cheaper to look for than the whole."""
 _SSN_TAIL = re.compile(
     r"\b(?:ssn|social security(?: number)?)\W{0,3}(?:is |was )?(\d{4}|\d{9})(?![\w-])", re.I
 )
@@ -127,7 +129,7 @@ def national_ids(text: str, words: frozenset[str], longest: int, mixed: bool) ->
     `words` are those of `text` in small letters, `longest` its longest run of digits, `mixed` whether it holds a
     letter beside a digit.
     """
-    for match in _NINO.finditer(text) if longest >= 6 else ():
+    for match in _NINO.finditer(text) if longest >= 6 and _NINO_END.search(text) else ():
         if not ORDER.search(before_number(text, match.start())):
             yield taken(match, "national_id", 0.93)
     for match in _DRIVER.finditer(text) if mixed else ():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,9 +234,8 @@ _NAME_KEY = re.compile(
 _NAME_VALUE = re.compile(r"[^\W\d_][^\W\d_.'’ -]*(?: [^\W\d_]?[^\W\d_.'’-]*\.?){0,3}")
 
 
-def _metadata_names(row: Row) -> list[str]:
+def metadata_names(metadata: object) -> list[str]:
     """Return the names of people that a row's metadata gives."""
-    metadata = row.get("metadata")
     found: list[str] = []
     for key, value in metadata.items() if isinstance(metadata, dict) else ():
         values = value if isinstance(value, list) else [value]
@@ -256,14 +255,31 @@ _PERSONA = re.compile(r"\b(?:[Yy]ou are|[Yy]our name is) ([A-Z]\w+(?: [A-Z]\w+)*
 _COMPANY = re.compile(r"\b([A-Z]\w+) (?:Bank|Insurance|Online|Group|Ltd|Limited|Inc|LLC|PLC|plc|GmbH)\b")
 
 
-def _public_names(slots: list[tuple[tuple[str | int, ...], _Slot]]) -> frozenset[str]:
-    """Return words that are no one's name in this row: the persona its system prompt sets, companies it mentions."""
-    found: set[str] = set()
-    for _, slot in slots:
-        found.update(_COMPANY.findall(slot.text))
-        if slot.role in ("system", "developer"):
-            found.update(word for name in _PERSONA.findall(slot.text) for word in name.split())
+def _public_names(text: str, role: str) -> frozenset[str]:
+    """Return words that are no one's name in a row that has this text: a persona it sets, companies it mentions."""
+    found = set(_COMPANY.findall(text))
+    if role in ("system", "developer"):
+        found.update(word for name in _PERSONA.findall(text) for word in name.split())
     return frozenset(found)
+
+
+class Reader:
+    """Reads single texts for `find_in_row`; one that remembers what it read may stand in its place."""
+
+    def find(self, text: str, asked: frozenset[str]) -> list[Found]:
+        """Return what `find` does."""
+        return find(text, asked=asked)
+
+    def asks(self, text: str) -> frozenset[str]:
+        """Return what `asked_for` does."""
+        return asked_for(text)
+
+    def public(self, text: str, role: str) -> frozenset[str]:
+        """Return the words of `text` that are no one's name in its row."""
+        return _public_names(text, role)
+
+
+_READER = Reader()
 
 
 def _is_public(item: Found, public: frozenset[str]) -> bool:
@@ -271,28 +287,40 @@ def _is_public(item: Found, public: frozenset[str]) -> bool:
     return item.kind == "name" and public.issuperset(item.text.split())
 
 
-def _find_slots(row: Row) -> list[tuple[tuple[str | int, ...], _Slot, list[Found]]]:
-    """Return each text of a row with what it holds: by itself, by the question before it, by names known elsewhere."""
-    found: list[tuple[tuple[str | int, ...], _Slot, list[Found]]] = []
+def find_in_texts(
+    texts: Sequence[tuple[str, str, str]], metadata: object, reader: Reader = _READER
+) -> list[list[Found]]:
+    """Return what each of a conversation's texts holds, given with its role and its field (`content`, `name` …).
+
+    By itself, by the question before it, by names known elsewhere: from another text or from the metadata.
+    """
+    found: list[list[Found]] = []
     asked: frozenset[str] = frozenset()
-    known = dict.fromkeys(_metadata_names(row))
-    slots = _slots(row)
-    public = _public_names(slots)
-    for where, slot in slots:
-        asking = asked if slot.role == "user" else frozenset[str]()
-        items = find(slot.text, asked=asking) if slot.path != ("name",) else []
-        items = [item for item in items if not _is_public(item, public)]
-        known.update(dict.fromkeys(item.text for item in items if item.kind == "name"))
-        found.append((where, slot, items))
-        if slot.path[0] == _CONTENT and slot.role in ("user", "assistant"):
-            asked = asked_for(slot.text) if slot.role == "assistant" else frozenset()
+    for role, text, field in texts:
+        asking = asked if role == "user" else frozenset[str]()
+        found.append(reader.find(text, asking) if field != "name" else [])
+        if field == _CONTENT and role in ("user", "assistant"):
+            asked = reader.asks(text) if role == "assistant" else frozenset()
+    if any(item.kind == "name" for items in found for item in items):
+        public = frozenset[str]().union(*(reader.public(text, role) for role, text, _ in texts))
+        found = [[item for item in items if not _is_public(item, public)] for items in found]
+    known = dict.fromkeys(metadata_names(metadata))
+    known.update(dict.fromkeys(item.text for items in found for item in items if item.kind == "name"))
     if not known:
         return found
     mentions = names.Mentions(known)
-    return [(where, slot, settle([*items, *mentions.find(slot.text)])) for where, slot, items in found]
+    return [settle([*items, *mentions.find(text)]) for (_, text, _), items in zip(texts, found, strict=True)]
 
 
-def find_in_row(row: Row) -> list[RowFound]:
+def _find_slots(row: Row, reader: Reader = _READER) -> list[tuple[tuple[str | int, ...], _Slot, list[Found]]]:
+    """Return each text of a row with what it holds."""
+    slots = _slots(row)
+    texts = [(slot.role, slot.text, str(slot.path[0])) for _, slot in slots]
+    found = find_in_texts(texts, row.get("metadata"), reader)
+    return [(where, slot, items) for (where, slot), items in zip(slots, found, strict=True)]
+
+
+def find_in_row(row: Row, reader: Reader = _READER) -> list[RowFound]:
     """Return the personal data of a conversation, in order.
 
     A message is read with the question before it, and a name once known is found in all messages. Metadata is not
@@ -308,7 +336,7 @@ def find_in_row(row: Row) -> list[RowFound]:
             item.confidence,
             slot.field,
         )
-        for _, slot, items in _find_slots(row)
+        for _, slot, items in _find_slots(row, reader)
         for item in items
     ]
 

@@ -1,0 +1,90 @@
+"""Examining many lines by several processes; results come back in order, so that several find what one does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import chain, islice
+
+from tunedesk.core.checking.examining import Examined, Examiner, Line, Wanted
+from tunedesk.core.grouping.duplicates import Finder, Group
+
+BATCH = 4_000
+"""Lines that one process takes at a time."""
+WORTH = 20_000
+"""Lines from which starting processes (a second) pays."""
+_PROCESSES = 4
+_AHEAD = 3
+"""Batches for each process that wait or are under way."""
+
+_examiners: dict[Wanted, Examiner] = {}
+"""A process's own: what it learnt of texts in one batch serves the next."""
+
+
+def examined(lines: Iterable[Line], wanted: Wanted) -> Iterator[Examined]:
+    """Yield the batches of `lines` as they are examined, in order; by several processes when there are many."""
+    rest = iter(lines)
+    first = list(islice(rest, WORTH))
+    if len(first) < WORTH:
+        examiner = Examiner(wanted)
+        yield from (examiner.examine(batch) for batch in _batches(iter(first)))
+        return
+    yield from _by_processes(_batches(chain(first, rest)), wanted)
+
+
+def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    while batch := list(islice(lines, BATCH)):
+        yield batch
+
+
+def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Examined]:
+    count = min(_PROCESSES, os.cpu_count() or 1)
+    waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(_examine, batch, wanted)))
+            if len(waiting) >= count * _AHEAD:
+                yield _result(*waiting.popleft(), wanted)
+        while waiting:
+            yield _result(*waiting.popleft(), wanted)
+    except BrokenProcessPool:
+        # A process was killed (memory, a signal): what is left is done here.
+        left = [batch for batch, _ in waiting]
+        yield from (_examine(batch, wanted) for batch in chain(left, batches))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _examine(batch: list[Line], wanted: Wanted) -> Examined:
+    return _examiners.setdefault(wanted, Examiner(wanted)).examine(batch)
+
+
+def _result(batch: list[Line], future: Future[Examined], wanted: Wanted) -> Examined:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return _examine(batch, wanted)
+
+
+def _begin() -> None:
+    """Leave the terminal's interrupt to the parent, which ends its processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def find_in_lines(lines: Iterable[Line]) -> list[Group]:
+    """Return the groups of exact and near duplicates among encoded rows; members are the numbers they came with."""
+    finder = Finder()
+    numbers: list[int] = []
+    for batch in examined(lines, Wanted(rows=False, file=False)):
+        numbers += batch.marks.lines
+        finder.add_batch(batch.marks.identities, batch.sketches)
+    return [
+        replace(group, members=tuple(numbers[place] for place in group.members)) for group in finder.groups()
+    ]

@@ -1,0 +1,115 @@
+"""What one text of a role says by itself, worked out once: most texts of a file are said again and again.
+
+A row's findings are put together from this, whichever way the row was read.
+"""
+
+from __future__ import annotations
+
+from tunedesk.core.checking.talk_checks import Spoken, spoken
+from tunedesk.core.checking.text_checks import text_faults
+from tunedesk.core.grouping.sketches import key_of, shingle_hashes
+from tunedesk.core.personal_data import privacy
+from tunedesk.core.personal_data.spans import Found
+
+_MOST = 120_000
+"""Texts kept; as many older ones stay until these are full."""
+_MOST_CHARACTERS = 24 << 20
+_NONE: frozenset[str] = frozenset()
+
+
+class Saying:
+    """One text as one role says it."""
+
+    __slots__ = (
+        "asks", "blank", "faults", "found", "hashes", "key", "marked", "public", "role", "spoken", "talks", "text",
+    )  # fmt: skip
+
+    def __init__(self, role: str, text: str) -> None:
+        """Work out what every row needs; the rest is asked for by Sayings."""
+        self.role = role
+        self.text = text
+        self.blank = not text or text.isspace()
+        self.talks = role in ("user", "assistant")
+        self.key = key_of(role, text)
+        self.faults = tuple(text_faults(text, role))
+        """Code and detail of each fault of the text."""
+        self.spoken: Spoken = spoken(text)
+        one = self.spoken
+        self.marked = bool(
+            self.faults
+            or (one.threat and self.talks)
+            or (one.refusal and role == "assistant")
+            or (one.agent and role == "user")
+        )
+        """Whether a row that has it may have a finding on what is said, languages aside."""
+        self.asks = privacy.asked_for(text) if role == "assistant" else _NONE
+        """Kinds of personal data that an answer asks for."""
+        self.hashes: bytes | None = None
+        self.found: list[Found] | None = None
+        self.public: frozenset[str] | None = None
+
+
+class Sayings(privacy.Reader):
+    """The texts met lately, and what was found in them; memory is bounded, what comes again stays."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self._new: dict[tuple[str, str], Saying] = {}
+        self._old: dict[tuple[str, str], Saying] = {}
+        self._answered: dict[tuple[str, frozenset[str]], list[Found]] = {}
+        self._characters = 0
+
+    def __len__(self) -> int:
+        """Return how many texts are kept."""
+        return len(self._new) + len(self._old)
+
+    def of(self, role: str, text: str) -> Saying:
+        """Return what `role` says with `text`."""
+        key = (role, text)
+        saying = self._new.get(key)
+        if saying is None:
+            saying = self._old.pop(key, None) or Saying(role, text)
+            self._keep(key, saying)
+        return saying
+
+    def _keep(self, key: tuple[str, str], saying: Saying) -> None:
+        self._characters += len(key[1])
+        if len(self._new) >= _MOST or self._characters > _MOST_CHARACTERS:
+            self._old, self._new, self._characters = self._new, {}, 0
+            self._answered = {}
+        self._new[key] = saying
+
+    def hashes(self, saying: Saying) -> bytes:
+        """Return the hashes of what is said, the role before it, as they lie in an array of 32-bit numbers."""
+        if saying.hashes is None:
+            saying.hashes = shingle_hashes(f"{saying.role}: {saying.text}").tobytes()
+        return saying.hashes
+
+    def found_in(self, saying: Saying, asked: frozenset[str]) -> list[Found]:
+        """Return the personal data of a text that answers a question for `asked`."""
+        if asked:
+            return self.find(saying.text, asked)
+        if saying.found is None:
+            saying.found = self.find(saying.text, asked)
+        return saying.found
+
+    # --- as privacy reads texts
+
+    def find(self, text: str, asked: frozenset[str]) -> list[Found]:
+        """Return the personal data of a text, as privacy.find does."""
+        key = (text, asked)
+        found = self._answered.get(key)
+        if found is None:
+            found = self._answered[key] = privacy.find(text, asked=asked)
+        return found
+
+    def asks(self, text: str) -> frozenset[str]:
+        """Return what an answer asks for, as privacy.asked_for does."""
+        return self.of("assistant", text).asks
+
+    def public(self, text: str, role: str) -> frozenset[str]:
+        """Return the words of a text that are no one's name in its row."""
+        saying = self.of(role, text)
+        if saying.public is None:
+            saying.public = super().public(text, role)
+        return saying.public
