@@ -20,7 +20,8 @@ import msgspec
 
 from tunedesk import evaluate
 from tunedesk.config import Profile
-from tunedesk.core.checking.checks import FEWEST, Finding
+from tunedesk.core.checking.across import FEWEST
+from tunedesk.core.checking.findings import Finding
 from tunedesk.core.conversations import Conversation
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, MetricPoint
 from tunedesk.core.metrics import steps_per_second
