@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunedesk.core.conversations import Row
 from tunedesk.core.fine_tuning import ChatDelta, Usage
 from tunedesk.errors import ProviderError, UsageError
 from tunedesk.providers.base import Provider
@@ -65,6 +66,12 @@ class ChatSession:
                 self.messages.append({"role": "assistant", "content": reply.text})
                 if self.store is not None and self.chat is not None:
                     self.store.add_turn(self.chat, _turn(reply, self.provider.profile.name))
+
+    def row(self) -> Row:
+        """Return what was said so far as a training conversation that tells where it is from."""
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        metadata = {"source": "chat", "model": self.model}
+        return {"messages": [*head, *(dict(message) for message in self.messages)], "metadata": metadata}
 
     def _keep_user(self, text: str) -> None:
         self.messages.append({"role": "user", "content": text})

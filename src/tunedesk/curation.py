@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from tunedesk.paths import Paths, private_folder, replacing, write_whole
 
 OnProgress = Callable[[int, int], None]
 """Called with rows done and rows in all; what it raises stops the work."""
+_LOOKED_AT = 20_000
+"""Rows up to which an edit is tried on each before it is made: some seconds."""
 _MEASURED = 1_000
 """Rows on which a change of tokens is measured."""
 _STEP = 200
@@ -62,6 +65,8 @@ class RowChange:
     before: Row
     after: Row
     messages: tuple[MessageChange, ...]
+    preview: str = ""
+    """Its first words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +85,52 @@ class EditPreview:
 def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, most: int = 5) -> EditPreview:
     """Return what `edit` would do: its first `most` changed rows, row `first` (if it is touched) before others."""
     touched = edit.indexes()
+    kept_as_is = edit.kind in edits.MARKS
     order: Iterable[int] = workspace.everything if touched is None else touched
     if first is not None and (touched is None or first in touched):
         order = (first, *(index for index in order if index != first))
     samples: list[RowChange] = []
     for index in order:
         row = workspace.row(index)
-        after = apply(edit, row)
-        if after != row:
-            samples.append(RowChange(workspace.line(index), row, after, message_changes(row, after)))
+        after = _after(edit, index, row, touched)
+        if kept_as_is or after != row:
+            changes = message_changes(row, after)
+            words = workspace.view(index).preview
+            samples.append(RowChange(workspace.line(index), row, after, changes, words))
         if len(samples) == most:
             break
     rows = workspace.total if touched is None else len(touched)
     return EditPreview(edit, rows, len(edit.arguments.get("excluded", ())), tuple(samples))
+
+
+def _after(edit: edits.Edit, index: int, row: Row, touched: Sequence[int] | None) -> Row:
+    """Return the row after the edit, the same where the edit passes over it."""
+    place = bisect_left(touched, index) if touched is not None else index
+    try:
+        return apply(edits.of_row(edit, place), row)
+    except DataError:
+        return row
+
+
+def changing(workspace: Workspace, edit: edits.Edit, on_progress: OnProgress | None = None) -> edits.Edit:
+    """Return `edit` over those of its rows alone that it changes, where they are few enough to look at.
+
+    Raises DataError when it changes none.
+    """
+    touched = edit.indexes()
+    alike = touched and edits.of_row(edit, 0) is edit
+    if edit.kind in edits.MARKS or touched is None or not alike or len(touched) > _LOOKED_AT:
+        return edit
+    hit = []
+    for place, index in enumerate(touched):
+        if on_progress and place % _STEP == 0:
+            on_progress(place, len(touched))
+        row = workspace.row(index)
+        if _after(edit, index, row, touched) != row:
+            hit.append(index)
+    if not hit:
+        raise DataError("this would change none of these conversations", "nothing was changed")
+    return msgspec.structs.replace(edit, rows=edits.pack(hit)) if len(hit) < len(touched) else edit
 
 
 def token_change(workspace: Workspace, edit: edits.Edit, count: Callable[[Row], int]) -> str:
@@ -168,6 +206,7 @@ class Curation:
         self._paths, self._open_source = paths, open_source
 
     preview = staticmethod(preview)
+    changing = staticmethod(changing)
     fixing = staticmethod(fixing)
     token_change = staticmethod(token_change)
     kept = staticmethod(kept)

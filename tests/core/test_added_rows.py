@@ -120,6 +120,22 @@ def test_its_tokens_are_counted(workspace: Workspace) -> None:
     assert list(EditedRows().over(imported, gone.dataset, gone.overlay, Words()).total) == [7, 7, 7, 7, 0]
 
 
+def test_an_edit_of_all_rows_is_not_about_those_added_later(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    workspace = Workspace.open(dataset, journal)
+    for edit in (edits.tag(None, "early"), edits.set_system_prompt(None, "Be early."), edits.exclude(None)):
+        workspace = workspace.apply(edit)
+    workspace = workspace.add_rows([NEW], "save a reply")
+    for state in (workspace, Workspace.open(dataset, journal)):
+        assert list(state.with_query("tag:early").matches) == [0, 1, 2, 3]
+        assert list(state.with_query("system:early").matches) == [0, 1, 2, 3]
+        assert [index for index, _ in state.included()] == [4]
+        assert state.row(4) == NEW
+    later = workspace.apply(edits.set_system_prompt(None, "Be late."))
+    assert list(later.with_query("system:late").matches) == [0, 1, 2, 3, 4]
+    assert later.row(4)["messages"][0]["content"] == "Be late."
+
+
 def test_nothing_cannot_be_added(workspace: Workspace) -> None:
     with pytest.raises(DataError):
         workspace.add_rows([], "nothing")

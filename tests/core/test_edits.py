@@ -51,6 +51,12 @@ BEFORE = after(edits.tag([0], "x"))
         ),
         (edits.merge_messages([0], 3), [*BEFORE[:3], ("user", "Bye\nBye.")]),
         (edits.set_system_prompt([0], "Be brief."), [("system", "Be brief."), *BEFORE[1:]]),
+        (edits.replace_text([0], "Bye", "Ciao", role="user"), [*BEFORE[:3], ("user", "Ciao"), BEFORE[4]]),
+        (
+            edits.replace_text([0], r"B(y)e\.?", r"\1", pattern=True),
+            [*BEFORE[:3], ("user", "y"), ("assistant", "y")],
+        ),
+        (edits.delete_message([0], 0, of="system"), BEFORE[1:]),
         (edits.set_system_prompt(None, ""), BEFORE[1:]),
         (edits.replace_row(0, {"messages": []}), []),
         (edits.exclude(None), BEFORE),
@@ -98,6 +104,8 @@ def test_rewording_keeps_the_other_keys_of_a_message_and_the_metadata() -> None:
         edits.split_message([0], 1, 99),
         edits.merge_messages([0], 4),
         edits.set_weight([0], 1, 0),
+        edits.delete_message([0], 0, of="user"),
+        edits.set_role([0], 1, "tool", of="assistant"),
     ],
 )
 def test_an_edit_that_does_not_fit_the_row_is_refused(edit: Edit) -> None:
@@ -149,3 +157,20 @@ def test_many_rows_are_kept_small() -> None:
 def test_an_edit_of_another_version_is_refused_not_guessed(data: bytes) -> None:
     with pytest.raises(StoreError):
         edits.decode(data)
+
+
+def test_a_replacement_is_read_from_one_line() -> None:
+    assert edits.replacement("Hello => Good morning") == edits.Replacement("Hello", "Good morning")
+    assert edits.replacement("user:/a+/=>") == edits.Replacement("a+", "", "user", True)
+    for line in ("Hello", "=> x", "user: => x"):
+        with pytest.raises(DataError):
+            edits.replacement(line)
+    with pytest.raises(DataError, match="regular expression"):
+        edits.replace_text([0], "(", "x", pattern=True)
+
+
+def test_parts_are_replaced_as_text_and_nothing_else_of_them() -> None:
+    image = {"type": "image_url", "image_url": {"url": "Hello"}}
+    row: Row = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}, image]}]}
+    changed = apply(edits.replace_text([0], "Hello", "Hi"), row)
+    assert changed["messages"][0]["content"] == [{"type": "text", "text": "Hi"}, image]

@@ -128,7 +128,7 @@ async def test_intents_are_shown_with_the_thin_ones(
     tmp_path: Path, messy: Path, size: tuple[int, int]
 ) -> None:
     async with opened(tmp_path, messy, size) as desk:
-        await desk.press("V")
+        await desk.press("C")
         await desk.until(lambda: isinstance(desk.app.screen, CoverageDialog))
         await desk.shows("card_question")
         await desk.press("escape")

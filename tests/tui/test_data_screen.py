@@ -220,6 +220,8 @@ async def test_an_edit_of_all_matches_is_one_undo(tmp_path: Path, cases: Path) -
         await desk.type("loan")
         await desk.until(lambda: desk.listing.count == 20)
         await desk.press("enter", "a", "x")
+        await until_shown(desk.pilot, "apply to 20 matches")
+        await desk.press("enter")
         await desk.shows("20 to train on")
         assert desk.listing.count == 20
         await desk.press("u")
@@ -231,12 +233,16 @@ async def test_a_tag_is_put_on_found_and_taken_off(tmp_path: Path, cases: Path) 
         await desk.press("space", "space", "t")
         await desk.type("keep")
         await desk.press("enter")
+        await until_shown(desk.pilot, "Tag keep: apply to 2 conversations")
+        await desk.press("enter")
         await desk.said("tagged 2 conversations")
         await desk.press("slash")
         await desk.type("tag:keep")
         await desk.until(lambda: desk.listing.count == 2)
         await desk.press("enter", "t")
         await desk.type("-keep")
+        await desk.press("enter")
+        await until_shown(desk.pilot, "Untag keep: apply to 2 conversations")
         await desk.press("enter")
         await desk.said("untagged 2 conversations")
 
@@ -428,7 +434,7 @@ async def test_an_error_in_the_background_is_told_with_its_hint(
 
 
 async def test_help_lists_every_key_of_the_screen(tmp_path: Path, cases: Path) -> None:
-    async with opened(tmp_path, cases, size=(120, 120)) as desk:
+    async with opened(tmp_path, cases, size=(120, 150)) as desk:
         wanted = {
             binding.tooltip
             for node in (desk.screen, desk.listing, desk.screen.query_one(ConversationView), desk.app)

@@ -31,7 +31,11 @@ def apply(edit: Edit, row: Row) -> Row:
     messages = row.get("messages")
     if not isinstance(messages, list):
         raise DataError("this row has no messages to edit", "edit it as JSON")
-    return {**row, "messages": _OPERATIONS[edit.kind](list(messages), **edit.arguments)}
+    arguments = dict(edit.arguments)
+    wanted = arguments.pop("of", "")
+    if wanted and _at(messages, arguments["message"]).get("role") != wanted:
+        raise DataError(f"the message is none of {wanted}", "choose another one")
+    return {**row, "messages": _OPERATIONS[edit.kind](list(messages), **arguments)}
 
 
 def _system_prompt(row: Row, prompt: str, *, fill: bool = False) -> Row:
@@ -155,6 +159,26 @@ def _merge(messages: Messages, message: int) -> Messages:
     return messages
 
 
+def _replace_text(messages: Messages, find: str, text: str, role: str, pattern: bool) -> Messages:
+    def changed(said: str) -> str:
+        return re.sub(find, text, said) if pattern else said.replace(find, text)
+
+    for place, one in enumerate(messages):
+        if not isinstance(one, dict) or (role and one.get("role") != role):
+            continue
+        content = one.get("content")
+        if isinstance(content, str):
+            messages[place] = {**one, "content": changed(content)}
+        elif isinstance(content, list):
+            messages[place] = {**one, "content": [_changed_part(part, changed) for part in content]}
+    return messages
+
+
+def _changed_part(part: Any, changed: Callable[[str], str]) -> Any:
+    text = part.get("text") if isinstance(part, dict) else None
+    return {**part, "text": changed(text)} if isinstance(text, str) else part
+
+
 _OPERATIONS: dict[str, Callable[..., Messages]] = {
     "replace_message": _replace,
     "set_role": _role,
@@ -164,4 +188,5 @@ _OPERATIONS: dict[str, Callable[..., Messages]] = {
     "move_message": _move,
     "split_message": _split,
     "merge_messages": _merge,
+    "replace_text": _replace_text,
 }

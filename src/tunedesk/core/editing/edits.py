@@ -6,6 +6,7 @@ imported, and a system prompt put on a million rows is one entry of the journal.
 
 from __future__ import annotations
 
+import re
 import sys
 import zlib
 from array import array
@@ -27,6 +28,7 @@ Kind = Literal[
     "move_message",
     "split_message",
     "merge_messages",
+    "replace_text",
     "set_system_prompt",
     "replace_row",
     "replace_rows",
@@ -105,14 +107,58 @@ def decode(data: bytes) -> Edit:
         ) from error
 
 
-def replace_message(rows: Iterable[int], message: int, text: str) -> Edit:
-    """Give a message new text."""
-    return _edit("replace_message", rows, "reword message", message=message, text=text)
+def replace_message(rows: Iterable[int], message: int, text: str, *, of: str = "") -> Edit:
+    """Give a message new text; with `of` only where it is of that role, as in all edits that take it."""
+    return _edit("replace_message", rows, "reword message", message=message, text=text, **_of(of))
 
 
-def set_role(rows: Iterable[int], message: int, role: str) -> Edit:
+def replace_text(
+    rows: Iterable[int] | None, find: str, text: str, *, role: str = "", pattern: bool = False
+) -> Edit:
+    """Put `text` for every `find` in the messages (of one role, when given); with `pattern` it is a regular expression.
+
+    Raises DataError when there is nothing to find, or the pattern is none.
+    """
+    if not find:
+        raise DataError("there is no text to find", "type what is to be replaced")
+    if pattern:
+        try:
+            re.compile(find)
+            re.sub(find, text, "")
+        except (re.error, IndexError) as error:
+            raise DataError(
+                f"not a regular expression: {error}", "or search for it without slashes"
+            ) from error
+    label = f"replace {find!r} by {text!r}"
+    return _edit("replace_text", rows, label, find=find, text=text, role=role, pattern=pattern)
+
+
+class Replacement(msgspec.Struct, frozen=True):
+    """What `replacement` read."""
+
+    find: str
+    text: str
+    role: str = ""
+    pattern: bool = False
+
+
+def replacement(line: str) -> Replacement:
+    """Read `[role:]find => text`, where `/find/` is a regular expression; raises DataError when it is not that."""
+    find, arrow, text = line.partition("=>")
+    find, text = find.strip(), text.strip()
+    role = next((one for one in ROLES if find.startswith(f"{one}:")), "")
+    find = find.removeprefix(f"{role}:").strip() if role else find
+    pattern = len(find) > 2 and find.startswith("/") and find.endswith("/")
+    if not arrow or not find:
+        raise DataError(
+            "type what to find, =>, and what to put in its place", "such as: Hello => Good morning"
+        )
+    return Replacement(find[1:-1] if pattern else find, text, role, pattern)
+
+
+def set_role(rows: Iterable[int], message: int, role: str, *, of: str = "") -> Edit:
     """Give a message another role; raises DataError for a role that the API does not know."""
-    return _edit("set_role", rows, f"make it {role}", message=message, role=_known(role))
+    return _edit("set_role", rows, f"make it {role}", message=message, role=_known(role), **_of(of))
 
 
 def set_weight(rows: Iterable[int] | None, message: int | None, weight: int | None) -> Edit:
@@ -125,9 +171,9 @@ def add_message(rows: Iterable[int], at: int, role: str, text: str) -> Edit:
     return _edit("add_message", rows, f"add {role} message", at=at, role=_known(role), text=text)
 
 
-def delete_message(rows: Iterable[int], message: int) -> Edit:
+def delete_message(rows: Iterable[int], message: int, *, of: str = "") -> Edit:
     """Take a message out."""
-    return _edit("delete_message", rows, "delete message", message=message)
+    return _edit("delete_message", rows, "delete message", message=message, **_of(of))
 
 
 def move_message(rows: Iterable[int], message: int, to: int) -> Edit:
@@ -142,9 +188,9 @@ def split_message(rows: Iterable[int], message: int, at: int, role: str | None =
     )
 
 
-def merge_messages(rows: Iterable[int], message: int) -> Edit:
+def merge_messages(rows: Iterable[int], message: int, *, of: str = "") -> Edit:
     """Join a message and the one after it by a line break, under the first one's role."""
-    return _edit("merge_messages", rows, "merge messages", message=message)
+    return _edit("merge_messages", rows, "merge messages", message=message, **_of(of))
 
 
 def set_system_prompt(rows: Iterable[int] | None, prompt: str, *, fill: bool = False) -> Edit:
@@ -227,6 +273,10 @@ def untag(rows: Iterable[int] | None, name: str) -> Edit:
 
 def _edit(kind: Kind, rows: Iterable[int] | None, label: str, **arguments: object) -> Edit:
     return Edit(kind=kind, rows=None if rows is None else pack(rows), arguments=arguments, label=label)
+
+
+def _of(role: str) -> dict[str, str]:
+    return {"of": role} if role else {}
 
 
 def _known(role: str) -> str:

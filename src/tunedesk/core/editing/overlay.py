@@ -41,12 +41,14 @@ class Entry:
     """Its number in the journal, which grows."""
     edit: Edit
     rows: array[int] | None
-    """Sorted; None for all."""
+    """Sorted; None for all below `stop`."""
+    stop: int
+    """Rows that there were when the edit was made: those added since are none of its."""
 
     def touches(self, index: int) -> bool:
         """Whether the edit is about the row at `index`."""
         if self.rows is None:
-            return True
+            return index < self.stop
         place = bisect_left(self.rows, index)
         return place < len(self.rows) and self.rows[place] == index
 
@@ -60,6 +62,8 @@ class PromptLayer:
     """A system prompt put on many rows at once, never copied into them."""
 
     rows: array[int] | None
+    """None for all below `stop`."""
+    stop: int
     prompt: str
     folded: str
 
@@ -73,6 +77,8 @@ class Overlay:
     """One byte a row; never changed in place once the overlay is made."""
     added: int = 0
     """Rows behind the imported ones, the absent ones too."""
+    reach: int = 0
+    """Rows that the next edit of all rows is about: those that there are when it is made."""
     tags: dict[str, bytearray] = field(default_factory=dict)
     by_row: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
     bulk: tuple[Entry, ...] = ()
@@ -83,7 +89,7 @@ class Overlay:
     @classmethod
     def empty(cls, count: int, added: int = 0) -> Overlay:
         """Return the overlay of no edits over `count` rows, the last `added` of which are not imported ones."""
-        return cls(count, bytearray(count - added) + bytes([ABSENT]) * added, added)
+        return cls(count, bytearray(count - added) + bytes([ABSENT]) * added, added, count - added)
 
     def cleared(self, count: int, added: int) -> Overlay:
         """Return the overlay of no edits over so many rows that still knows what this one drew from them."""
@@ -93,7 +99,7 @@ class Overlay:
         """Return the overlay after more edits, each with its journal id, in that order."""
         flags, tags, by_row = bytearray(self.flags), dict(self.tags), dict(self.by_row)
         copied: set[str] = set()
-        bulk, prompts = list(self.bulk), self.prompts
+        bulk, prompts, reach = list(self.bulk), self.prompts, self.reach
         for number, edit in edits:
             rows = edit.indexes()
             if edit.kind in ("tag", "untag"):
@@ -101,27 +107,32 @@ class Overlay:
                 if name not in copied:
                     tags[name] = bytearray(tags.get(name) or self.count)
                     copied.add(name)
-                _put(tags[name], rows, TAGGED if edit.kind == "tag" else UNTAGGED)
+                _put(tags[name], rows, TAGGED if edit.kind == "tag" else UNTAGGED, reach)
             elif edit.kind in MARKS:
-                _set(flags, rows, EXCLUDED, edit.kind == "exclude")
+                _set(flags, rows, EXCLUDED, edit.kind == "exclude", reach)
             elif edit.kind == "add_rows":
-                _set(flags, rows, ABSENT, False)
-                _set(flags, rows, EDITED, True)
+                _set(flags, rows, ABSENT, False, reach)
+                _set(flags, rows, EDITED, True, reach)
+                reach = max(reach, rows[-1] + 1 if rows else 0)
             else:
-                entry = Entry(number, edit, rows)
-                _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True)
+                entry = Entry(number, edit, rows, reach)
+                _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True, reach)
                 few = rows is not None and len(rows) <= FEW
                 layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
-                _set(flags, rows, EDITED | (0 if layered or edit.kind == "set_weight" else REWRITTEN), True)
+                rewritten = 0 if layered or edit.kind == "set_weight" else REWRITTEN
+                _set(flags, rows, EDITED | rewritten, True, reach)
                 if few:
                     for index in rows or ():
                         by_row[index] = (*by_row.get(index, ()), entry)
                 else:
                     bulk.append(entry)
                 if layered:
-                    layer = PromptLayer(rows, edit.arguments["prompt"], fold(edit.arguments["prompt"]))
+                    prompt = edit.arguments["prompt"]
+                    layer = PromptLayer(rows, reach, prompt, fold(prompt))
                     prompts = (layer,) if rows is None else (*prompts, layer)
-        return replace(self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts)
+        return replace(
+            self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts, reach=reach
+        )
 
     def row(self, dataset: Dataset, index: int) -> Row:
         """Return the row at `index` as it is now."""
@@ -207,17 +218,18 @@ def places(flags: bytearray, bit: int) -> array[int]:
     return found
 
 
-def _put(marks: bytearray, rows: array[int] | None, value: int) -> None:
+def _put(marks: bytearray, rows: array[int] | None, value: int, reach: int) -> None:
     if rows is None:
-        marks[:] = bytes([value]) * len(marks)
+        marks[:reach] = bytes([value]) * reach
         return
     for index in rows:
         marks[index] = value
 
 
-def _set(flags: bytearray, rows: array[int] | None, bits: int, on: bool) -> None:
+def _set(flags: bytearray, rows: array[int] | None, bits: int, on: bool, reach: int) -> None:
     if rows is None:
-        flags[:] = flags.translate(bytes(value | bits if on else value & ~bits & 255 for value in range(256)))
+        table = bytes(value | bits if on else value & ~bits & 255 for value in range(256))
+        flags[:reach] = flags[:reach].translate(table)
         return
     for index in rows:
         flags[index] = flags[index] | bits if on else flags[index] & ~bits & 255

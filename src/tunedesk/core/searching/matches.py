@@ -80,6 +80,10 @@ class Matches(Sequence[int]):
             start, number = self._ends[number], number + 1
         return found
 
+    def __contains__(self, index: object) -> bool:
+        """Whether a row number is among them."""
+        return isinstance(index, int) and self.position(index) is not None
+
     def __iter__(self) -> Iterator[int]:
         for part in self.parts:
             yield from part.to_list() if isinstance(part, pl.Series) else part
@@ -91,7 +95,11 @@ class Matches(Sequence[int]):
             if isinstance(part, range):
                 if index in part:
                     return passed + part.index(index)
-            elif not self.ordered or (len(part) and part[0] <= index <= part[-1]):
+            elif self.ordered:
+                if len(part) and part[0] <= index <= part[-1]:
+                    place = int(part.search_sorted(index))
+                    return passed + place if part[place] == index else None
+            else:
                 found = (part == index).arg_true()
                 if len(found):
                     return passed + int(found[0])

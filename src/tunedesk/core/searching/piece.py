@@ -287,7 +287,10 @@ class Piece:
             return []
         whole = pl.arange(0, len(self.chunk), dtype=pl.UInt32, eager=True)
         return [
-            whole if layer.rows is None else self._local(layer.rows) for layer in self.target.overlay.prompts
+            whole.head(max(0, layer.stop - self.chunk.start))
+            if layer.rows is None
+            else self._local(layer.rows)
+            for layer in self.target.overlay.prompts
         ]
 
     def _layer_prompts(self) -> list[tuple[str, str]]:

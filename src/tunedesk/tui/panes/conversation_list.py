@@ -32,7 +32,7 @@ _WIDE, _WIDER = 70, 96
 class ConversationList(VirtualList):
     """One line a conversation: line in the source, marks, turns, tokens, intent, tags, first words.
 
-    Marks: ✗ a finding, * edited, - excluded, ⚙ tools.
+    Marks: ✗ a finding, * edited, + added, - excluded, ⚙ tools.
     """
 
     BORDER_TITLE = "Conversations"
@@ -51,12 +51,18 @@ class ConversationList(VirtualList):
             self._lay_out(self.size.width)
         self.empty = "nothing matches: Escape in the filter shows all"
         self.sorted_by = (new.sort.column, new.sort.descending) if new.sort else None
-        self.border_title = f"Conversations of {new.dataset.name}".replace("[", r"\[")
+        self.selection_changed()
         if old is not None and old.matches is new.matches:
             self.reload()
             return
         same = old is not None and old.dataset.id == new.dataset.id and old.query == new.query
         self.show(new.matches, keep_place=same)
+
+    def selection_changed(self) -> None:
+        """Tell in the title how many are selected."""
+        if self.workspace is not None:
+            chosen = f" · ● {self.selected_count:,} selected" if self.selected_count else ""
+            self.border_title = f"Conversations of {self.workspace.dataset.name}{chosen}".replace("[", r"\[")
 
     def on_resize(self, event: events.Resize) -> None:
         """Show more columns where there is room."""
@@ -91,5 +97,5 @@ class ConversationList(VirtualList):
 
 
 def _marks(row: RowView) -> str:
-    state = "-" if row.excluded else "*" if row.edited else " "
+    state = "-" if row.excluded else "+" if row.added else "*" if row.edited else " "
     return ("✗" if row.findings else " ") + state + ("⚙" if row.has_tools else " ")

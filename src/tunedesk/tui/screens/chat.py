@@ -24,7 +24,7 @@ from tunedesk.providers.replies import Reply
 from tunedesk.tui.messages import ChatWanted, WorkbenchLoaded
 from tunedesk.tui.panes.transcript import Transcript, system_line
 from tunedesk.tui.screens.chat_dialogs import ModelsDialog, SystemDialog
-from tunedesk.tui.screens.desk_screen import DeskScreen
+from tunedesk.tui.screens.saving import SavingScreen
 from tunedesk.tui.widgets.prompt_box import PromptBox
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Choice:
     """Whether the user chose; else a newly tuned model takes its place at the next visit."""
 
 
-class ChatScreen(DeskScreen):
+class ChatScreen(SavingScreen):
     """Transcripts side by side over one prompt."""
 
     MODE = "chat"
@@ -250,6 +250,11 @@ class ChatScreen(DeskScreen):
             stopped = any(reply is not None and "stopped" in reply.error for reply in event.replies.values())
             self.say("stopped; the text so far is kept" if stopped else "answered · kept in the store")
 
+    def answered(self) -> list[ChatSession]:
+        """Return the sessions that end with a reply."""
+        sessions = self._comparison.sessions if self._comparison is not None else ()
+        return [one for one in sessions if one.messages and one.messages[-1]["role"] == "assistant"]
+
     def _stop(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
@@ -260,6 +265,8 @@ class ChatScreen(DeskScreen):
         """Return why a key is disabled now."""
         if self.desk.workbench is None and action in ("send", "models"):
             return "the workbench is still loading"
+        if action == "save":
+            return "answers are still on their way" if self.answering else self.why_not_saved()
         if action == "send":
             if self.answering:
                 return "answers are still on their way: Esc stops them"

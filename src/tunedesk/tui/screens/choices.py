@@ -17,6 +17,7 @@ from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.import_file import ImportDialog
 from tunedesk.tui.screens.launching import ask_and_launch
 from tunedesk.tui.screens.split import SplitDialog, SplitRequest
+from tunedesk.tui.widgets.selection import AllOf
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -192,8 +193,7 @@ class ChoicesScreen(CurationScreen):
     def action_select_all(self) -> None:
         """Select all rows that the filter matched."""
         listing = self.query_one(ConversationList)
-        listing.selected = frozenset(self.workspace.matches if self.workspace else ())
-        listing.refresh()
+        listing.selected = AllOf(self.workspace.found if self.workspace else ())
         self.say(f"selected {conversations(len(listing.selected))}: x excludes, t tags, Escape forgets")
 
     def action_sort(self) -> None:

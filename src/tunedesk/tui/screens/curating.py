@@ -54,7 +54,7 @@ class CuratingScreen(ChoicesScreen):
         _key("N", "finding(-1)", "Finding before", "Go to the finding before"),
         _key("M", "mask", "Mask", "Mask personal data in the selection, or in all conversations shown"),
         _key("D", "duplicates", "Duplicates", "Show what says the same, and keep one of each"),
-        _key("V", "coverage", "Coverage", "Show which intents are covered, and which are thin"),
+        _key("C", "coverage", "Coverage", "Show which intents are covered, and which are thin"),
     ]
 
     def __init__(self) -> None:

@@ -29,6 +29,8 @@ from tunedesk.tui.screens.data_work import (
     scan,
     with_findings,
 )
+from tunedesk.tui.screens.editing import RowEditingScreen
+from tunedesk.tui.screens.message_editing import EditingScreen
 from tunedesk.tui.screens.saved import SavedScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.query_input import Candidates
@@ -62,10 +64,7 @@ class DataScreen(SavedScreen):
         _key("c", "check", "Check", "Find what would break or spoil a training", show=True),
         _key("f", "fix", "Fix", "Apply all safe fixes (one undo takes them back)", show=True),
         _key("p", "prompt", "Prompt", "Write the system prompt", show=True),
-        _key("x", "exclude", "Exclude", "Leave the row or selection out of training, or take it back"),
-        _key("t", "tag", "Tag", "Tag the row or selection (-name takes a tag off)"),
         _key("e", "edit", "Edit", "Edit the message in $EDITOR, the whole row while it is shown as JSON"),
-        _key("w", "weight", "Weight", "Train on the assistant's message under the cursor, or not"),
         _key("u", "undo", "Undo", "Undo the last edit"),
         _key("ctrl+r", "redo", "Redo", "Redo what was undone"),
         _key("s", "sort", "Sort", "Order the list by a column"),
@@ -295,7 +294,12 @@ class DataScreen(SavedScreen):
 
     def why_not(self, action: str) -> str:
         """Return why an action cannot be done now."""
-        listed = (*self.BINDINGS, *CuratingScreen.BINDINGS)
+        listed = (
+            *self.BINDINGS,
+            *CuratingScreen.BINDINGS,
+            *RowEditingScreen.BINDINGS,
+            *EditingScreen.BINDINGS,
+        )
         own = {one.action.partition("(")[0] for one in listed if isinstance(one, Binding)}
         if action not in own or (action in ("back", "import", "filter") and self.desk.workbench is not None):
             return ""

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from tunedesk.core.editing.edits import MARKS
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.widgets.plain import plain_line
 
@@ -58,7 +59,7 @@ class EditDialog(Dialog[bool]):
 def _lines(told: EditPreview) -> Iterator[Content]:
     for sample in told.samples:
         yield plain_line(f"line {sample.line:,}", "bold underline")
-        yield from _row_lines(sample)
+        yield from _row_lines(sample) if told.edit.kind not in MARKS else [plain_line("  " + sample.preview)]
     left = told.rows - len(told.samples)
     if left > 0 and told.samples:
         yield plain_line(f"… and up to {left:,} more", "italic")

@@ -9,16 +9,16 @@ from textual import on
 
 from tunedesk.core.editing import edits
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
-from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
+from tunedesk.tui.screens.message_editing import EditingScreen
 from tunedesk.tui.widgets.plain import one_line
 
 if TYPE_CHECKING:
     from tunedesk.store import PromptVersion
 
 
-class PromptingScreen(CuratingScreen):
+class PromptingScreen(EditingScreen):
     """A screen with a system prompt pane."""
 
     def action_back(self) -> None:

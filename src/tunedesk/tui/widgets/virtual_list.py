@@ -11,11 +11,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
-from textual.reactive import reactive
 from textual.strip import Strip
 
 from tunedesk.tui.widgets.plain import fit
-from tunedesk.tui.widgets.scrolled import Scrolled
+from tunedesk.tui.widgets.selection import SelectingView
 
 _CACHED_ROWS = 2_000
 
@@ -47,7 +46,7 @@ Fetch = Callable[[Sequence[int]], Sequence[ListRow]]
 """Rows for the given indexes, asked for only what is about to be painted."""
 
 
-class VirtualList(Scrolled, can_focus=True):
+class VirtualList(SelectingView, can_focus=True):
     """Rows of an index array (what a filter matched, in its order) with a cursor and a selection.
 
     Positions count within the shown rows; indexes are what the array holds. The first line is the header.
@@ -74,18 +73,8 @@ class VirtualList(Scrolled, can_focus=True):
         Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False, id="list.page_up", tooltip="Page before"),
         Binding("home", "edge(0)", "First", show=False, id="list.first", tooltip="First row"),
         Binding("end,G", "edge(1)", "Last", show=False, id="list.last", tooltip="Last row"),
-        Binding("space", "select", "Select", show=False, id="list.select", tooltip="Select the row, or not"),
-        Binding("shift+down", "select(1)", "Select down", show=False, id="list.select_down",
-                tooltip="Select and go down"),
-        Binding("shift+up", "select(-1)", "Select up", show=False, id="list.select_up",
-                tooltip="Select and go up"),
-        Binding("escape", "select_none", "Select none", show=False, id="list.select_none",
-                tooltip="Forget the selection"),
         Binding("enter", "open", "Open", show=False, id="list.open", tooltip="Open the row"),
     ]  # fmt: skip
-
-    cursor: reactive[int] = reactive(0, repaint=False, init=False)
-    """Position of the row under the cursor."""
 
     @dataclass
     class CursorMoved(Message):
@@ -135,25 +124,12 @@ class VirtualList(Scrolled, can_focus=True):
         """Show nothing yet; `empty` is what an empty list says."""
         super().__init__(id=id)
         self.columns = tuple(columns)
-        self.selected: frozenset[int] = frozenset()
-        """Indexes of the selected rows."""
         self.empty = empty
         self.sorted_by: tuple[str, bool] | None = None
         """Key of the sorted column and whether it falls."""
         self._fetch = fetch
-        self._indexes: Sequence[int] = ()
         self._cache: dict[int, ListRow] = {}
         self._told: int | None = -1
-
-    @property
-    def count(self) -> int:
-        """How many rows are shown."""
-        return len(self._indexes)
-
-    @property
-    def index(self) -> int | None:
-        """Index of the row under the cursor, None in an empty list."""
-        return int(self._indexes[self.cursor]) if self.cursor < self.count else None
 
     @property
     def page_rows(self) -> int:
@@ -162,11 +138,13 @@ class VirtualList(Scrolled, can_focus=True):
 
     def show(self, indexes: Sequence[int], *, keep_place: bool = False) -> None:
         """Show the rows `indexes`; the cursor goes to the first row, or stays where it is with `keep_place`."""
+        if self._anchor is not None:  # its positions were those of what was shown before
+            self.selected = self.selected
         self._indexes = indexes
         self._cache.clear()
         position = min(self.cursor, max(0, self.count - 1)) if keep_place else 0
         self.set_lines(self.count + 1)
-        self.set_reactive(VirtualList.cursor, position)
+        self.set_reactive(SelectingView.cursor, position)
         if not keep_place:
             self.scroll_to(0, 0, animate=False, force=True)
         self._reveal()
@@ -203,12 +181,9 @@ class VirtualList(Scrolled, can_focus=True):
             return self._strip(fit("  " + text, width), "empty")
         row = self._row(position)
         index = int(self._indexes[position])
-        sign = (">" if position == self.cursor else " ") + ("●" if index in self.selected else " ")
-        kind = row.kind
-        if position == self.cursor:
-            kind = "cursor"
-        elif index in self.selected:
-            kind = "selected"
+        chosen = position in self._span or index in self._selected
+        sign = (">" if position == self.cursor else " ") + ("●" if chosen else " ")
+        kind = "cursor" if position == self.cursor else "selected" if chosen else row.kind
         return self._strip(fit(sign + self._cells(row.cells, width - 2), width), kind)
 
     def _strip(self, text: str, kind: str) -> Strip:
@@ -258,7 +233,10 @@ class VirtualList(Scrolled, can_focus=True):
 
     def watch_cursor(self, old: int, new: int) -> None:
         """Repaint the two rows concerned and tell who listens."""
-        if not self._reveal():
+        if self._anchor is not None:
+            self._reveal()
+            self._tell_selection()
+        elif not self._reveal():
             for position in (old, new):
                 self.refresh(Region(0, position - self.scroll_offset.y + 1, self.line_width, 1))
         self._tell()
@@ -302,24 +280,6 @@ class VirtualList(Scrolled, can_focus=True):
         """Choose the row under the cursor."""
         if self.index is not None:
             self.post_message(self.Opened(self, self.index))
-
-    def action_select(self, rows: int = 0) -> None:
-        """Select the row under the cursor (or not any more), then move by `rows`."""
-        if self.index is None:
-            return
-        chosen = frozenset((self.index,))
-        self.selected = self.selected | chosen if rows else self.selected ^ chosen
-        self.cursor += rows or 1
-        self.refresh()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave Escape to the screen while nothing is selected."""
-        return bool(self.selected) if action == "select_none" else True
-
-    def action_select_none(self) -> None:
-        """Forget the selection."""
-        self.selected = frozenset()
-        self.refresh()
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to the clicked row; a second click opens it, a click on a title chooses the column."""

@@ -1,0 +1,186 @@
+"""Editing by key: messages and conversations, one or many, shown before many change, undone as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import Endpoint, ScriptedProvider
+from tests.tui.bench import conversation, write_rows
+from tests.tui.rig import frame
+from tests.tui.test_data_screen import Desk, cases, opened
+from tunedesk.core.fine_tuning import ChatDelta
+from tunedesk.tui.panes.conversation_view import ConversationView
+from tunedesk.tui.panes.transcript import Transcript
+from tunedesk.tui.screens.chat import ChatScreen, Choice
+from tunedesk.tui.screens.edit_preview import EditDialog
+from tunedesk.tui.screens.message_dialogs import MessageDialog
+from tunedesk.tui.widgets.prompt_box import PromptBox
+
+__all__ = ["cases"]
+
+
+def roles(desk: Desk, index: int) -> str:
+    return "".join(message["role"][0] for message in desk.messages(index))
+
+
+async def test_messages_are_written_moved_split_merged_and_taken_out_and_the_place_is_kept(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        view = desk.screen.query_one(ConversationView)
+        await desk.press("down", "d")
+        await desk.said("choose a message first")
+        await desk.press("enter", "j")
+        await desk.press("E", *"Well. ", "ctrl+s")
+        await desk.said("reworded message 2")
+        assert desk.messages(1)[1]["content"].endswith("Well. ")
+        assert (desk.listing.index, view.cursor) == (1, 1)
+
+        await desk.press("b", "right", "right", "right", "right", "right", "ctrl+t", "ctrl+s")
+        await desk.said("split message 2")
+        assert roles(desk, 1) == "suaa"
+        assert desk.messages(1)[1]["content"] == "Where"
+        await desk.press("B")
+        await desk.said("merged messages 2 and 3")
+        assert roles(desk, 1) == "sua"
+        assert desk.messages(1)[1]["content"].startswith("Where\nis my loan?")
+
+        await desk.press("A", *"Of course.", "ctrl+s")
+        await desk.said("added message 3")
+        assert desk.messages(1)[2] == {"role": "assistant", "content": "Of course."}
+        await desk.press("K")
+        await desk.said("moved message 2")
+        assert (roles(desk, 1), view.cursor) == ("usaa", 0)
+        await desk.press("J")
+        await desk.until(lambda: roles(desk, 1) == "suaa")
+        await desk.press("R", "down", "enter")
+        await desk.said("message 2 is assistant now")
+        await desk.press("d")
+        await desk.said("deleted message 2")
+        assert roles(desk, 1) == "saa"
+        for _ in range(8):
+            await desk.press("u")
+        await desk.until(lambda: desk.messages(1) == conversation(1)["messages"])
+
+
+async def test_a_range_is_selected_and_an_edit_of_it_is_shown_first_and_undone_as_one(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("V", "down", "down", "down")
+        await desk.shows("● 4 selected")
+        await desk.press("V", "down", "x")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        assert "Exclude: apply to 4 conversations" in frame(desk.app)
+        assert "Where is my loan?" in frame(desk.app)
+        await desk.press("enter")
+        await desk.said("excluded 4 conversations")
+        assert desk.app.workspace is not None
+        assert desk.app.workspace.included_count == 36
+        await desk.press("u")
+        await desk.until(lambda: desk.app.workspace is not None and desk.app.workspace.included_count == 40)
+        await desk.press("escape")
+        assert desk.listing.selected_count == 0
+
+
+async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over(tmp_path: Path) -> None:
+    rows = [conversation(number) for number in range(6)]
+    rows[2]["messages"].insert(0, {"role": "developer", "content": "First."})
+    async with opened(tmp_path, write_rows(tmp_path / "six.jsonl", rows)) as desk:
+        await desk.press("slash", *"card")
+        await desk.until(lambda: desk.listing.count == 3)
+        await desk.press("enter", "a", "percent_sign", *"assistant:/case \\d+/ => a case", "enter")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        assert "apply to 3 matches" in frame(desk.app)
+        await desk.press("enter")
+        await desk.said("replaced the text")
+        assert desk.messages(0)[2]["content"] == "About your card: a case is open."
+        await desk.press("enter", "R", "down", "down", "enter")  # system of message 1 becomes user
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        assert "2 conversations" in frame(desk.app)  # the third has another message there
+        await desk.press("enter")
+        await desk.said("message 1 is user now")
+        assert [roles(desk, index)[0] for index in (0, 2, 4)] == ["u", "d", "u"]
+        await desk.press("u", "u")
+        await desk.until(lambda: roles(desk, 0) == "sua" and "a case" not in desk.messages(0)[2]["content"])
+
+
+async def test_conversations_are_copied_added_and_edited_like_others(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("y")
+        await desk.said("added a copy of 1 conversation")
+        await desk.press("ctrl+n")
+        await desk.said("added a conversation")
+        assert desk.listing.count == 42
+        await desk.press("end")
+        await desk.shows("Conversation, line 42")
+        await desk.press("enter", "j", "E", *"Hello there", "ctrl+s")
+        await desk.said("reworded message 2")
+        assert desk.messages(41)[1] == {"role": "user", "content": "Hello there"}
+        assert desk.messages(40) == desk.messages(0)
+        await desk.press("u", "u", "u")
+        await desk.until(lambda: desk.listing.count == 40)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"), [("", "the editor left nothing"), (None, "nothing was changed")]
+)
+async def test_an_editor_that_leaves_nothing_or_the_same_changes_nothing(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch, written: str | None, told: str
+) -> None:
+    monkeypatch.setattr("tunedesk.tui.screens.message_editing.edit_text", lambda *_: written)
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("e")
+        await desk.said(told)
+        assert desk.app.workspace is not None
+        assert desk.app.workspace.undoable is None
+
+
+async def test_a_dialog_takes_what_was_typed_just_before_it_was_accepted(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("A")
+        await desk.until(lambda: isinstance(desk.app.screen, MessageDialog))
+        await desk.pilot.press(*"pasted at once", "ctrl+s")
+        await desk.said("added message 4")
+        assert desk.messages(0)[3]["content"] == "pasted at once"
+
+
+async def test_a_reply_from_chat_becomes_an_example_that_one_undo_takes_back(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        endpoint = Endpoint(
+            replies={"tiny": lambda _: [ChatDelta("We will look."), ChatDelta(finish_reason="stop")]}
+        )
+        profile = replace(desk.bench.profile("local"), tunable=("tiny",))
+        desk.bench.use(ScriptedProvider(endpoint, profile))
+        await desk.press("f3")
+        chat = desk.app.screen
+        assert isinstance(chat, ChatScreen)
+        await desk.pilot.press("ctrl+s")
+        await desk.until(lambda: "no reply to save yet" in chat.status_line.message)
+        chat.choice = Choice("local", ("tiny",), by_hand=True)
+        await desk.until(lambda: bool(chat.query(Transcript)))
+        chat.query_one(PromptBox).focus()
+        await desk.pilot.press(*"My card?", "enter")
+        await desk.until(lambda: "answered" in chat.status_line.message)
+        await desk.pilot.press("ctrl+s")
+        await desk.until(lambda: "saved as a new example" in chat.status_line.message)
+        assert desk.app.workspace is not None
+        assert desk.app.workspace.row(40) == {
+            "messages": [
+                {"role": "system", "content": "You are Mara of Alder Bank."},
+                {"role": "user", "content": "My card?"},
+                {"role": "assistant", "content": "We will look."},
+            ],
+            "metadata": {"source": "chat", "model": "tiny"},
+        }
+        await desk.press("f1")
+        await desk.press("end")
+        await desk.shows("Conversation, line 41")
+        desk.listing.focus()
+        await desk.press("u")
+        await desk.until(lambda: desk.listing.count == 40)
