@@ -100,7 +100,7 @@ class Counting:
         key = (dataset.id, rule)
         imported = self._imported.get(key)
         if imported is None:
-            imported = dataset_tokens(dataset.imported, rule, lambda: _bulk(counter), on_progress)
+            imported = dataset_tokens(dataset.imported, rule, lambda: self._bulk_for(counter), on_progress)
             self._imported[key] = imported
             for old in list(self._imported)[:-8]:
                 del self._imported[old]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 from pathlib import Path
@@ -16,10 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bench", choices=["data", "keys", "tokens"])
     parser.add_argument("file", nargs="?", type=Path, help="chat JSONL; made up when it is left out")
     parser.add_argument("--rows", type=int, default=200_000, help="conversations to make up")
+    parser.add_argument("--every", type=int, default=1, help="tokens: plain tiktoken takes 1 part of so many")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tunedesk-bench-") as folder:
         file = chosen.file or data.made_up(Path(folder) / "made_up.jsonl", chosen.rows)
-        report = {"data": data.report, "keys": keys.report, "tokens": tokens.report}[chosen.bench]
+        every = functools.partial(tokens.report, every=chosen.every)
+        report = {"data": data.report, "keys": keys.report, "tokens": every}[chosen.bench]
         for line in report(file, Path(folder)):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()

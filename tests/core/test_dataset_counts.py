@@ -46,6 +46,9 @@ class Counting:
         self.table = TableCounter(counter)
         self.seen = 0
 
+    def expect(self, size: int) -> None:
+        self.expected = size
+
     def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
         self.seen += len(lines)
         return self.table.count_lines(lines)

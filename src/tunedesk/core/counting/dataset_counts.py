@@ -37,6 +37,9 @@ _MOST_THREADS = 4
 class BulkCounter(Protocol):
     """Counts many rows at once, for several threads."""
 
+    def expect(self, size: int) -> None:
+        """Get ready for `size` bytes of rows, where that pays."""
+
     def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
         """Return the tokens of rows in JSON."""
 
@@ -68,6 +71,7 @@ def dataset_tokens(
 def _count(dataset: Dataset, make: Callable[[], BulkCounter], on_progress: OnProgress | None) -> RowTokens:
     counted = RowTokens.zeros(len(dataset))
     counter = make()
+    counter.expect((dataset.folder / ROWS).stat().st_size)
     threads = min(_MOST_THREADS, os.cpu_count() or 1, 1 + len(dataset) // BLOCK)
     waiting: deque[tuple[int, Future[RowTokens]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")

@@ -99,6 +99,9 @@ class LocalCounter:
         """Return the tokens of a row that are trained on."""
         return self._counted(row)[1]
 
+    def expect(self, size: int) -> None:
+        """Be ready for `size` bytes of rows, as it always is."""
+
     def count_rows(self, rows: Sequence[Row]) -> RowTokens:
         """Return the tokens of rows; what a system prompt adds is its text alone."""
         counted = [self._counted(row) for row in rows]

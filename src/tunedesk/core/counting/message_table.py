@@ -8,13 +8,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import polars as pl
 
 from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.counting.known_texts import KnownTexts, strings
+from tunedesk.core.counting.text_counts import TextCounter
 from tunedesk.core.counting.tokens import TokenCounter
-from tunedesk.core.counting.word_counts import WordCounter, strings
 from tunedesk.core.datasets.indexing import messages_of
 
 OTHER, USER, SYSTEM, UNTRAINED, TRAINED = range(5)
@@ -28,12 +30,37 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     weight: int | float | None = None
 
 
-class _Line(msgspec.Struct, gc=False):
+class _PlainLine(msgspec.Struct, gc=False):
     messages: list[_Plain]
     tools: msgspec.Raw | None = None
 
 
-_decode_plain = msgspec.json.Decoder(_Line).decode
+class _Rich(msgspec.Struct, gc=False):
+    """A message with all that is counted of it."""
+
+    role: str = ""
+    content: str | list[Any] | None = None
+    weight: Any = None
+    name: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    tool_call_id: Any = None
+
+    def extra(self, counter: TokenCounter) -> int:
+        """Return the tokens of what is not its role and content."""
+        if self.name is self.tool_calls is self.function_call is self.tool_call_id is None:
+            return 0
+        more = ("name", "tool_calls", "function_call", "tool_call_id")
+        return counter.extra({key: getattr(self, key) for key in more})
+
+
+class _RichLine(msgspec.Struct, gc=False):
+    messages: list[_Rich]
+    tools: msgspec.Raw | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_PlainLine).decode
+_decode_rich = msgspec.json.Decoder(_RichLine).decode
 _decode_row = msgspec.json.Decoder(Row).decode
 
 
@@ -63,12 +90,11 @@ class RowTokens:
 class _Flat:
     """The messages of many rows below one another."""
 
-    texts: list[str] = field(default_factory=list)
-    roles: list[str] = field(default_factory=list)
+    messages: list[_Plain] = field(default_factory=list)
     extra: dict[int, int] = field(default_factory=dict)
     """Place of a message → tokens of its name, calls and further parts."""
-    untrained: list[int] = field(default_factory=list)
-    """Places of answers of weight 0, and of answers that are not trained on for another reason."""
+    weighed: bool = False
+    """Whether a message may have a weight."""
     lengths: list[int] = field(default_factory=list)
     """Messages of each row."""
     by_row: dict[int, int] = field(default_factory=dict)
@@ -120,7 +146,12 @@ class TableCounter:
 
     def __init__(self, counter: TokenCounter) -> None:
         self._counter = counter
-        self._words = WordCounter(counter.tiktoken)
+        self._texts = TextCounter(counter.tiktoken)
+        self._roles = KnownTexts(2)
+
+    def expect(self, size: int) -> None:
+        """Get ready for `size` bytes of rows, where that pays."""
+        self._texts.expect(size)
 
     def count_lines(self, lines: Sequence[bytes]) -> RowTokens:
         """Return the tokens of rows in JSON."""
@@ -135,18 +166,13 @@ class TableCounter:
         flat = _Flat()
         for line in lines:
             try:
-                row = _decode_plain(line)
+                plain = _decode_plain(line)
             except msgspec.ValidationError:
-                self._add(flat, _decode_row(line))
+                self._add_rich(flat, line)
                 continue
-            messages = row.messages
-            start = len(flat.texts)
-            flat.texts += [message.content for message in messages]
-            flat.roles += [message.role for message in messages]
-            flat.untrained += [start + n for n, message in enumerate(messages) if message.weight == 0]
-            if row.tools is not None:
-                flat.by_row[len(flat.lengths)] = self._counter.tools(msgspec.json.decode(row.tools))
-            flat.lengths.append(len(messages))
+            flat.weighed = flat.weighed or b'"weight"' in line or b"\\u" in line
+            flat.messages += plain.messages
+            self._end_row(flat, len(plain.messages), plain.tools)
         return self._table(flat)
 
     def rows(self, rows: Iterable[Row]) -> MessageTable:
@@ -155,6 +181,26 @@ class TableCounter:
         for row in rows:
             self._add(flat, row)
         return self._table(flat)
+
+    def _add_rich(self, flat: _Flat, line: bytes) -> None:
+        """Add a row whose messages have names, calls or parts; one of another shape by way of its dictionary."""
+        try:
+            row = _decode_rich(line)
+        except msgspec.ValidationError:
+            self._add(flat, _decode_row(line))
+            return
+        flat.weighed = True
+        for message in row.messages:
+            if extra := message.extra(self._counter):
+                flat.extra[len(flat.messages)] = extra
+            weight = 0 if message.weight == 0 else None
+            flat.messages.append(_Plain(message.role, content_text(message.content), weight))
+        self._end_row(flat, len(row.messages), row.tools)
+
+    def _end_row(self, flat: _Flat, length: int, tools: msgspec.Raw | None) -> None:
+        if tools is not None:
+            flat.by_row[len(flat.lengths)] = self._counter.tools(msgspec.json.decode(tools))
+        flat.lengths.append(length)
 
     def _add(self, flat: _Flat, row: Row) -> None:
         """Add a row of any shape."""
@@ -166,34 +212,28 @@ class TableCounter:
         elif row.get("tools"):
             flat.by_row[number] = self._counter.tools(row["tools"])
         asked = len(row["input"].get("messages") or ()) if pairs and isinstance(row.get("input"), dict) else 0
+        flat.weighed = True
         for place, message in enumerate(messages):
-            text = content_text(message.get("content"))
+            if message.keys() - {"role", "content", "weight"} and (extra := self._counter.extra(message)):
+                flat.extra[len(flat.messages)] = extra
             role = message.get("role", "")
-            if message.keys() - {"role", "content", "weight"}:
-                extra = self._counter.extra(message)
-                if extra:
-                    flat.extra[len(flat.texts)] = extra
-            if message.get("weight") == 0 or place < asked:
-                flat.untrained.append(len(flat.texts))
-            flat.texts.append(text)
-            flat.roles.append(role if isinstance(role, str) else str(role))
+            untrained = message.get("weight") == 0 or place < asked
+            flat.messages.append(
+                _Plain(
+                    role if isinstance(role, str) else str(role),
+                    content_text(message.get("content")),
+                    0 if untrained else None,
+                )
+            )
         flat.lengths.append(len(messages))
 
     def _table(self, flat: _Flat) -> MessageTable:
-        counter = self._counter
-        roles = strings(flat.roles)
-        known = pl.DataFrame({"role": roles}).unique()
-        names = known["role"].to_list()
-        known = known.with_columns(
-            fixed=pl.Series([3 + counter.text(name) for name in names], dtype=pl.UInt32),
-            kind=pl.Series([_KINDS.get(name, OTHER) for name in names], dtype=pl.UInt8),
-        )
-        told = pl.DataFrame({"role": roles}).join(known, on="role", how="left", maintain_order="left")
-        overhead, kinds = told["fixed"], told["kind"]
-        if flat.untrained:
-            places = pl.Series(flat.untrained, dtype=pl.UInt32)
+        overhead, kinds = self._by_role(strings([message.role for message in flat.messages]))
+        if flat.weighed:
+            untrained = [place for place, message in enumerate(flat.messages) if message.weight == 0]
+            places = pl.Series(untrained, dtype=pl.UInt32)
             kinds = kinds.scatter(places.filter(kinds.gather(places) == TRAINED), UNTRAINED)
-        tokens = self._words.count(flat.texts) + overhead
+        tokens = self._texts.count([message.content for message in flat.messages]) + overhead
         if flat.extra:
             places = pl.Series(list(flat.extra), dtype=pl.UInt32)
             tokens = tokens.scatter(
@@ -204,6 +244,21 @@ class TableCounter:
             beside[place] += more
         lengths = pl.Series(flat.lengths, dtype=pl.UInt32)
         return MessageTable(tokens, overhead, kinds, lengths, pl.Series(beside, dtype=pl.UInt32))
+
+    def _by_role(self, roles: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Return of each role what a message of it costs by itself, and its kind."""
+        if self._roles.full:
+            self._roles = KnownTexts(2)
+        known = self._roles
+        named = roles.cast(known.type)
+
+        def fixed(new: pl.Series) -> pl.Series:
+            return pl.Series([3 + self._counter.text(name) for name in new.to_list()], dtype=pl.UInt32)
+
+        def kind(new: pl.Series) -> pl.Series:
+            return pl.Series([_KINDS.get(name, OTHER) for name in new.to_list()], dtype=pl.UInt32)
+
+        return known.counts(named, fixed, 0), known.counts(named, kind, 1).cast(pl.UInt8)
 
 
 def _array(values: pl.Series) -> array[int]:

@@ -23,7 +23,7 @@ from typing import Any
 import tiktoken
 
 from tunedesk.core.conversations import Row, content_text
-from tunedesk.core.counting.word_counts import count_text
+from tunedesk.core.counting.text_counts import count_text
 from tunedesk.core.datasets.indexing import messages_of
 from tunedesk.core.fine_tuning import base_model
 from tunedesk.errors import DataError
@@ -172,7 +172,6 @@ class TokenCounter:
         self.encoding = encoding_for(model)
         self.limit = limit_for(model)
         self.tiktoken = load(self.encoding.name, cache)
-        self._encode = self.tiktoken.encode_ordinary
         self._per_function = 10 if self.encoding.name == "cl100k_base" else 7
         self._known: dict[str, int] = {}
 
@@ -180,7 +179,7 @@ class TokenCounter:
         """Return the tokens of `text`, special tokens read as ordinary text; never raises on any string."""
         known = self._known.get(text)
         if known is None:
-            known = count_text(self._encode, text)
+            known = count_text(self.tiktoken, text)
             if len(self._known) > 200_000:
                 self._known.clear()
             if len(text) < 4_096:
