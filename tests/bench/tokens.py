@@ -26,7 +26,7 @@ from tunedesk.core.counting.text_counts import TextCounter
 from tunedesk.core.counting.tokens import TokenCounter
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.indexing import messages_of
-from tunedesk.core.importing.plain_jsonl import import_file
+from tunedesk.core.importing.storing import import_file
 
 ENCODINGS = {"o200k_base": "gpt-4o", "cl100k_base": "gpt-4"}
 _PART = 20_000
