@@ -6,6 +6,7 @@ import argparse
 import functools
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import data, keys, tokens
@@ -21,8 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tunedesk-bench-") as folder:
         file = chosen.file or data.made_up(Path(folder) / "made_up.jsonl", chosen.rows)
-        every = functools.partial(tokens.report, every=chosen.every)
-        report = {"data": data.report, "keys": keys.report, "tokens": every}[chosen.bench]
+        reports: dict[str, Callable[[Path, Path], Iterator[str]]] = {
+            "data": data.report,
+            "keys": keys.report,
+            "tokens": functools.partial(tokens.report, every=chosen.every),
+        }
+        report = reports[chosen.bench]
         for line in report(file, Path(folder)):
             sys.stdout.write(line + "\n")
             sys.stdout.flush()

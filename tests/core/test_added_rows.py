@@ -105,6 +105,9 @@ def test_what_was_known_of_imported_rows_alone_does_not_break_a_search(workspace
 
 def test_its_tokens_are_counted(workspace: Workspace) -> None:
     class Words:
+        def expect(self, size: int) -> None:
+            pass
+
         def count_rows(self, rows: object) -> RowTokens:
             counts = array("I", [len(row["messages"]) for row in rows])  # type: ignore[attr-defined]
             return RowTokens(counts, counts, counts)
