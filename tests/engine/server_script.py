@@ -1,6 +1,6 @@
 """A real server in a process of its own, with the scripted trainer and writer.
 
-Usage: server_script.py FOLDER MODELS_DIR [trainer options…]
+Usage: server_script.py FOLDER MODELS_DIR [--impatient] [trainer options…]
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from tunedesk.engine.server import serve
 from tunedesk.errors import EngineError
 
 if __name__ == "__main__":
-    connection.HEAD_SECONDS = 1.5
+    if "--impatient" in sys.argv:
+        sys.argv.remove("--impatient")
+        connection.HEAD_SECONDS = 1.5
     try:
         serve(
             Path(sys.argv[1]),

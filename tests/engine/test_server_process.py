@@ -178,7 +178,7 @@ def test_a_stream_arrives_while_it_is_written(tmp_path: Path) -> None:
 
 
 def test_half_a_request_holds_no_connection_and_starves_nobody(tmp_path: Path) -> None:
-    with server(tmp_path) as running:
+    with server(tmp_path, "--impatient") as running:
         endpoint = running.endpoint()
         assert endpoint is not None
         address = ("127.0.0.1", urlsplit(endpoint["base_url"]).port or 0)
