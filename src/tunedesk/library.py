@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import tunedesk
-from tunedesk.core.conversations import Row
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import remove_dataset, renamed
 from tunedesk.core.importing import importers, storing
 from tunedesk.core.importing.known_files import Asked, KnownFiles
+from tunedesk.core.importing.looking import look
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
 from tunedesk.paths import Paths, private_folder
@@ -32,16 +31,8 @@ class Imported:
 
     workspace: Workspace
     report: importers.Report
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a file would be imported as."""
-
-    format: str
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-    """What is unusual about it, as far as it was read."""
+    reasons: Path | None = None
+    """Where each skipped record stands with its line and reason; None when there is none, or nothing was kept."""
 
 
 class Library:
@@ -76,7 +67,8 @@ class Library:
         imported = self._read(path, self.paths.datasets, name, format_name, mapping, system, on_progress)
         dataset = imported.workspace.dataset
         self.store.save_dataset(DatasetEntry(dataset.id, name, str(path), len(dataset), time.time()))
-        return Imported(Workspace.open(dataset, self.store), imported.report)
+        reasons = storing.keep_reasons(self.paths.data / "imports", dataset.id, imported.report)
+        return Imported(Workspace.open(dataset, self.store), imported.report, reasons)
 
     def load(
         self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
@@ -87,11 +79,9 @@ class Library:
             path, self.paths.cache / "imports", _plain_name(path), format_name, mapping, system, on_progress
         )
 
-    def preview(self, path: Path | str, limit: int = 3) -> Preview:
-        """Return the format of a file and the first rows it would become; raises DataError when none fits."""
-        found = importers.read(path)
-        rows = tuple(one.row for one in islice(found, limit))
-        return Preview(found.report.format, rows, tuple(found.report.notes))
+    look = staticmethod(look)
+    formats: Mapping[str, str] = {name: one.meaning for name, one in importers.IMPORTERS.items()}
+    """Name of each format that can be imported → what it is."""
 
     def _read(
         self, path: Path | str, folder: Path, name: str, format_name: str | None,

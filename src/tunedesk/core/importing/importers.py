@@ -97,13 +97,25 @@ class Import:
     """The rows of one input, read when iterated, once."""
 
     def __init__(
-        self, path: Path | str, format_: str, options: Options, on_progress: Progress | None
+        self,
+        path: Path | str,
+        format_: str,
+        options: Options,
+        on_progress: Progress | None,
+        most: int | None = None,
     ) -> None:
-        """Prepare to read `path`; nothing is opened before the first row is asked for."""
+        """Prepare to read the first `most` records of `path`; nothing is opened before the first row is asked for."""
+        self._most = most
         self.report = Report(format=format_)
         self._path = path
         self.options = options
         """What the user said, with columns as the file spells them and what was guessed, once a row was read."""
+        self.columns: list[str] = []
+        """Columns or keys of its first records."""
+        self.sample: list[Mapping[str, Any]] = []
+        """Its first records that are objects."""
+        self.used: dict[str, str] = {}
+        """Meaning → column, where a table is read."""
         self._forced = format_
         self._seen = Seen()
         self._on_progress = on_progress
@@ -144,6 +156,7 @@ class Import:
         note_counts(self.report)
 
     def _convert(self, items: Iterator[Item], seen: Seen) -> Iterator[SourceRow]:
+        items = islice(items, self._most)
         sample = list(islice(items, _SAMPLE))
         usable = [item.record for item in sample if not item.fault]
         self.options = self._checked(usable)
@@ -160,12 +173,21 @@ class Import:
         if not self.report.format and usable:
             what = "the first line reads like data, not like a header" if seen.headerless else ""
             raise DataError(what or "no known format fits this file", _columns_hint(usable))
+        self.used = {**records.sides_of(self.sample, self.report.format), **self.options.mapping}
         for item in chain(sample, items):
             yield from self._one(item, forced)
 
     def _regroup(self, items: Iterator[Item], names: tables.TurnColumns) -> Iterator[SourceRow]:
         """Yield the conversations of a table of messages."""
         self.report.format = "turns"
+        told = {
+            "conversation": names.conversation,
+            "speaker": names.speaker,
+            "text": names.text,
+            "order": names.order,
+        }
+        self.used = {**{meaning: name for meaning, name in told.items() if name}, **self.options.mapping}
+        tables.know_someone(self.sample, names, self.options.mapping)
         if not names.conversation:
             self.report.guessed = "which messages belong together: no column tells conversations apart"
         whole = (
@@ -181,8 +203,9 @@ class Import:
     def _checked(self, sample: Sequence[object]) -> Options:
         """Return the options with columns spelt as in the file; raises DataError for one that is not there."""
         mapping = dict(self.options.mapping)
-        records_ = [record for record in sample if isinstance(record, Mapping)]
-        names = list(dict.fromkeys(str(name) for record in records_ for name in record))
+        self.sample = [record for record in sample if isinstance(record, Mapping)]
+        names = list(dict.fromkeys(str(name) for record in self.sample for name in record))
+        self.columns = names
         spelt = {plain(name): name for name in reversed(names)}
         speakers = self.options.speakers
         for meaning, column in mapping.items():
@@ -260,8 +283,9 @@ def read(
     mapping: Mapping[str, str] | None = None,
     system: str | None = None,
     on_progress: Progress | None = None,
+    most: int | None = None,
 ) -> Import:
-    """Return the rows of `path` (a file, a folder, or `-`) with their report.
+    """Return the rows of `path` (a file, a folder, or `-`) with their report; of its first `most` records, if given.
 
     `mapping`: one of MEANINGS → column; with `speaker`, or in a format of turns, user and assistant name speakers
     instead (several parted by `|`). Raises DataError: unreadable, no such column, or no format fits.
@@ -270,7 +294,7 @@ def read(
         raise DataError(f"{format!r} is not a format", f"Known: {', '.join(IMPORTERS)}.")
     given = dict(mapping or {})
     speakers = "speaker" in given or format in _SPOKEN_FORMATS
-    return Import(path, format or "", Options(given, system or "", speakers), on_progress)
+    return Import(path, format or "", Options(given, system or "", speakers), on_progress, most)
 
 
 def detect(path: Path | str) -> str:

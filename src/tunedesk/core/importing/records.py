@@ -6,7 +6,7 @@ A format is two functions: does it know this record, and what row does the recor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,14 @@ def _pair_columns(record: Record, mapping: Mapping[str, str]) -> tuple[str, str]
     answer = mapping.get("assistant") or columns.find("assistant", names)
     asked = mapping.get("user") or columns.find("user", [name for name in names if name != answer])
     return (asked, answer) if asked and answer and asked in record and answer in record else None
+
+
+def sides_of(sample: Sequence[Record], format_name: str) -> dict[str, str]:
+    """Return the columns of pairs that ask, answer and instruct in the first records; none of other formats."""
+    found = _pair_columns(sample[0], {}) if sample and format_name == "pairs" else None
+    system = columns.find("system", [str(name) for name in sample[0]]) if found else None
+    used = {"user": found[0], "assistant": found[1]} if found else {}
+    return {**used, "system": system} if system else used
 
 
 def _is_pair(record: Record) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from tunedesk.core.datasets.dataset import ROWS, Dataset
 from tunedesk.core.datasets.dataset_writer import Provenance, Written, write_chunk, write_dataset, write_parts
 from tunedesk.core.importing import containers, importers, pieces
@@ -19,6 +21,7 @@ from tunedesk.core.importing.importers import Report
 from tunedesk.core.importing.lines import Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.sources import Progress, Source
+from tunedesk.paths import private_folder, write_whole
 
 WORTH = 16 << 20
 """Bytes of a file, a quarter of it where it is compressed, from which starting processes (half a second) pays."""
@@ -49,9 +52,25 @@ def import_file(
     report = rows.report
     dataset = write_dataset(
         rows, datasets, name=name, source=str(path),
-        provenance=lambda: Provenance(format=report.format, skipped=len(report.skipped)),
+        provenance=lambda: _provenance(report),
     )  # fmt: skip
     return dataset, report
+
+
+def _provenance(report: Report) -> Provenance:
+    first = report.skipped[0] if report.skipped else None
+    why = f"line {first.line}: {first.reason}; {len(report.skipped):,} skipped in all" if first else ""
+    return Provenance(format=report.format, skipped=len(report.skipped), why=why)
+
+
+def keep_reasons(folder: Path, dataset_id: str, report: Report) -> Path | None:
+    """Write line and reason of each skipped record of an import under `folder`; None when none was skipped."""
+    if not report.skipped:
+        return None
+    path = private_folder(folder) / f"{dataset_id}-skipped.jsonl"
+    lines = [msgspec.json.encode({"line": one.line, "reason": one.reason}) for one in report.skipped]
+    write_whole(path, (b"\n".join(lines) + b"\n").decode())
+    return path
 
 
 def _has_lines(path: Path | str) -> bool:
@@ -94,7 +113,7 @@ class _Lines:
 
         dataset = write_parts(
             write, self.datasets, name=self.name, source=str(self.path),
-            provenance=lambda: Provenance(format=report.format, skipped=len(report.skipped)),
+            provenance=lambda: _provenance(report),
         )  # fmt: skip
         return dataset, report
 

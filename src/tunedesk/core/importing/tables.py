@@ -117,12 +117,10 @@ def turn_columns(sample: Sequence[Mapping[str, Any]], mapping: Mapping[str, str]
             f"the table has one message a row (by {conversation!r}), but no column says who speaks",
             f"Columns: {', '.join(names)}. Name it with --map speaker=COLUMN, or it has the customers' side only.",
         )
-    found = TurnColumns(
+    return TurnColumns(
         conversation, speaker, text, mapping.get("order") or columns.find("order", rest) or "",
         _asides(rest, (speaker, text)), own, requester,
     )  # fmt: skip
-    _know_someone(sample, found, mapping)
-    return found
 
 
 def _undivided(
@@ -165,9 +163,7 @@ def _speaker(
     return (candidates[0], "") if several else ("", "")
 
 
-def _know_someone(
-    sample: Sequence[Mapping[str, Any]], names: TurnColumns, mapping: Mapping[str, str]
-) -> None:
+def know_someone(sample: Sequence[Mapping[str, Any]], names: TurnColumns, mapping: Mapping[str, str]) -> None:
     """Raise DataError when the speaker column names nobody whose side is known."""
     known = Options(mapping).known_roles()
     cells = list(dict.fromkeys(said(record.get(names.speaker)).strip() for record in sample))

@@ -14,7 +14,8 @@ from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import CurationScreen, conversations
 from tunedesk.tui.screens.data_work import ModelsListed, SplitWritten
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
-from tunedesk.tui.screens.import_file import ImportDialog
+from tunedesk.tui.screens.import_file import ImportDialog, ImportRequest
+from tunedesk.tui.screens.importing import ImportingDialog
 from tunedesk.tui.screens.launching import ask_and_launch
 from tunedesk.tui.screens.split import SplitDialog, SplitRequest
 from tunedesk.tui.widgets.selection import AllOf
@@ -23,7 +24,7 @@ from tunedesk.tui.widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from tunedesk.config import Profile
     from tunedesk.core.checking.findings import Finding
-    from tunedesk.workbench import SplitFiles
+    from tunedesk.workbench import Imported, SplitFiles
 
 
 _OTHER = "\0other"
@@ -44,8 +45,21 @@ class ChoicesScreen(CurationScreen):
         self._wanted: RowsWanted | None = None
 
     def action_import(self) -> None:
-        """Ask for a file and import it."""
-        self.app.push_screen(ImportDialog(), lambda path: self.desk.open(str(path)) if path else None)
+        """Ask for a file and import it, told how far it is and what came of it."""
+
+        def chosen(request: ImportRequest | None) -> None:
+            if request is not None:
+                self.app.push_screen(ImportingDialog(request, self._imported), self._import_ended)
+
+        self.app.push_screen(ImportDialog(), chosen)
+
+    def _imported(self, done: Imported) -> None:
+        count = conversations(done.report.imported)
+        self.desk.change(f"imported {count} as {done.report.format}", lambda _, __: done.workspace)
+
+    def _import_ended(self, done: bool | None) -> None:
+        if not done:
+            self.say("import stopped: nothing was kept")
 
     def action_open(self) -> None:
         """Choose an imported dataset."""
