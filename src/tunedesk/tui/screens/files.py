@@ -123,9 +123,10 @@ class FilesDialog(Dialog[None]):
     @work
     async def action_upload(self) -> None:
         """Ask for a file and upload it; the same bytes that are there already are not sent again."""
-        path = await self.app.push_screen_wait(ImportDialog())
-        if path is None:
+        chosen = await self.app.push_screen_wait(ImportDialog())
+        if chosen is None:
             return
+        path = chosen.path
 
         async def moving(told: Callable[[int, int], None]) -> str:
             service = await self._workbench.jobs(self._profile)
