@@ -217,7 +217,12 @@ def test_the_folder_is_private_and_the_key_stays(tmp_path: Path) -> None:
         running.client().models.list()
         status, said = running.kill(signal.SIGTERM)
         assert (status, said, running.printed) == (0, "", base_url + "\n")
-        assert key.strip() not in (running.folder / "engine.log").read_text()
+        log = (running.folder / "engine.log").read_text()
+        assert key.strip() not in log
+        lines = [json.loads(line) for line in log.splitlines()]
+        answered = next(line for line in lines if line["message"] == "answered")
+        assert (answered["method"], answered["path"], answered["status"]) == ("GET", "/v1/models", 200)
+        assert {"at", "level", "logger", "ms"} <= answered.keys()
     with server(tmp_path) as running:
         assert (running.folder / "key").read_text() == key
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import logging
-import logging.handlers
 import resource as resource_limits
 import signal
 import socket
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunedesk import __version__
 from tunedesk.engine.catalogue import DEFAULT_MODEL
+from tunedesk.engine.journal import end_log, write_log
 from tunedesk.engine.library import ModelLibrary
 from tunedesk.engine.routes import chat, files, fine_tuning, models, upkeep
 from tunedesk.engine.routes.connection import Connection
@@ -41,7 +41,6 @@ GRACE = 5
 
 _FILES = 16_384
 """Open files that are enough for any crowd one machine answers."""
-_LOGGERS = {"tunedesk.engine": logging.INFO, "uvicorn": logging.WARNING}
 
 
 def create_app(context: Context) -> Starlette:
@@ -162,9 +161,10 @@ class _AccessLog:
         try:
             await self._app(scope, receive, noted)
         finally:
-            path = ascii(scope["path"][:200]) if scope.get("authorized") else "-"
+            path = scope["path"][:200] if scope.get("authorized") else "-"
             took = (time.perf_counter() - began) * 1000
-            log.info("%s %s %d %.0f ms", scope["method"], path, status, took)
+            told = {"method": scope["method"], "path": path, "status": status, "ms": round(took)}
+            log.info("answered", extra={"told": told})
 
 
 class _Server(uvicorn.Server):
@@ -203,7 +203,7 @@ def serve(
         raise EngineError(f"the engine does not listen on {host} without a key", "put one into the key file")
     _allow_many_connections()
     state = EngineState(folder)
-    handler = _log_to(folder / "engine.log")
+    handler = write_log(folder / "engine.log")
     try:
         with _bound(host, port) as listener:
             library = ModelLibrary(state, models_dirs)
@@ -220,9 +220,7 @@ def serve(
     finally:
         state.forget_endpoint()
         state.close()
-        for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(handler)
-        handler.close()
+        end_log(handler)
 
 
 def _run(context: Context, listener: socket.socket, on_listening: Callable[[str], None] | None) -> None:
@@ -277,14 +275,3 @@ def _bound(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}", "choose another --port"
         ) from error
     return listener
-
-
-def _log_to(path: Path) -> logging.Handler:
-    """Write the engine's log lines to `path`, 3 x 2 MB at most, readable by the owner alone."""
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=2_000_000, backupCount=2, encoding="utf-8")
-    path.chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    for name, level in _LOGGERS.items():
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(level)
-    return handler
