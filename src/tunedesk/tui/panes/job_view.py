@@ -21,6 +21,8 @@ SIGNS = {
     "paused": "‖",
     "queued": "…",
     "validating_files": "…",
+    "waiting": "…",
+    "not started": "–",
 }
 """A sign before each status, so that the list can be scanned; other words get a question mark."""
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from textual import on
 from textual.widget import Widget
+from textual.widgets import Static
 
 from tunedesk.core.fine_tuning import base_model
 from tunedesk.tui.screens.dialogs import Dialog
+from tunedesk.tui.widgets.plain import plain
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
@@ -75,6 +78,13 @@ class DatesDialog(Dialog[None]):
     def compose_body(self) -> Iterable[Widget]:
         """Yield the list."""
         yield VirtualList(_COLUMNS, self._rows, empty="no date is known", id="dates")
+        yield Static("", id="dates-whole", markup=False)
+
+    @on(VirtualList.CursorMoved)
+    def _moved(self, event: VirtualList.CursorMoved) -> None:
+        """Tell the whole of what the line may cut."""
+        if event.index is not None:
+            self.query_one("#dates-whole", Static).update(plain(self._endings[event.index].what))
 
     def on_mount(self) -> None:
         """Begin at the first that is still to come."""

@@ -33,6 +33,8 @@ _COLUMNS = (
     Column("name", "name"), Column("size", "size", 8, right=True), Column("purpose", "purpose", 17),
     Column("status", "status", 9), Column("created", "created", 16), Column("id", "id", 14),
 )  # fmt: skip
+_FIRST_TO_GO = ("id", "created", "purpose")
+_NAME_LEAST = 24
 _REDRAW = 0.2
 """Least seconds between two lines about a transfer."""
 Moving = Callable[[Callable[[int, int], None]], Awaitable[str]]
@@ -55,6 +57,8 @@ class FilesDialog(Dialog[None]):
         """The provider told its files."""
 
         files: list[ProviderFile]
+        said: str
+        """What was done before, empty when nothing was."""
 
     def __init__(self, workbench: Workbench, profile: Profile) -> None:
         """Show the files of `profile`."""
@@ -81,6 +85,24 @@ class FilesDialog(Dialog[None]):
         """Ask for the files."""
         self.action_list()
 
+    def on_resize(self) -> None:
+        """Show the columns that there is room for."""
+        listing = self.query_one(VirtualList)
+        shown = {column.key: column for column in _COLUMNS}
+        for key in _FIRST_TO_GO:
+            if self.size.width - 8 - sum(column.width + 1 for column in shown.values()) >= _NAME_LEAST:
+                break
+            del shown[key]
+        listing.columns = tuple(shown.values())
+        listing.reload()
+
+    @on(VirtualList.CursorMoved)
+    def _moved_on(self) -> None:
+        """Tell the whole of what the line may cut."""
+        file = self._chosen
+        if file is not None and not (self._moving is not None and self._moving.is_running):
+            self.tell(f"{file.id} · {file.filename} · {file.purpose} · {_day(file.created_at)}")
+
     def tell(self, text: str) -> None:
         """Say what happens."""
         self.query_one("#files-line", Static).update(plain_line(text))
@@ -90,10 +112,10 @@ class FilesDialog(Dialog[None]):
         self.tell("asking …")
         self.desk.work(self._list(), name="listing files", group="files-list", exclusive=True)
 
-    async def _list(self) -> None:
+    async def _list(self, said: str = "") -> None:
         try:
             client = await self._workbench.connect(self._profile)
-            self.post_message(self.Listed(await client.files()))
+            self.post_message(self.Listed(await client.files(), said))
         except TunedeskError as error:
             self.tell(f"✗ {error.message}")
 
@@ -102,16 +124,19 @@ class FilesDialog(Dialog[None]):
         self._files = sorted(event.files, key=lambda one: -one.created_at)
         self.query_one(VirtualList).show(range(len(self._files)), keep_place=True)
         total = sum(one.bytes for one in self._files)
-        self.tell(f"{len(self._files):,} files, {size_text(total)}")
+        many = f"{len(self._files):,} file{'' if len(self._files) == 1 else 's'}"
+        self.tell(event.said or f"{many}, {size_text(total)}")
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
-        return [
-            ListRow(
-                (one.filename, size_text(one.bytes), one.purpose, one.status, _day(one.created_at), one.id),
-                "bad" if one.status == "error" else "",
-            )
-            for one in (self._files[index] for index in indexes)
-        ]
+        columns = [column.key for column in self.query_one(VirtualList).columns]
+        rows = []
+        for one in (self._files[index] for index in indexes):
+            cells = {
+                "name": one.filename, "size": size_text(one.bytes), "purpose": one.purpose, "status": one.status,
+                "created": _day(one.created_at), "id": one.id,
+            }  # fmt: skip
+            rows.append(ListRow([cells[key] for key in columns], "bad" if one.status == "error" else ""))
+        return rows
 
     @property
     def _chosen(self) -> ProviderFile | None:
@@ -180,8 +205,7 @@ class FilesDialog(Dialog[None]):
             self.tell(f"{name}: cancelled")
             raise
         self.desk.say(end)
-        await self._list()
-        self.tell(end)
+        await self._list(end)
 
     def action_stop(self) -> None:
         """Stop what is being moved; an upload in parts goes on from there when it is asked for again."""
@@ -208,7 +232,7 @@ class FilesDialog(Dialog[None]):
         except TunedeskError as error:
             self.tell(f"✗ {error.message}")
             return
-        await self._list()
+        await self._list(f"{file.filename or file.id} is deleted")
 
 
 def _day(seconds: int) -> str:

@@ -241,6 +241,8 @@ class JobsScreen(ElsewhereScreen):
         """Return what is followed, pinned and drawn, and how the list is filtered and ordered."""
         if not self.is_mounted or not self.query(LossCurve):
             return {}
+        if self._shown_last:  # not shown again yet: a kill now must not lose it
+            return self._shown_last
         curve, events = self.query_one(LossCurve), self.query_one(JobEvents)
         focused = next((name for name, kind in _FOCUS.items() if isinstance(self.focused, kind)), "")
         return {

@@ -196,7 +196,7 @@ class QueueDialog(Dialog[QueueAnswer]):
         rules = self._lineup.rules()
         choices = [
             ("budget", f"budget: {_dollars(rules.budget)}"),
-            ("failures", f"stop after: {_count(rules.failures)}"),
+            ("failures", f"failures: {_count(rules.failures)}"),
         ]
         what = await self.app.push_screen_wait(ChooseDialog("What stops the queue", choices))
         if what is None:
@@ -254,7 +254,7 @@ def head_line(places: Sequence[QueuedLaunch], rules: QueueRules) -> str:
     state = "▶ runs" if rules.running else "‖ paused: space lets it run"
     return (
         f"{state} · {waiting} waiting, {len(over)} over · ${spent:,.2f} spent of {_dollars(rules.budget)}"
-        f" · stops after {_count(rules.failures)}"
+        f" · {_count(rules.failures)}"
     )
 
 
@@ -263,7 +263,7 @@ def _dollars(usd: float | None) -> str:
 
 
 def _count(failures: int | None) -> str:
-    return "no failure" if failures is None else f"{failures} failed"
+    return "goes on after failures" if failures is None else f"stops after {failures} failed"
 
 
 def _loss(value: float | None) -> str:
