@@ -36,9 +36,11 @@ _TAIL = (
 )
 _HEAD = r"(?:(?:Flat|Apt|Apartment|Unit|Suite) \w{1,4},? )?"
 
+_NO_STREET = r"(?!(?:Min(?:ute)?s?|Hours?|Days?|Weeks?|Miles?|Star|Easy) )"
 _ADDRESSES = (
     re.compile(
-        rf"(?<![\w.,£$€#/-]){_HEAD}\d{{1,5}}[A-Za-z]?,? (?:{_CAPITAL} ){{1,3}}{_STREET}(?![\w'’-])(?:\.(?=,))?{_TAIL}"
+        rf"(?<![\w.,£$€#/-]){_HEAD}\d{{1,5}}[A-Za-z]?,? {_NO_STREET}"
+        rf"(?:{_CAPITAL} ){{1,3}}{_STREET}(?![\w'’-])(?:\.(?=,))?{_TAIL}"
     ),
     re.compile(
         rf"(?:\b(?:live|living|lives|am|address|moved?|moving|staying|deliver\w*|"
@@ -72,6 +74,23 @@ _ADDRESSES = (
         re.I | re.M,
     ),
     re.compile(r"(?<!\w)P\.? ?O\.? Box \d{1,6}(?!\w)", re.I),
+    re.compile(
+        rf"(?<!\w)(?:Via|Viale|Piazza|Corso|Vicolo|Largo|Rua|R\.|Avenida|Av\.|Travessa|Pra[çc]a|Alameda|Estrada) "
+        rf"(?:(?:d[aeo]s?|di|del|della|dei) )?{_CAPITAL}(?: (?:(?:d[aeo]s?|di|del) )?{_CAPITAL}){{0,3}},? "
+        rf"(?:n[º°.]? ?)?"
+        rf"\d{{1,5}}(?![\d.])(?:[a-z](?!\w))?"
+        rf"(?:,? (?:\d{{5}}(?:-\d{{3}})?|\d{{4}}-\d{{3}}) {_CAPITAL}(?: {_CAPITAL})?)?"
+    ),
+    re.compile(
+        rf"(?<!\w){_CAPITAL}(?:straat|laan|plein|gracht|kade|singel|dijk|gatan|v[äa]gen|gr[äa]nd|torget|gata|gate|"
+        rf"veien|vegen|vej|gade|katu|tie|utca|caddesi|sokak) \d{{1,4}} ?[A-Za-z]?(?!\w)"
+        rf"(?:,? (?:\d{{4}} ?[A-Z]{{2}}|\d{{3}} ?\d{{2}}|\d{{4,5}}) {_CAPITAL})?"
+    ),
+    re.compile(
+        r"(?:ул\.|улица|улице|улицы|проспект|пр-т|пер\.|переулок|шоссе|бульвар|вул\.) ?"
+        r"[А-ЯЁІЇ][\w-]*(?: [А-ЯЁІЇ][\w-]*)?"
+        r",? (?:д(?:ом|\.)? ?)?\d{1,4}[а-я]?(?:,? (?:кв(?:артира|\.)? ?)\d{1,4})?(?!\w)"
+    ),
 )
 
 _UK = re.compile(rf"(?<![\w-]){_UK_CODE}(?![\w-])")
@@ -89,11 +108,44 @@ _STREET_WORDS = words_of(
     "sq terrace grove hill rise row mews gardens gdns park wharf yard cottages boulevard blvd "
     "parkway pkwy highway hwy circle cir trail quay green walk vale view croft heights parade rue av "
     "bd chemin impasse allée quai route cours calle c avda avenida plaza paseo carrer camino ronda "
-    "ul ulica box"
+    "ul ulica box via viale piazza corso vicolo largo rua r travessa praça praca alameda estrada "
+    "ул улица улице улицы проспект пр пер переулок шоссе бульвар вул"
 )
 _HOUSE = re.compile(r"\d(?: bis| ter|[A-Za-z])?,? [^\W\d_]")
 _HOUSE_AFTER = re.compile(r" \d|º")
-_STREET_ENDS = ("straße", "strasse", "str.", "weg ", "platz ", "gasse ", "allee ", "damm ", "ufer ")
+_STREET_ENDS = (
+    "straat ",
+    "laan ",
+    "plein ",
+    "gracht ",
+    "kade ",
+    "singel ",
+    "dijk ",
+    "gatan ",
+    "vägen ",
+    "vagen ",
+    "gränd ",
+    "torget ",
+    "gata ",
+    "gate ",
+    "veien ",
+    "vegen ",
+    "vej ",
+    "gade ",
+    "katu ",
+    "utca ",
+    "caddesi ",
+    "sokak ",
+    "straße",
+    "strasse",
+    "str.",
+    "weg ",
+    "platz ",
+    "gasse ",
+    "allee ",
+    "damm ",
+    "ufer ",
+)
 
 
 def addresses(text: str, low: str, words: frozenset[str]) -> Iterator[Found]:

@@ -53,12 +53,20 @@ _GIVEN_AWAY = (
 """Parts one of which must stand in a text (in small letters), the pattern that is then tried, how sure a hit is."""
 
 
+_PLACEHOLDER = re.compile(
+    r"(?:your|my|the|new|old|some|user)?[_-]?(?:pass(?:word|wd|code)?|secret|token|key|pwd)\d{0,3}|[x*•.]+",
+    re.I,
+)
+"""What code and instructions write where a secret would stand."""
+
+
 def secrets(text: str, low: str) -> Iterator[Found]:
     """Yield keys by their makers' prefixes, and passwords, PINs and codes that a word gives away."""
     for parts, pattern, confidence in _GIVEN_AWAY:
         if holds(low, parts):
             for match in pattern.finditer(text):
-                yield taken(match, "secret", confidence, match.lastindex or 0)
+                if not _PLACEHOLDER.fullmatch(match.group(match.lastindex or 0)):
+                    yield taken(match, "secret", confidence, match.lastindex or 0)
 
 
 def answered_secrets(text: str) -> Iterator[Found]:

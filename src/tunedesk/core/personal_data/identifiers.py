@@ -52,16 +52,25 @@ _CARD_WORD = re.compile(
 
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
-_PHONE = re.compile(r"(?<![\w.,/#@-])(?:\+ ?)?\(?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w]|[.,/-]\d)")
+_PHONE = re.compile(
+    r"(?<![A-Za-zÀ-ɏ\d_.,/#@-])(?:\+ ?)?\(?\d(?:[ ./()-]{0,2}\d){6,14}(?![A-Za-zÀ-ɏ\d_]|[.,/-]\d)"
+)
 _PHONE_WORD = re.compile(
     r"(?:phone|mobile|\bcell\b|\btel\b|tel[.:]|tel[eé]f|\bcall(?:s|ed|ing|back)?\b|\bring\b|\brang\b|\bfax|"
     r"whatsapp|\bsms\b|\btext (?:me|him|her|us)"
     r"|reach me|contact me|m[oó]vil|handy|rufnummer|anrufen|t[ée]l[ée]phone|portable|appel|kom[oó]rk|"
     r"dzwo[nń]|cellulare"
-    r"|फोन|मोबाइल|\b(?:my|new|old|his|her|mera|apna) number\b|\bph\b)[^.!?\n]{0,40}$",
+    r"|फोन|मोबाइल|\b(?:my|new|old|his|her|mera|apna) number\b|\bph\b"
+    r"|\b(?:meine|mein|mitt|min|mój|moj|meu|mi|mio|mon|mijn|mit) n(?:u|ú|uu)m(?:mer|er|ero|éro)\b|\bbel me\b|\btlf\b"
+    r"|celular|telem[oó]vel|telefon\w*|puhelin\w*|numeroni|телефон\w*|мой номер|моб\w*\b"
+    r"|電話|携帯|手机|电话|전화|휴대폰"
+    r")[^.!?\n]{0,40}$",
     re.I,
 )
 _PHONE_PARTS = (
+    "numer", "nummer", "númer", "numéro", "bel me", "tlf", "celular", "telem", "telefon", "puhel", "телеф", "номер",
+    "моб",
+    "電話", "携帯", "手机", "电话", "전화", "휴대폰",
     "phone", "mobile", "cell", "tel", "tél", "call", "ring", "rang", "fax", "whatsapp", "sms", "text ", "reach me",
     "contact me", "movil", "móvil", "handy", "rufnummer", "anrufen", "portable", "appel", "komork", "komórk", "dzwo",
     "फोन", "मोबाइल", " number", "ph",
@@ -71,7 +80,9 @@ _PHONE_SHAPE = re.compile(
     r"\(\d{3}\) ?\d{3}[ .-]\d{4}|1?[ .-]?\d{3}([.-])\d{3}\1\d{4}|07\d{3} ?\d{3} ?\d{3}|"
     r"0\d{2,4} \d{3,4} \d{3,4}|"
     r"\(0\d{2,4}\) ?\d{3,4} ?\d{3,4}|0[1-9](?:[ .]\d\d){4}|0\d{2,4}[/-] ?\d{3,8}|[6-9]\d{2} \d{3} \d{3}|"
-    r"[6-9]\d{2} \d{2} \d{2} \d{2}|[6-9]\d{4} \d{5}"
+    r"[6-9]\d{2} \d{2} \d{2} \d{2}|[6-9]\d{4} \d{5}|01[567]\d[ /-]\d{3,4} ?\d{3,5}|06[- ]\d{8}|04\d\d \d{3} \d{3}|"
+    r"0\d{1,3}-\d{2,4} \d\d \d\d|\(\d\d\) ?9?\d{4}-\d{4}|8 ?\(?9\d\d\)? ?\d{3}-\d\d-\d\d|0[789]0-\d{4}-\d{4}|"
+    r"0\d\d \d{3} \d\d \d\d"
 )
 """How people write phone numbers where no word says what it is: UK, US, France, Germany, Spain, Poland, India."""
 _LOCAL = re.compile(r"\d{3}[-. ]\d{4}")
@@ -84,9 +95,14 @@ _PUBLIC_LINES = frozenset(
     }
 )
 """Lines that companies rent: no person answers to them."""
+_RENTED = ("080", "084", "087", "180", "800", "900")
+"""How such lines begin in most countries: elsewhere the same digits may be somebody's."""
 _DATE_LIKE = re.compile(
     r"\d{1,2}([/.-])\d{1,2}\1\d{2,4}|\d{4}([/.-])\d\d\2\d\d|\d{4} ?- ?\d{4}|\d\d[/-]\d\d \d{4}"
 )
+
+_POSTCODE_LIKE = re.compile(r"\d{5}-\d{3}")
+"""Brazil's."""
 
 _ACCOUNT = re.compile(
     r"(?<![^\W_])(?:account|acct|acc|a/c|ac(?= no)|konto|kontonummer|kontonr|compte|cuenta|rachun\w+|konta|conto|"
@@ -98,11 +114,12 @@ _ACCOUNT = re.compile(
     re.I,
 )
 _CLIENT = re.compile(
-    r"\b(?:loan|folio|customer|client|member(?:ship)?|kunden)[ -]?(?:number|no\.?|nr\.?|nummer|id)"
+    r"\b(?:loan|folio|customer|client|member(?:ship)?|policy|kunden|policen|p[oó]liza)"
+    r"[ -]?(?:number|no\.?|nr\.?|nummer|id)"
     r"[\s:=#\"'-]*(?:(?:is|was|hai|ist)\b[\s:]*)?(\d(?:[ -]?\d){5,17})(?![\w]|[.,]\d)",
     re.I,
 )
-_CLIENT_WORDS = ("loan", "folio", "customer", "client", "member", "kunden")
+_CLIENT_WORDS = ("loan", "folio", "customer", "client", "member", "kunden", "polic", "póliza", "poliza")
 _BARE = re.compile(r"(?<![\w£$€.,/#-])\d(?:[ -]?\d){3,17}(?![\w%/]|[.,]\d)")
 _KONTONUMMER = re.compile(r"kontonummer|kontonr", re.I)
 _SORT_WORD = re.compile(r"\bsort(?:ing|[ -]?code)?\b", re.I)
@@ -132,8 +149,9 @@ _BIRTH = re.compile(
     r"\b(?:dates? of birth|d\.?o\.?b\b|birth[ -]?(?:date|day)|born|geburts(?:datum|tag)|geb(?:\.|oren)|"
     r"n[ée]e? le|"
     r"date de naissance|fecha de nacimiento|nacid[oa]|nac[ií]|data urodzenia|urodz\w+|data di nascita|nato|"
-    r"nata)"
-    r"|date_of_birth|birthdate|जन्म",
+    r"nata|data de nascimento|nascid[oa]|geboorte\w*|f[öo]dd|f[øo]dt|do[gğ]um\w*|syntym\w*|дата рождения|родил\w*|"
+    r"narozen\w*|sz[uü]let\w*|data na[sș]terii)"
+    r"|出生|生年月日|생년월일|تاريخ الميلاد|date_of_birth|birthdate|जन्म",
     re.I,
 )
 _BIRTH_WORDS = (
@@ -150,6 +168,22 @@ _BIRTH_WORDS = (
     "nascita",
     "nato",
     "nata",
+    "nasc",
+    "född",
+    "fodd",
+    "født",
+    "doğum",
+    "dogum",
+    "syntym",
+    "рожд",
+    "родил",
+    "naroz",
+    "szület",
+    "naște",
+    "出生",
+    "生年月日",
+    "생년월일",
+    "الميلاد",
     "जन्म",
 )
 _BIRTH_REACH = 80
@@ -200,7 +234,7 @@ def ibans(text: str) -> Iterator[Found]:
             if (
                 text[end - 1].isalnum()
                 and not text[end : end + 1].isalnum()
-                and iban.is_valid(text[match.start() : end])
+                and iban.is_valid(text[match.start() : end], check_country=False)
             ):
                 yield Found("iban", match.start(), end, text[match.start() : end], 0.99)
                 break
@@ -221,14 +255,17 @@ def _regions(number: str) -> tuple[str | None, ...]:
 
 def _is_public_line(number: str) -> bool | None:
     """Return whether the number is a freephone or shared-cost line, None when no plan it may follow holds it."""
+    public: bool | None = None
     for region in _regions(number):
         try:
             parsed = phonenumbers.parse(number, region)
         except phonenumbers.NumberParseException:
             return None
         if phonenumbers.is_valid_number(parsed):
-            return phonenumbers.number_type(parsed) in _PUBLIC_LINES
-    return None
+            public = phonenumbers.number_type(parsed) in _PUBLIC_LINES
+            if not public or _digits(number).startswith(_RENTED):
+                return public
+    return public
 
 
 def phones(text: str, asked: bool = False) -> Iterator[Found]:
@@ -246,12 +283,14 @@ def phones(text: str, asked: bool = False) -> Iterator[Found]:
         before = before_number(text, match.start())
         if _DATE_LIKE.fullmatch(number) or _is_money(text, match.start(), match.end()):
             continue
+        if number[0] != "+" and (not set(_digits(number)) - set("01") or _POSTCODE_LIKE.fullmatch(number)):
+            continue
         named = asked or (worded and bool(_PHONE_WORD.search(before)))
         if (ORDER.search(before) and not named) or not (named or abroad or shaped):
             continue
         shaped = shaped or (named and bool(_LOCAL.fullmatch(number)))
         public = _is_public_line("+" + number.lstrip("0") if abroad and number[0] == "0" else number)
-        if public or (public is None and not (shaped or abroad or len(_digits(number)) >= 9 or asked)):
+        if public or (public is None and not (shaped or abroad or len(_digits(number)) >= 8 or asked)):
             continue
         yield taken(match, "phone", 0.9 if public is False else 0.75)
 

@@ -31,7 +31,9 @@ _INTRODUCED = re.compile(
     r"\bname['’]s\b|ich hei(?:ß|ss)e|"
     r"mein name ist|je m['’]appelle|mon nom est|me llamo|mi nombre es|nazywam si[ęe]|mam na imi[ęe]|"
     r"mi chiamo|"
-    r"meu nome [ée]|mijn naam is|(?:mera )?\bna+m(?: hai)?)[ :]+(?P<words>[^\W\d_][^\n,.;:!?()\d]{1,50})",
+    r"meu nome [ée]|mijn naam is|jag heter|jeg heter|jeg hedder|nimeni on|benim ad[ıi]m|меня зовут|мене звати|"
+    r"numele meu este|jmenuji se|nama saya(?: adalah)?|t[eê]n t[oô]i l[aà]|"
+    r"(?:mera )?\bna+m(?: hai)?)[ :]+(?P<words>[^\W\d_][^\n,.;:!?()\d]{1,50})",
     re.I,
 )
 _STATED = (
@@ -84,7 +86,27 @@ _LABELLED = (
 _LAST = re.compile(rf"(?:[.!?)]\s+|\n[> ]*|^){_NAME}\.?\s*$")
 _KNOWN = re.compile(rf"(?<![\w@./#-]){_FULL}(?![\w@])")
 _CAPITALS = re.compile(r"[A-ZÀ-ÖØ-ÞŁŚŻŹ][a-zß-ÿ]+")
-_INTRODUCTION_WORDS = ("name", "hei", "appelle", "nom", "llamo", "nazywam", "imi", "chiamo", "naam")
+_INTRODUCTION_WORDS = (
+    "heter",
+    "hedder",
+    "nimeni",
+    "benim ad",
+    "зовут",
+    "звати",
+    "numele",
+    "jmenuji",
+    "nama",
+    "tôi",
+    "name",
+    "hei",
+    "appelle",
+    "nom",
+    "llamo",
+    "nazywam",
+    "imi",
+    "chiamo",
+    "naam",
+)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _STATED_WORDS = words_of("am i im this speaking name it its bin suis soy here")
 _GREETED_WORDS = words_of(

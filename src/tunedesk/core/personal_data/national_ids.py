@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from stdnum.be import nn as belgian_id
 from stdnum.br import cpf
 from stdnum.ca import sin
+from stdnum.ch import ssn as swiss_id
+from stdnum.cl import rut
+from stdnum.cn import ric as chinese_id
+from stdnum.cz import rc as czech_id
 from stdnum.de import idnr
 from stdnum.es import dni, nie
+from stdnum.fi import hetu
 from stdnum.fr import nir
 from stdnum.gb import nhs
 from stdnum.in_ import aadhaar, pan
 from stdnum.it import codicefiscale
+from stdnum.kr import rrn as korean_id
+from stdnum.mx import curp
 from stdnum.nl import bsn
 from stdnum.pl import pesel
 from stdnum.pt import nif
@@ -57,6 +64,21 @@ _PASSPORT = re.compile(
 )
 _DRIVER = re.compile(r"(?<!\w)[A-Z]{2,5}9{0,3}\d[0156]\d[0-3]\d{2}[A-Z9]{2}[A-HJ-NP-Z0-9][A-Z]{2}(?!\w)")
 
+_NAMED = re.compile(
+    r"(?:\b(?:ssn|social security|national insurance|nino|itin|nhs|pesel|aadhaa?r|bsn|burgerservicenummer|nif|dni|nie|"
+    r"cpf|cnpj|cpr|curp|rfc|rut|c[eé]dula|personnummer|personnumret|henkil[oö]tunnus|hetu|f[oø]dselsnummer|kimlik|"
+    r"ahv|avs|pps|tfn|tax file|medicare|rodn[eé] [cč][ií]slo|cnp|amka|egn|oib|nric|mykad|nik|ktp|identity card|"
+    r"(?:national|identity|tax|government|personal)[ -]?(?:id|identification|number)|id (?:card|number|no)|"
+    r"steuer[ -]?(?:id|idnr|nummer|identifikationsnummer)|sozialversicherungsnummer|"
+    r"s[ée]cu(?:rit[ée] sociale)?|codice fiscale|инн|снилс|паспорт\w*|egn|егн|рнокпп|هوية|"
+    r"driv(?:er'?s?|ing) licen[cs]e)(?![^\W\d_])|身份证|주민등록번호|マイナンバー|個人番号)"
+    r"[ -]{0,2}(?:number|num|no\b\.?|nr\b\.?|nummer|n[º°o]\.?|号码?|numero|n[uú]mero|card|kort|seria)?"
+    r"[\s:=#\"'-]{0,4}(?:(?:is|was|ist|es|est|to|är|er|è|é|on|hai|=)\b[\s:]{0,2})?"
+    r"((?-i:(?:[A-Z]{1,4} ?)?\d(?:[ ./-]?[\dA-Z]){5,19}))(?![\w]|[.,]\d)",
+    re.I,
+)
+"""A number that its own words call an id: taken whatever its check digits say, as people mistype and invent them."""
+
 _Check = Callable[[str], bool]
 
 
@@ -96,6 +118,13 @@ _NATIONAL = (
     _Id(re.compile(r"(?<!\w)\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)"), cpf.is_valid, ".", 11),
     _Id(re.compile(r"(?<![\w-])(?:19|20)?\d{6}-\d{4}(?![\w-])"), personnummer.is_valid, "-", 10),
     _Id(re.compile(r"(?<!\w)\d\d\.\d\d\.\d\d-\d{3}\.\d\d(?!\w)"), belgian_id.is_valid, ".", 11),
+    _Id(re.compile(r"(?<!\w)756\.\d{4}\.\d{4}\.\d\d(?!\w)"), swiss_id.is_valid, ".", 13),
+    _Id(re.compile(r"(?<![\w-])\d{6}[-+A]\d{3}[0-9A-Y](?!\w)"), hetu.is_valid, "", 6),
+    _Id(re.compile(r"(?<!\w)[A-Z]{4}\d{6}[HM][A-Z]{5}[\dA-Z]\d(?!\w)"), curp.is_valid, "a", 6),
+    _Id(re.compile(r"(?<![\dA-Za-z])\d{17}[\dXx](?![\dA-Za-z])"), chinese_id.is_valid, "", 17),
+    _Id(re.compile(r"(?<![\dA-Za-z-])\d{6}-[1-8]\d{6}(?![\dA-Za-z-])"), korean_id.is_valid, "-", 13),
+    _Id(re.compile(r"(?<![\w.])\d{1,2}\.\d{3}\.\d{3}-[\dkK](?!\w)"), rut.is_valid, ".", 8),
+    _Id(re.compile(r"(?<![\w/])\d{6}/\d{4}(?![\w/])"), czech_id.is_valid, "/", 6),
 )
 """Ids that their shape and check digits give away."""
 _NATIONAL_DIGITS = (
@@ -113,8 +142,14 @@ _NATIONAL_WORDS = words_of(
     "ni nino national ssn social itin sin nhs tax steuer steuerid steueridnr steuernummer "
     "identifikationsnummer idnr tin pesel aadhaar aadhar uid uidai bsn burgerservicenummer nif nie "
     "dni nir sécurité securite personnummer rijksregisternummer cpf identity id passport reisepass "
-    "pasaporte passeport paszport paszportu"
+    "pasaporte passeport paszport paszportu ssn insurance cnpj cpr curp rfc rut cédula cedula personnumret "
+    "henkilötunnus hetu fødselsnummer fodselsnummer kimlik ahv avs pps tfn medicare rodné rodne cnp amka egn oib nric "
+    "mykad nik ktp steueridentifikationsnummer sozialversicherungsnummer sécu secu codice инн снилс паспорт паспорта "
+    "егн рнокпп هوية driving driver drivers driver's licence license 身份证 身份证号 身份证号码 我的身份证号 "
+    "주민등록번호 "
+    "マイナンバー 個人番号"
 )
+PASSPORT_WORDS = words_of("passport reisepass pasaporte passeport paszport paszportu")
 """Words one of which a text holds when a word beside an id is needed."""
 
 
@@ -138,6 +173,9 @@ def national_ids(text: str, words: frozenset[str], longest: int, mixed: bool) ->
     for pattern in (_SSN_TAIL, _PASSPORT) if named else ():
         for match in pattern.finditer(text):
             yield taken(match, "national_id", 0.7, 1)
+    for match in _NAMED.finditer(text) if named else ():
+        if sum(map(str.isdigit, match.group(1))) >= 6:
+            yield taken(match, "national_id", 0.9, 1)
     for kind in (*_NATIONAL, *(_NATIONAL_DIGITS if named else ())):
         if longest >= kind.least and (mixed if kind.needs == "a" else kind.needs in text):
             yield from _checked(text, kind, needs_word=kind in _NATIONAL_DIGITS)

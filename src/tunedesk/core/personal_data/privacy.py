@@ -156,13 +156,14 @@ def _numbers(text: str, low: str, asked: frozenset[str]) -> Iterator[Found]:
     mixed = bool(_MIXED.search(text))
     if longest >= 7:
         yield from _long_numbers(text, asked, longest, mixed)
-    if longest >= 6 or (mixed and longest >= 3) or "ssn" in words or "social" in words:
+    short = mixed and (longest >= 3 or not national_ids.PASSPORT_WORDS.isdisjoint(words))
+    if longest >= 6 or short or "ssn" in words or "social" in words:
         yield from national_ids.national_ids(text, words, longest, mixed)
     if longest >= 4:
         yield from identifiers.accounts(text, low, "account_number" in asked)
-        yield from identifiers.births(text, low, "date_of_birth" in asked)
         if "secret" in asked:
             yield from credentials.answered_secrets(text)
+    yield from identifiers.births(text, low, "date_of_birth" in asked)
     yield from addresses.addresses(text, low, words)
     if mixed or longest >= 5:
         yield from addresses.postcodes(text, low)
@@ -252,6 +253,11 @@ def metadata_names(metadata: object) -> list[str]:
 
 
 _PERSONA = re.compile(r"\b(?:[Yy]ou are|[Yy]our name is) ([A-Z]\w+(?: [A-Z]\w+)*)")
+_MACHINE = re.compile(
+    r"\b(?:language model|(?:AI|virtual|digital) (?:model|assistant|agent)|chat ?bot)\b", re.I
+)
+_OWN_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I['’]m|[Cc]all me) ([A-Z]\w+(?: [A-Z]\w+)*)")
+"""How a model that says it is one gives the name it was made with, which is nobody's."""
 _COMPANY = re.compile(r"\b([A-Z]\w+) (?:Bank|Insurance|Online|Group|Ltd|Limited|Inc|LLC|PLC|plc|GmbH)\b")
 
 
@@ -260,6 +266,8 @@ def _public_names(text: str, role: str) -> frozenset[str]:
     found = set(_COMPANY.findall(text))
     if role in ("system", "developer"):
         found.update(word for name in _PERSONA.findall(text) for word in name.split())
+    elif role == "assistant" and "I" in text and _MACHINE.search(text):
+        found.update(word for name in _OWN_NAME.findall(text) for word in name.split())
     return frozenset(found)
 
 
