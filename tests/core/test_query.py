@@ -91,36 +91,46 @@ def test_a_query_is_read_as_the_grammar_says(text: str, node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column"),
+    ("text", "column", "message"),
     [
-        ('refund "credit', 8),
-        ("/abc", 1),
-        ("user:/abc", 6),
-        ("(a b", 1),
-        ("a) b", 2),
-        ("a ()", 4),
-        ("a OR", 5),
-        ("OR a", 1),
-        ("a OR OR b", 6),
-        ("tokens>", 8),
-        ("tokens>many", 8),
-        ("tokens>5x", 8),
-        ("is:happy", 4),
-        ("a has:", 7),
-        ("user:", 6),
-        ('""', 1),
-        ("//", 1),
-        ("intent:", 8),
-        ("dup:perhaps", 5),
-        ("loss>" + "9" * 400, 1),
+        ('refund "credit', 8, 'this " is never closed'),
+        ("/abc", 1, "this / is never closed"),
+        ("user:/abc", 6, "this / is never closed"),
+        ("(a b", 1, "this ( is never closed"),
+        ("a (", 3, "this ( is never closed"),
+        ("( ", 1, "this ( is never closed"),
+        ("-(", 2, "this ( is never closed"),
+        ("a) b", 2, "this ) closes nothing"),
+        (")", 1, "this ) closes nothing"),
+        ("a ()", 4, "nothing between ( and )"),
+        ("a OR", 5, "OR needs something after it"),
+        ("(a OR)", 6, "OR needs something after it"),
+        ("OR a", 1, "OR needs something before it"),
+        ("(OR a)", 2, "OR needs something before it"),
+        ("a OR OR b", 6, "OR needs something after it"),
+        ("a AND", 6, "AND needs something after it"),
+        ("AND a", 1, "AND needs something before it"),
+        ("a AND OR b", 7, "AND needs something after it"),
+        ("tokens>", 8, "tokens> needs a number"),
+        ("tokens:many", 8, "tokens: needs a number"),
+        ("tokens>5x", 8, "tokens> needs a number"),
+        ("is:happy", 4, "is: does not know 'happy'"),
+        ("a has:", 7, "has: needs a value"),
+        ("user:", 6, "user: needs a word"),
+        ("user: a", 6, "user: needs a word"),
+        ('""', 1, 'nothing between " and "'),
+        ("//", 1, "nothing between / and /"),
+        ("intent:", 8, "intent: needs a value"),
+        ("dup:perhaps", 5, "dup: does not know 'perhaps'"),
+        ("loss>" + "9" * 400, 1, "the number is too large"),
     ],
 )
-def test_an_error_points_at_its_column(text: str, column: int) -> None:
+def test_an_error_says_what_is_wrong_and_points_at_its_column(text: str, column: int, message: str) -> None:
     with pytest.raises(QueryError) as caught:
         parse(text)
-    assert caught.value.column == column
+    assert (caught.value.message, caught.value.column) == (message, column)
     assert isinstance(caught.value, UsageError)
-    assert caught.value.message
+    assert caught.value.hint or column == 1
 
 
 @given(st.text(alphabet='ab "/\\()-:<>=ORuser1.éß\n', max_size=30))
@@ -216,6 +226,37 @@ def test_a_pattern_finds_the_same_in_ascii_and_other_text(tmp_path: Path, patter
     if pattern.startswith("(?-i)"):
         expected = []
     assert found(tmp_path, [user(text) for text in texts], f"/{pattern}/") == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^.{0,3}$", r"^.$", r".", r"\s{2,}", r"\W$", r"one[^x]*two", r"a\s+b", r"(?s)one.*two", r"\Aone", r"two\z",
+        r"^$", r"x*", r"^two", r"one$", r"\S", r"[\s!]+$", r"o?\n", r"\D\D",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("scope", ["", "user", "assistant", "system"])
+def test_a_pattern_is_met_within_one_message(tmp_path: Path, pattern: str, scope: str) -> None:
+    dialogues = [
+        [("user", "one"), ("user", "two")],
+        [("user", "one two")],
+        [("user", "one\n"), ("assistant", "\ntwo"), ("user", "é!")],
+        [("user", ""), ("assistant", "a\nb")],
+        [("system", "one"), ("assistant", "!")],
+        [("assistant", "a  b"), ("assistant", "two\n\n"), ("system", "")],
+        [("user", "abc"), ("user", "x"), ("assistant", "zero\none")],
+    ]
+    rows: list[Row] = [
+        {"messages": [{"role": role, "content": text} for role, text in one]} for one in dialogues
+    ]
+    ours = re.compile(pattern.replace(r"\z", r"\Z"), re.IGNORECASE | re.MULTILINE)
+    expected = [
+        number
+        for number, one in enumerate(dialogues)
+        if any(ours.search(text) for role, text in one if scope in ("", role))
+    ]
+    query = f"{scope}:/{pattern}/" if scope else f"/{pattern}/"
+    assert found(tmp_path, rows, query) == expected
 
 
 def test_metadata_is_matched_as_a_whole_value_whatever_the_case(tmp_path: Path) -> None:

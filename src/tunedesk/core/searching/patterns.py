@@ -4,6 +4,9 @@ Polars' engine runs in time linear in the text, so no pattern hangs; but it give
 word boundary beside a character beyond ASCII (measured: 17 times slower), and `\\d` over all scripts costs 4 times
 `[0-9]`. So text that is all ASCII is searched by the ASCII form; the rest by the exact form, after a form without
 word boundaries, which matches at least as much, has sifted it.
+
+A text holds all messages of a role. Few patterns can tell where one ends (`.` on a line of its own, `\\s`, `[^x]`,
+`\\A`): what they match is looked at again, message by message.
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tunedesk.core.datasets.indexing import fold
+from tunedesk.core.datasets.indexing import MESSAGE_BREAK, fold
 from tunedesk.core.searching.query import Pattern, QueryError
 
 SLICE_ROWS = 8_192
 """Rows searched between two looks at whether the search was cancelled."""
 
 _BOUNDARIES = frozenset("bB")
+_OPEN = frozenset("nrsWDAzxuUpP0")
+"""Escapes that may match a line feed, or are about the ends of a text."""
+_FLAGS = re.compile(r"\(\?[a-zA-Z]*[smx-]")
 _UNFOLDABLE = re.compile(r"\(\?|\\[pPxuU]")
 """Groups with flags or names, properties and code points: case is left to the engine there."""
 
@@ -33,9 +39,31 @@ class Expression:
     ascii: str
     sieve: str | None
     """Without word boundaries; None when there are none."""
+    matches_empty: bool = False
+    """Whether a message without text matches."""
+    single: str | None = None
+    """For one message alone, where the other forms may match because of what joins messages; else None."""
 
     def contains(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
         """Return a mask of the texts that match; `wide` marks those with characters beyond ASCII."""
+        found = self._joined(texts, wide, cancelled)
+        if self.single is None:
+            return found
+        for start in range(0, len(texts), SLICE_ROWS):
+            if cancelled():
+                break
+            places = found[start : start + SLICE_ROWS].arg_true() + start
+            if len(places):
+                messages = texts.gather(places).str.split(MESSAGE_BREAK)
+                owners = (
+                    pl.Series(range(len(places)), dtype=pl.UInt32).repeat_by(messages.list.len()).explode()
+                )
+                hits = owners.filter(messages.explode().str.contains(self.single)).unique()
+                found = found.scatter(places, False)
+                found = found.scatter(places.gather(hits), True) if len(hits) else found
+        return found
+
+    def _joined(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
         if not wide.any():
             return _scan(texts, self.ascii, cancelled)
         found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
@@ -63,8 +91,16 @@ def compile_pattern(pattern: Pattern) -> Expression:
             'quote it to search for it as text: "…"',
             column=pattern.column,
         ) from error
-    narrow, sieve = _ascii(source), _without_boundaries(source)
-    return Expression(exact, flags + narrow, None if sieve == source else flags + sieve)
+    lines = flags + _by_lines(source)
+    narrow, sieve = _ascii(_by_lines(source)), _without_boundaries(_by_lines(source))
+    empty, mark = pl.Series(["", MESSAGE_BREAK.strip("\n")]).str.contains(exact)
+    return Expression(
+        exact=lines,
+        ascii=flags + narrow,
+        sieve=None if flags + sieve == lines else flags + sieve,
+        matches_empty=empty,
+        single=exact if mark or _sees_line_ends(source) else None,
+    )
 
 
 def _scan(texts: pl.Series, source: str, cancelled: Callable[[], bool]) -> pl.Series:
@@ -91,6 +127,28 @@ def _tokens(source: str) -> list[tuple[str, bool]]:
             depth -= 1
         place += len(token)
     return tokens
+
+
+def _sees_line_ends(source: str) -> bool:
+    """Whether a pattern could match a line feed, or tells where the whole text begins or ends."""
+    tokens = _tokens(source)
+    if _FLAGS.search(source):
+        return True
+    for (token, inside), (before, _) in zip(tokens, [("", False), *tokens], strict=False):
+        escaped = len(token) == 2 and (
+            token[1] in _OPEN or (inside and token[1].isalpha() and token[1] not in "dw")
+        )
+        if escaped or token in ("\n", "\x1e") or (inside and token == "^" and before == "["):
+            return True
+    return False
+
+
+def _by_lines(source: str) -> str:
+    """Let the ends of a text be those of any line."""
+    return "".join(
+        {r"\A": "^", r"\z": "$"}.get(token, token) if not inside else token
+        for token, inside in _tokens(source)
+    )
 
 
 def _fold(source: str) -> str:

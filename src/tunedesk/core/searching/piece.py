@@ -87,9 +87,9 @@ class Piece:
             case Not():
                 return ~self.mask(node.part, rows)
             case And():
-                return self._all(sorted(node.parts, key=_cost), rows)
+                return self._all(node.parts, rows)
             case Or():
-                return ~self._all([Not(part) for part in sorted(node.parts, key=_cost)], rows)
+                return ~self._all([Not(part) for part in node.parts], rows)
             case _:
                 return self._taken(self._column(node), rows)
 
@@ -100,11 +100,11 @@ class Piece:
         return self._field(node) if isinstance(node, Field) else self._state(node)
 
     def _all(self, parts: Sequence[Node], rows: pl.Series | None) -> pl.Series:
-        """Return where all parts match, each part looking only at what the earlier ones left, cheapest first."""
+        """Return where all parts match, each part looking only at what the earlier ones left."""
         mask = self.mask(parts[0], rows)
         for part in parts[1:]:
             left = mask.arg_true()
-            if len(left) > len(mask) // 2:
+            if len(left) > 0.8 * len(mask):
                 mask = mask & self.mask(part, rows)
             elif len(left):
                 places = left if rows is None else rows.gather(left)
@@ -129,11 +129,20 @@ class Piece:
         """Return where a role's text matches; rows that are `done` may be passed over where that saves time."""
         texts = self._taken(self.chunk.texts[role], rows)
         wide = self._bits("flags", TEXT_ROLES[role], rows)
+        if isinstance(matcher, Expression) and matcher.matches_empty:
+            found = matcher.contains(texts, wide, self.cancelled)
+            return found & ((texts != "") | self._taken(self._speaks(role), rows))
         if done is None or done.sum() * 2 < len(done):
             return matcher.contains(texts, wide, self.cancelled)
         open_rows = (~done).arg_true()
         found = matcher.contains(texts.gather(open_rows), wide.gather(open_rows), self.cancelled)
         return pl.zeros(len(texts), dtype=pl.Boolean, eager=True).scatter(open_rows.filter(found), True)
+
+    def _speaks(self, role: str) -> pl.Series:
+        """Return which rows of the chunk have a message of a role, even if it says nothing."""
+        if role == "tool":
+            return self._bits("flags", HAS_TOOLS, None)
+        return self._decode(self.chunk.tables["roles"].value.str.contains(role[0], literal=True), "roles")
 
     def _system(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series:
         prompts = self.chunk.tables["system"].folded
@@ -142,6 +151,8 @@ class Piece:
             one = pl.Series([prompt])
             hit = bool(matcher.contains(one, ~_is_ascii(one), self.cancelled)[0])
             mask = mask.scatter(layer, hit) if len(layer) else mask
+        if isinstance(matcher, Expression) and matcher.matches_empty:
+            mask = mask & self._has_system()
         return self._taken(mask, rows)
 
     def _compare(self, node: Compare) -> pl.Series:
@@ -318,18 +329,3 @@ def _is_ascii(texts: pl.Series) -> pl.Series:
 def _holds(rows: array[int], index: int) -> bool:
     place = bisect_left(rows, index)
     return place < len(rows) and rows[place] == index
-
-
-def _cost(node: Node) -> int:
-    """Rank a node by what it costs to evaluate: columns, then literals, then patterns."""
-    match node:
-        case Text():
-            return 1 + (not node.scope)
-        case Pattern():
-            return 3 + (not node.scope)
-        case Not():
-            return _cost(node.part)
-        case And() | Or():
-            return max(map(_cost, node.parts)) + 1
-        case _:
-            return 0

@@ -160,6 +160,8 @@ def refines(new: Node, old: Node) -> bool:
 
 
 _FIELD = re.compile(r"([^\W\d][\w.\-]*)(:|<=|>=|!=|<|>|=)")
+_NUMBERS_SUCH_AS = {"tokens": 500, "chars": 2000, "turns": 6, "loss": 2}
+_VALUES_SUCH_AS = {"intent": "card_lost", "tag": "keep", "check": "CODE"}
 _NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?|-?\.\d+")
 
 
@@ -179,24 +181,42 @@ class _Parser:
             raise QueryError("this ) closes nothing", "remove it, or quote it", column=self.at + 1)
         return node
 
-    def _alternatives(self) -> Node:
-        parts = [self._conjunction()]
+    def _alternatives(self, opened: int = 0) -> Node:
+        """Read what OR joins; `opened` is the column of the ( before it, 0 when there is none."""
+        parts = [self._conjunction(opened)]
         while self._keyword("OR"):
-            parts.append(self._conjunction())
+            parts.append(self._conjunction(opened, after="OR"))
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
-    def _conjunction(self) -> Node:
+    def _conjunction(self, opened: int, after: str = "") -> Node:
         parts: list[Node] = []
         while self._skip() and self.text[self.at] != ")" and not self._sees("OR"):
-            if parts and self._keyword("AND"):
+            if self._sees("AND"):
+                if not parts or after == "AND":
+                    raise self._nothing(opened, after)
+                after = self.text[self.at : self.at + 3]
+                self.at += 3
                 continue
             parts.append(self._term())
-        if not parts:
-            what = (
-                "OR needs something on both sides" if self._sees("OR") or self.at else "nothing to look for"
-            )
-            raise QueryError(what, "add a word, or quote the one that is meant", column=self.at + 1)
+            after = ""
+        if not parts or after:
+            raise self._nothing(opened, after)
         return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _nothing(self, opened: int, after: str) -> QueryError:
+        """Return the error of a place where a term is missing; `after` is the word that it should follow."""
+        hint, column = "add a word, or quote the one that is meant", self.at + 1
+        ends = self.at == len(self.text)
+        for word in ("OR", "AND"):
+            if not ends and self._sees(word) and not after:
+                return QueryError(f"{word} needs something before it", hint, column=column)
+        if after:
+            return QueryError(f"{after} needs something after it", hint, column=column)
+        if not opened:
+            return QueryError("this ) closes nothing", "remove it, or quote it", column=column)
+        if ends:
+            return QueryError("this ( is never closed", "add a ), or quote it", column=opened)
+        return QueryError("nothing between ( and )", "write what to look for, or quote them", column=column)
 
     def _term(self) -> Node:
         start = self.at
@@ -205,9 +225,9 @@ class _Parser:
             return Not(self._term())
         if self.text[start] == "(":
             self.at += 1
-            node = self._alternatives()
+            node = self._alternatives(opened=start + 1)
             if not self._skip():
-                raise QueryError("this ( is never closed", "add a )", column=start + 1)
+                raise QueryError("this ( is never closed", "add a ), or quote it", column=start + 1)
             self.at += 1
             return node
         match = _FIELD.match(self.text, start)
@@ -223,7 +243,7 @@ class _Parser:
         if name in SCOPES:
             return self._text(name, start)
         if name in NUMBERS:
-            return self._compare(name, "=", column)
+            return self._compare(name, ":", column)
         place = self.at + 1
         value = self._value(start)
         if not value:
@@ -238,12 +258,13 @@ class _Parser:
         match = _NUMBER.match(self.text, self.at)
         ends = match and (match.end() == len(self.text) or self.text[match.end()] in " \t\n)")
         if not match or not ends:
-            raise QueryError(f"{name}{operator} needs a number", f"such as {name}>500", column=self.at + 1)
+            such = f"such as {name}{operator}{_NUMBERS_SUCH_AS.get(name, 4)}"
+            raise QueryError(f"{name}{operator} needs a number", such, column=self.at + 1)
         self.at = match.end()
         bound = float(match.group().replace("_", ""))
         if not math.isfinite(bound):
             raise QueryError("the number is too large", column=column)
-        return Compare(name, operator, bound, column)
+        return Compare(name, "=" if operator == ":" else operator, bound, column)
 
     def _text(self, scope: str, start: int) -> Node:
         place = self.at
@@ -251,8 +272,8 @@ class _Parser:
             return Pattern(scope, self._enclosed("/"), place + 1)
         value = self._value(start)
         if not value:
-            what = f"{scope}: needs a word" if scope else "an empty phrase matches nothing"
-            raise QueryError(what, 'such as user:refund or "credit card"', column=place + 1)
+            such = f'such as {scope}:refund or {scope}:"credit card", without a space after the colon'
+            raise QueryError(f"{scope}: needs a word", such, column=place + 1)
         return Text(scope, fold(value))
 
     def _value(self, start: int) -> str:
@@ -308,4 +329,6 @@ class _Parser:
 
 
 def _hint(name: str) -> str:
-    return f"one of {', '.join(WORDS[name])}" if name in WORDS else f"such as {name}:value"
+    if name in WORDS:
+        return f"one of {', '.join(WORDS[name])}"
+    return f"such as {name}:{_VALUES_SUCH_AS.get(name, 'value')}, without a space after the colon"

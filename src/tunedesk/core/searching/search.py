@@ -18,6 +18,7 @@ from tunedesk.core.datasets.indexing import fold
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.patterns import Expression, compile_pattern
 from tunedesk.core.searching.piece import Known, Piece, Target
+from tunedesk.core.searching.planning import Rate, planned
 from tunedesk.core.searching.query import (
     FIELDS,
     And,
@@ -35,6 +36,8 @@ from tunedesk.core.searching.query import (
 )
 
 THREADS = 2
+_SAMPLE = 512
+"""Rows by which the order of a query's parts is chosen."""
 SCREENFUL = 40
 """Matches that are worth showing before the search is done."""
 
@@ -70,7 +73,8 @@ def search(
         everything = Matches.all(len(target.dataset)).without(absent)
         yield Progress(everything, len(target.dataset), True)
         return
-    hits = _Rewritten(target, extra, query.root, expressions, cancelled)
+    root = planned(query.root, _sampled(Piece(target, chunks[0], expressions, cancelled)))
+    hits = _Rewritten(target, extra, root, expressions, cancelled)
     narrowed = previous and previous[1].aligned and refines(query.root, previous[0].root)
 
     def one(number: int) -> pl.Series | None:
@@ -79,7 +83,7 @@ def search(
         piece = Piece(target, chunks[number], expressions, cancelled)
         old = previous[1].parts[number] if previous and narrowed else None
         rows = old - piece.chunk.start if isinstance(old, pl.Series) else None
-        return hits.merge(piece, piece.find(query.root, rows))
+        return hits.merge(piece, piece.find(root, rows))
 
     parts: list[pl.Series] = []
     found = 0
@@ -92,6 +96,12 @@ def search(
             if shown < SCREENFUL <= found and number + 1 < len(chunks):
                 yield Progress(Matches(parts), chunks[number + 1].start, False)
     yield Progress(Matches(parts, aligned=True).without(absent), len(target.dataset), True)
+
+
+def _sampled(piece: Piece) -> Rate:
+    """Return what tells the share of rows that match, by the first ones of a chunk."""
+    rows = pl.arange(0, min(len(piece.chunk), _SAMPLE), dtype=pl.UInt32, eager=True)
+    return lambda node: int(piece.mask(node, rows).sum()) / max(1, len(rows))
 
 
 class _Rewritten:
