@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,9 +120,11 @@ def test_savings_and_trims_go_together(bench: Workbench, file: Path) -> None:
     before = bench.count(workspace, MODEL)
     (one, three) = bench.counting.savings(workspace, MODEL, (1, 3))
     assert one.saved > three.saved > 0
-    after = bench.count(bench.trim(workspace, 1), MODEL)
-    assert before.stats.total - after.stats.total == one.saved
-    assert bench.undo(bench.trim(workspace, 1)).row(3) == workspace.row(3)
+    shorter = bench.trim(workspace, 1)
+    assert before.stats.total - bench.count(shorter, MODEL).stats.total == one.saved
+    assert bench.undo(shorter).row(3) == workspace.row(3)
+    (part,) = bench.counting.savings(workspace, MODEL, (1,), rows=[0, 3])
+    assert part.conversations == 1
 
 
 def test_trimming_to_the_limit_brings_rows_under_it_in_one_edit(bench: Workbench, file: Path) -> None:
@@ -237,6 +240,36 @@ def test_time_on_this_machine_comes_from_its_latest_job(bench: Workbench) -> Non
     assert found.usd == 0
     assert spending.speed("other") is None
     bench.store.close()
+
+
+async def test_a_measurement_tells_the_time_until_a_job_has(bench: Workbench) -> None:
+    class Engine(ScriptedProvider):
+        async def ask_engine(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+            assert (what, body) == ("speed", {"model": "tiny", "rows": [{"messages": []}]})
+            return {"tokens_per_second": 50.0}
+
+    stats = stats_of([1_000] * 20, 10, 8_192)
+    assert await bench.spending.measure(Engine(Endpoint(), HERE), "tiny", [{"messages": []}]) == 50
+    found = Workbench(bench.paths).spending.estimate(stats, "ft:Tiny:me:x:abc", HERE, 2)
+    assert found.seconds == pytest.approx(800)
+    assert found.measured == f"a measurement of {bench.spending.today()}"
+    bench.store.save_jobs(LOCAL, [job("a", "tiny", trained_tokens=6_000)])
+    found = bench.spending.estimate(stats, "tiny", HERE, 2)
+    assert found.seconds == pytest.approx(400)
+    assert found.measured == "the latest job of the model"
+    bench.store.close()
+
+
+def test_models_worth_a_look_stand_beside_the_chosen_one(bench: Workbench) -> None:
+    known = bench.profiles()
+    here = known[LOCAL]
+    few = bench.spending.beside(here.default_model, here, known, 100)
+    assert few[0] == (here.default_model, here)
+    assert (MODEL, known["openai"]) in few
+    many = bench.spending.beside(MODEL, known["openai"], known, 1_000_000)
+    assert many[0] == (MODEL, known["openai"])
+    assert here.default_model not in dict(many)
+    assert len(dict(many)) == len(many)
 
 
 def test_models_stand_side_by_side_with_an_unknown_price_unknown(bench: Workbench) -> None:

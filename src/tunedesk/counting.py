@@ -137,25 +137,31 @@ class Counting:
         model: str,
         turns: Sequence[int] = TURNS,
         on_progress: OnProgress | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Trim]:
-        """Return what keeping only so many last turns of the included rows would save, for each number of turns."""
+        """Return what keeping so many last turns of the included rows (or of `rows`) would save."""
         sums = {keep: [0, 0] for keep in turns}
         with self._lock:
             bulk = self._bulk_for(self.counter(model))
-            included, done = workspace.included(), 0
-            while block := [row for _, row in islice(included, BLOCK)]:
+            chosen = (row for _, row in workspace.included()) if rows is None else map(workspace.row, rows)
+            total = workspace.included_count if rows is None else len(rows)
+            done = 0
+            while block := list(islice(chosen, BLOCK)):
                 for one in trim_savings(bulk, block, turns):
                     sums[one.turns][0] += one.conversations
                     sums[one.turns][1] += one.saved
                 done += len(block)
                 if on_progress:
-                    on_progress(done, workspace.included_count)
+                    on_progress(done, total)
         return [Trim(keep, conversations, saved) for keep, (conversations, saved) in sums.items()]
 
-    def to_limit(self, workspace: Workspace, counts: Counts, limit: int | None = None) -> edits.Edit | None:
-        """Return the edit that keeps of each row over the limit as many last turns as fit; None when none is over."""
-        most = limit or counts.stats.limit
-        longer = [index for index, total in enumerate(counts.per_row) if total > most]
+    def to_limit(
+        self, workspace: Workspace, counts: Counts, rows: Sequence[int] | None = None
+    ) -> edits.Edit | None:
+        """Return the edit that keeps the last turns that fit of each row over the limit, None if none is."""
+        most = counts.stats.limit
+        chosen = range(len(counts.per_row)) if rows is None else rows
+        longer = [index for index in chosen if counts.per_row[index] > most]
         keep: dict[int, int] = {}
         with self._lock:
             bulk = self._bulk_for(self.counter(counts.model))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import msgspec
+
 from tunedesk.config import LOCAL, Profile
+from tunedesk.core.conversations import Row
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.counting.tokens import TokenStats, is_hosted
@@ -22,7 +25,12 @@ from tunedesk.counting import Counting
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths, write_whole
+from tunedesk.providers.base import Provider
 from tunedesk.store import Launch, Quote, Store
+
+_FEW_ROWS = 20_000
+"""Conversations of which a tokenizer of this machine tells the tokens in seconds."""
+_MOST_BESIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,15 @@ class Entry:
         return 0.0 if over else self.high_usd or 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How fast this machine trained a model, measured without a job."""
+
+    tokens_per_second: float
+    day: str
+    """YYYY-MM-DD."""
+
+
 class Spending:
     """Estimates, ledger and budget of one user."""
 
@@ -81,6 +98,7 @@ class Spending:
         """`store` and `prices` are asked for at use; `now` tells Unix seconds."""
         self._budget_file = paths.config / "budget.toml"
         self._prices_file = paths.config / "prices.toml"
+        self._speeds_file = paths.cache / "speeds.json"
         self._store, self._prices, self._counting, self._now = store, prices, counting, now
         self._files: dict[tuple[str, int, int, str], TokenStats] = {}
 
@@ -100,13 +118,43 @@ class Spending:
             stats.billed_per_epoch, stats.conversations, model, prices, n_epochs=n_epochs, local=local
         )
         speed = self.speed(model) if local else None
-        return replace(found, seconds=found.billed_tokens / speed) if speed else found
+        source = "the latest job of the model"
+        if local and not speed and (measured := self._speeds().get(base_model(model).casefold())):
+            speed, source = measured.tokens_per_second, f"a measurement of {measured.day}"
+        return replace(found, seconds=found.billed_tokens / speed, measured=source) if speed else found
 
     def side_by_side(
         self, counted: dict[str, TokenStats], profile: Profile, n_epochs: int | str = "auto"
     ) -> dict[str, Estimate]:
         """Return the estimate of each model, from the statistics of its own count."""
         return {name: self.estimate(stats, name, profile, n_epochs) for name, stats in counted.items()}
+
+    def beside(
+        self, model: str, profile: Profile, known: Mapping[str, Profile], rows: int
+    ) -> list[tuple[str, Profile]]:
+        """Return models worth a look beside `model`, each with the provider that trains it, `model` first.
+
+        They are the provider's own and those whose price is known; of a dataset of many `rows` no model of this
+        machine but the chosen one, as their tokenizers take minutes.
+        """
+        priced = [
+            (name, one)
+            for one in known.values()
+            for name in one.tunable
+            if not one.is_local and pricing.price_for(name, self._prices()) is not None
+        ]
+        here = [known[LOCAL]] if LOCAL in known and rows <= _FEW_ROWS else []
+        local = [(one.default_model, one) for one in here if one.default_model]
+        own = [(name, profile) for name in profile.tunable if not profile.is_local or rows <= _FEW_ROWS]
+        pairs: dict[str, Profile] = {}
+        for name, one in [(model, profile), *own, *local, *priced]:
+            pairs.setdefault(name, one)
+        return list(pairs.items())[:_MOST_BESIDE]
+
+    def per_token(self, model: str) -> float | None:
+        """Return US dollars for one token trained once, None where that is unknown or nothing."""
+        price = pricing.price_for(model, self._prices())
+        return price.training / 1e6 if price is not None else None
 
     def speed(self, model: str) -> float | None:
         """Return how many tokens a second the latest job of this base model went through on this machine, or None."""
@@ -123,6 +171,23 @@ class Spending:
                 if job.finished_at and job.finished_at > job.created_at:
                     return job.trained_tokens / (job.finished_at - job.created_at)
         return None
+
+    async def measure(self, provider: Provider, model: str, rows: Sequence[Row]) -> float:
+        """Have the engine train `model` on `rows` for some seconds; keep and return its tokens a second.
+
+        Raises ProviderError: the engine is training, the model is not there yet, or it is no engine of ours.
+        """
+        told = await provider.ask_engine("speed", {"model": model, "rows": list(rows)})
+        measured = Measured(float(told["tokens_per_second"]), self.today().isoformat())
+        speeds = {**self._speeds(), base_model(model).casefold(): measured}
+        write_whole(self._speeds_file, msgspec.json.encode(speeds))
+        return measured.tokens_per_second
+
+    def _speeds(self) -> dict[str, Measured]:
+        try:
+            return msgspec.json.decode(self._speeds_file.read_bytes(), type=dict[str, Measured])
+        except (OSError, msgspec.MsgspecError):
+            return {}
 
     def quote(self, path: Path, model: str, profile: Profile, n_epochs: int | str = "auto") -> Quote:
         """Return the estimate for a training file as it lies on disk; raises DataError."""
@@ -229,6 +294,11 @@ class Spending:
         month = self.today().replace(day=1)
         start = datetime(month.year, month.month, 1, tzinfo=UTC).timestamp()
         return sum(entry.committed for entry in self.ledger() if entry.at >= start)
+
+    def endings(self, model: str, profile: Profile) -> list[str]:
+        """Return what ends when: the model, and jobs at the provider."""
+        price = pricing.price_for(model, self._prices())
+        return pricing.endings(model, price, profile.closes, profile.label or profile.name, self.today())
 
     def notes(self, model: str, profile: Profile) -> list[str]:
         """Return what to know before choosing a model: the age of its price, and the dates on which things end."""

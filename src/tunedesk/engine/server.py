@@ -26,7 +26,7 @@ from tunedesk import __version__
 from tunedesk.engine.catalogue import DEFAULT_MODEL
 from tunedesk.engine.journal import end_log, write_log
 from tunedesk.engine.library import ModelLibrary
-from tunedesk.engine.routes import chat, files, fine_tuning, models, upkeep
+from tunedesk.engine.routes import chat, files, fine_tuning, models, speed, upkeep
 from tunedesk.engine.routes.connection import Connection
 from tunedesk.engine.routes.context import Context, Limits, answer, resource
 from tunedesk.engine.state import EngineState
@@ -51,6 +51,7 @@ def create_app(context: Context) -> Starlette:
         *models.routes(context),
         *chat.routes(context),
         *upkeep.routes(context),
+        *speed.routes(context),
         resource("/healthz", context, GET=health),
     ]
     app = Starlette(

@@ -10,6 +10,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from tunedesk.core.checking.findings import Finding
     from tunedesk.core.counting.pricing import Estimate
+    from tunedesk.core.counting.token_stats import Spread
     from tunedesk.core.counting.tokens import TokenStats
     from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
@@ -67,6 +68,14 @@ class TokensCounted(Message):
     """Epochs, billed tokens and cost for the chosen model and provider."""
     note: str
     """Why the counts are an estimate; empty when they are exact."""
+    spread: Spread | None = None
+    """Lengths against the limit, and where the tokens go."""
+    shown: tuple[Spread, Estimate] | None = None
+    """The same of what the filter shows, None without a filter."""
+    age: int | None = None
+    """How old the price is, days."""
+    notes: tuple[str, ...] = ()
+    """What ends when."""
 
 
 @dataclass

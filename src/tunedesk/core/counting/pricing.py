@@ -57,6 +57,8 @@ class Estimate:
     price: Price | None
     seconds: float | None = None
     """How long it would take on this machine, where that can be told."""
+    measured: str = ""
+    """What `seconds` is reckoned from, in words."""
 
 
 def load_prices(override: Path | None = None) -> dict[str, Price]:
@@ -105,11 +107,15 @@ def notes(model: str, price: Price | None, closes: str, endpoint: str, today: da
     if price is not None:
         age = price.age(today)
         told.append(f"price of {price.as_of}, {age} days old" if age is not None else "price without a date")
-        if price.shutdown:
-            ended = date.fromisoformat(price.shutdown) <= today
-            told.append(
-                f"{model} and what is tuned from it {'stopped' if ended else 'stop'} on {price.shutdown}"
-            )
+    return told + endings(model, price, closes, endpoint, today)
+
+
+def endings(model: str, price: Price | None, closes: str, endpoint: str, today: date) -> list[str]:
+    """Return what ends when: the model, and jobs at the endpoint that is asked for it."""
+    told = []
+    if price is not None and price.shutdown:
+        ended = date.fromisoformat(price.shutdown) <= today
+        told.append(f"{model} and what is tuned from it {'stopped' if ended else 'stop'} on {price.shutdown}")
     if closes:
         done = date.fromisoformat(closes) <= today
         told.append(

@@ -53,6 +53,8 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     exporter: Sequence[str] = (sys.executable, "-m", "tunedesk.engine.exporting")
     """The command that turns adapters into other forms, and judges those that come in."""
+    speedometer: Sequence[str] = (sys.executable, "-m", "tunedesk.engine.speed")
+    """The command that measures how fast a model is trained."""
     writers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "chat"))
     """Threads in which replies are written, apart from those that answer all else."""
 

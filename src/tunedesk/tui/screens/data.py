@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from tunedesk.core.conversations import content_text
 from tunedesk.tui.editor import edit_text
-from tunedesk.tui.messages import FindingsFound, TokensCounted
+from tunedesk.tui.messages import FindingsFound
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
 from tunedesk.tui.panes.estimate import EstimatePane
@@ -30,8 +30,8 @@ from tunedesk.tui.screens.data_work import (
     with_findings,
 )
 from tunedesk.tui.screens.editing import RowEditingScreen
+from tunedesk.tui.screens.estimating import EstimatingScreen
 from tunedesk.tui.screens.message_editing import EditingScreen
-from tunedesk.tui.screens.saved import SavedScreen
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.query_input import Candidates
 from tunedesk.tui.widgets.virtual_list import VirtualList
@@ -44,7 +44,7 @@ def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False)
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
 
-class DataScreen(SavedScreen):
+class DataScreen(EstimatingScreen):
     """List, conversation, estimate; findings and system prompt open beside them."""
 
     MODE = "data"
@@ -79,7 +79,6 @@ class DataScreen(SavedScreen):
     def __init__(self) -> None:
         """Begin with nothing open."""
         super().__init__()
-        self._counted_for: tuple[object, ...] = ()
         self._greyed: tuple[bool, ...] = ()
 
     def compose_body(self) -> Iterable[Widget]:
@@ -100,9 +99,13 @@ class DataScreen(SavedScreen):
         self.query_one(ConversationList).focus()
         self.watch(self.desk, "workspace", self._take_workspace)
         for name in ("model", "profile"):
-            self.watch(self.desk, name, self._recount, init=False)
+            self.watch(self.desk, name, self._ask_anew, init=False)
 
     # --- state
+
+    def _ask_anew(self) -> None:
+        self._grey_keys()
+        self.recount()
 
     def _take_workspace(self, workspace: Workspace | None) -> None:
         self.workspace = workspace
@@ -119,13 +122,15 @@ class DataScreen(SavedScreen):
                 bar.set_text(new.query.text)
         if old is None or old.overlay is not new.overlay:
             self.split_files = None
-            self._recount()
+            self.recount()
             self.look_for_personal_data(new)
         self.query_one(FilterBar).show_count(new.matched, new.total)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
             self.count_facets()
+        if old is None or old.found is not new.found:
+            self.estimate_shown()
         self.show_wanted_rows()
         self._grey_keys()
 
@@ -212,33 +217,6 @@ class DataScreen(SavedScreen):
     def _opened(self) -> None:
         self.query_one(ConversationView).focus()
 
-    # --- tokens and cost
-
-    def _recount(self) -> None:
-        workspace, workbench = self.workspace, self.desk.workbench
-        if workspace is None or workbench is None or not self.desk.model:
-            return
-        self._grey_keys()
-        wanted = (workspace.dataset, workspace.overlay, self.desk.model, self.desk.profile)
-        if wanted != self._counted_for:
-            self._counted_for = wanted
-            pane = self.query_one(EstimatePane)
-            pane.model, pane.provider = self.desk.model, workbench.profile(self.desk.profile).label
-            self.desk.work(self._counting(workspace), name="counting tokens", group="count", exclusive=True)
-
-    async def _counting(self, workspace: Workspace) -> None:
-        model, bench = self.desk.model, self.workbench
-        counts = await self.desk.in_thread(
-            lambda on_progress: bench.count(workspace, model, on_progress), name="counting tokens"
-        )
-        estimate = bench.estimate(counts, workspace, model, bench.profile(self.desk.profile))
-        self.post_message(TokensCounted(counts.stats, estimate, counts.encoding.note))
-        self.desk.change("", lambda latest, _: bench.with_counts(latest, counts))
-
-    @on(TokensCounted)
-    def _tokens_counted(self, event: TokensCounted) -> None:
-        self.query_one(EstimatePane).counted = event
-
     # --- checks
 
     def action_check(self) -> None:
@@ -299,6 +277,7 @@ class DataScreen(SavedScreen):
             *CuratingScreen.BINDINGS,
             *RowEditingScreen.BINDINGS,
             *EditingScreen.BINDINGS,
+            *EstimatingScreen.BINDINGS,
         )
         own = {one.action.partition("(")[0] for one in listed if isinstance(one, Binding)}
         if action not in own or (action in ("back", "import", "filter") and self.desk.workbench is not None):
