@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.tui.bench import conversation
 from tunedesk.core.grouping.coverage import cover
+from tunedesk.core.grouping.topics import OTHER, stem, topics, words_of
 
 
 def test_intents_come_from_metadata_and_few_of_one_are_thin() -> None:
@@ -43,3 +44,35 @@ def test_refusals_and_hand_offs_are_shares_of_conversations() -> None:
     found = cover(rows)
     assert (found.refusals, found.hand_offs) == (0.25, 0.25)
     assert cover([]).intents == ()
+
+
+ASKED = {
+    "refund invoice": "Hello, I need a refund for the invoice of {month}, please help",
+    "reset password": "hi my name is Anna, how can I reset the password of my {month} login?",
+    "cancel subscription": "Good morning, I would like to cancel the subscription since {month}",
+    "parcel arrived": "Where is the parcel? It has not arrived since {month}",
+}
+MONTHS = ("January", "March", "April", "June", "July", "August")
+
+
+def test_topics_are_named_by_what_tells_them_apart_without_fillers_or_peoples_names() -> None:
+    asked = [words_of(text.format(month=month)) for month in MONTHS for text in ASKED.values()]
+    found = topics(asked)
+    assert len(set(found)) == 4
+    for place, wanted in enumerate(ASKED):
+        mine = {name for at, name in enumerate(found) if at % 4 == place}
+        assert len(mine) == 1
+        assert set(wanted.split()) & set(mine.pop().split())
+    assert not {"hello", "need", "help", "anna", "name"} & {word for name in found for word in name.split()}
+
+
+def test_endings_make_no_other_topic_and_scripts_without_blanks_have_words() -> None:
+    assert len({stem(word) for word in ("cancel", "cancels", "cancelled", "cancelling", "cancellation")}) == 1
+    assert len({stem(word) for word in ("delivery", "deliveries")}) == 1
+    assert "信用" in words_of("我的信用卡在哪里")
+    assert words_of("मेरा कार्ड खो गया")[0] == "कार्ड"
+
+
+def test_what_is_about_nothing_common_is_other() -> None:
+    asked = [["parcel", "late"]] * 20 + [["zebra"], []]
+    assert topics(asked)[-2:] == [OTHER, OTHER]

@@ -1,36 +1,44 @@
-"""What a set of conversations covers: intents by metadata, else topics grouped by rare words they share.
-
-Topics are found without any model: each first question belongs to the most telling of its words, the one that is
-frequent enough to be a topic and says most (rows that have it, weighed by how few other topics do). A topic's name
-is that word and the two that most often stand beside it.
-"""
+"""What a set of conversations covers: intents by metadata, else topics of what their users say first (topics.py)."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tunedesk.core.checking.languages import FREQUENT_WORDS
 from tunedesk.core.checking.talk_checks import refusal
 from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.grouping.topics import topics, words_of
+from tunedesk.core.personal_data.spans import holds
 
 _KEYS = ("intent", "category", "topic", "label", "reason", "type", "subject", "queue")
 _THIN_SHARE = 0.2
 """An intent with less than this share of the mean is thin; so is one with fewer than _THIN_ROWS."""
 _THIN_ROWS = 5
-_MOST_TOPICS = 40
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_ASKED = 3
+"""Messages of the user that say what a conversation is about."""
+_MOST_TEXT = 600
 _HAND_OFF = re.compile(
-    r"\b(?:transfer(?:ring)?|connect(?:ing)?|pass(?:ing)?|hand(?:ing)?|escalat\w+|forward(?:ing)?) "
-    r"(?:you|this|your|it)\b"
-    r"[^.?!]{0,60}\b(?:to|with|over)\b"
-    r"|\b(?:specialist|supervisor|human agent|colleague|manager) will (?:contact|call|take)"
-    r"|\b(?:ich verbinde sie|leite sie weiter|je vous transf[eè]re|le transfiero|le paso con)",
+    r"\b(?:transfer(?:ring)?|connect(?:ing)?|pass(?:ing)?|hand(?:ing)?|escalat\w+|forward(?:ing)?|put(?:ting)?) "
+    r"(?:you|this|your|it|the (?:call|case|chat|matter|ticket))\b[^.?!]{0,60}\b(?:to|with|over|through)\b"
+    r"|\b(?:specialist|supervisor|human agent|colleague|manager|representative|member of (?:our|the) team|agent) "
+    r"(?:will|can|is going to) (?:contact|call|take|get back|reach out|be in touch|follow up|assist|help)"
+    r"|\b(?:ich verbinde sie|verbinde dich|leite (?:sie|dich|ihre|das|es) |je vous (?:transf[eè]re|mets en relation)|"
+    r"le (?:transfiero|paso con|comunico con)|la (?:trasferisco|metto in contatto)|vou (?:transferir|encaminhar)|"
+    r"ik verbind u|prze[lł][aą]cz[eę] pan)",
     re.I,
 )
+_HANDING = (
+    "transfer", "connect", "pass", "hand", "escalat", "forward", "through", "specialist", "supervisor", "human agent",
+    "colleague", "manager", "representative", "member of", "agent ", "verbind", "leite ", "vous mets", "vous transf",
+    "transfiero", "paso con", "comunico con", "trasferisco", "metto in", "transferir", "encaminhar", "prze",
+)  # fmt: skip
+"""Parts one of which stands in every answer that the pattern matches."""
+
+
+def _hands_off(text: str) -> bool:
+    return holds(text.lower(), _HANDING) and bool(_HAND_OFF.search(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ def cover(rows: Iterable[Row]) -> Coverage:
     """Return the coverage of `rows`."""
     keys: Counter[str] = Counter()
     labels: list[dict[str, str]] = []
-    asked: list[tuple[str, ...]] = []
+    asked: list[list[str]] = []
     refused = handed = 0
     for row in rows:
         metadata = row.get("metadata")
@@ -81,10 +89,10 @@ def cover(rows: Iterable[Row]) -> Coverage:
         question, answers = _sides(row)
         asked.append(question)
         refused += any(refusal(text) for text in answers)
-        handed += any(_HAND_OFF.search(text) for text in answers)
+        handed += any(_hands_off(text) for text in answers)
     total = len(labels)
     by = next((key for key in _KEYS if 2 * keys[key] >= total > 0 and _names_groups(key, labels)), "")
-    counts = Counter(one.get(by, "(none)") for one in labels) if by else topics(asked)
+    counts = Counter(one.get(by, "(none)") for one in labels) if by else Counter(topics(asked))
     mean = total / max(1, len(counts))
     intents = tuple(
         Intent(name, count, count / total, count < max(_THIN_ROWS, _THIN_SHARE * mean))
@@ -100,35 +108,10 @@ def _names_groups(key: str, labels: list[dict[str, str]]) -> bool:
     return 3 * len(set(values)) <= len(values) or len(set(values)) <= 2
 
 
-def _sides(row: Row) -> tuple[tuple[str, ...], list[str]]:
-    """Return the telling words of the first question, and the answers."""
+def _sides(row: Row) -> tuple[list[str], list[str]]:
+    """Return the telling words of what the user says first, and the answers."""
     messages = row.get("messages")
     listed = [m for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
-    question = next((content_text(m.get("content")) for m in listed if m.get("role") == "user"), "")
-    words = dict.fromkeys(_WORD.findall(question[:1_000].lower()))
+    said = [content_text(m.get("content")) for m in listed if m.get("role") == "user"][:_ASKED]
     answers = [content_text(m.get("content")) for m in listed if m.get("role") == "assistant"]
-    return tuple(word for word in words if word not in FREQUENT_WORDS), answers
-
-
-def topics(asked: list[tuple[str, ...]]) -> Counter[str]:
-    """Return names of topics with how many questions are about each; `asked` are the telling words of each question."""
-    total = len(asked)
-    frequency = Counter(word for words in asked for word in words)
-    fewest = max(3, total // 200)
-    weights = {
-        word: count * math.log(1 + total / count)
-        for word, count in frequency.items()
-        if fewest <= count <= max(fewest, 0.5 * total)
-    }
-    heads = set(sorted(weights, key=lambda word: (-weights[word], word))[:_MOST_TOPICS])
-    members: dict[str, list[tuple[str, ...]]] = {}
-    for words in asked:
-        known = [word for word in words if word in heads]
-        head = min(known, key=lambda word: (frequency[word], word)) if known else ""
-        members.setdefault(head, []).append(words)
-    named: Counter[str] = Counter()
-    for head, questions in members.items():
-        beside = Counter(word for words in questions for word in words if word != head and word in weights)
-        name = " ".join([head, *(word for word, _ in beside.most_common(2))]) if head else "(other)"
-        named[name] += len(questions)
-    return named
+    return words_of("\n".join(said)[:_MOST_TEXT]), answers

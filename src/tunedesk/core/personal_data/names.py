@@ -257,6 +257,11 @@ def _given(text: str, words: frozenset[str]) -> Iterator[Found]:
             yield found
 
 
+def is_given_name(word: str) -> bool:
+    """Return whether a word in small letters is a given name we know."""
+    return word in _GIVEN
+
+
 def _is_given(name: str) -> bool:
     """Return whether a name begins with a given name we know."""
     return re.split(r"[ -]", name, maxsplit=1)[0].casefold() in _GIVEN
