@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,6 @@ from tunedesk.cli.output import Progress, emit, json_option, say, show, size, ta
 
 if TYPE_CHECKING:
     from tunedesk.providers.base import Provider
-
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @click.command()
@@ -66,48 +62,27 @@ def adapters(
 
 
 async def _export(client: Provider, model: str, form: str, output: Path) -> dict[str, Any]:
-    """Have the engine pack a model, fetch the archive and unpack it as `output`, whole or not at all."""
+    """Save a tuned model, with progress."""
+    from tunedesk.jobs.adapters import export_adapter
+
     say(f"packing {model} as {form} …")
-    packed = await client.ask_engine("export", {"model": model, "form": form})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as work:
-        archive = Path(work) / "export.tar"
-        with Progress("fetching") as progress:
-            count = await client.download(
-                packed["id"], archive, on_progress=lambda sent, all_: progress.update(sent, all_, " B")
-            )
-        await client.delete_file(packed["id"])
-        whole = Path(work) / "whole"
-        with tarfile.open(archive) as tar:
-            tar.extractall(whole, filter="data")
-        whole.rename(output)
+    with Progress("fetching") as progress:
+        count = await export_adapter(
+            client, model, form, output, lambda sent, all_: progress.update(sent, all_, " B")
+        )
     return {"model": model, "form": form, "path": str(output), "bytes": count}
 
 
 async def _import(client: Provider, folder: Path, base: str, suffix: str) -> dict[str, Any]:
-    """Send an adapter's two files to the engine and have it make a model of them."""
-    from uuid import uuid4
+    """Take an adapter in, with progress."""
+    from tunedesk.jobs.adapters import import_adapter
 
-    from tunedesk.errors import DataError
-
-    missing = [name for name in _ADAPTER if not (folder / name).is_file()]
-    if missing:
-        raise DataError(f"{folder} has no {missing[0]}", "it must be a LoRA adapter as PEFT saves it")
-    with tempfile.TemporaryDirectory() as work:
-        archive = Path(work) / "adapter.tar"
-        with tarfile.open(archive, "w") as tar:
-            for name in _ADAPTER:
-                tar.add(folder / name, name)
-        with Progress("sending") as progress:
-            file = await client.upload(
-                archive, purpose="user_data", filename="adapter.tar", idempotency_key=uuid4().hex,
-                on_progress=lambda sent, all_: progress.update(sent, all_, " B"),
-            )  # fmt: skip
-    try:
-        model = await client.ask_engine("import", {"file": file.id, "base": base, "suffix": suffix})
-    finally:
-        await client.delete_file(file.id)
-    return {"model": model["id"], "base": model["base"]}
+    with Progress("sending") as progress:
+        return dict(
+            await import_adapter(
+                client, folder, base, suffix, lambda sent, all_: progress.update(sent, all_, " B")
+            )
+        )
 
 
 def _list(tuned: list[dict[str, Any]], as_json: bool) -> None:

@@ -56,6 +56,8 @@ class ProgressMade(Message):
     """Units finished: rows or bytes."""
     total: int
     """Units in all, 0 when unknown."""
+    whole: bool = False
+    """Whether the name says it all, figures too."""
 
 
 @dataclass

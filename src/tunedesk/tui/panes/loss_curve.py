@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from textual.reactive import reactive
+from textual.timer import Timer
 
 from tunedesk.core.diagnosis import Diagnosis
 from tunedesk.core.fine_tuning import MetricPoint
@@ -19,6 +20,9 @@ MEASURES: tuple[Measure, ...] = ("both", "loss", "accuracy")
 """What the measure key goes through."""
 SMOOTHING = (0.0, 0.6, 0.9)
 """Weights of the moving average that the smoothing key goes through."""
+
+_LONG, _SELDOM = 2_000, 1.0
+"""Points from which a growing curve is drawn anew only so often, in seconds: drawing holds up keys."""
 
 _Curve = tuple[str, str, str, Line]
 """Field of a point, name, letter and line."""
@@ -50,6 +54,9 @@ class LossCurve(LineChart):
     smoothing: reactive[float] = reactive(0.0, init=False)
     """Weight of the moving average over the training curves, 0 for none."""
 
+    _due: Timer | None = None
+    """Draws new points of a long curve a little later."""
+
     def on_mount(self) -> None:
         """Name the axes."""
         self.x_name = "step"
@@ -59,10 +66,14 @@ class LossCurve(LineChart):
         """Draw the new points; another job starts whole and without a cursor."""
         if old.key != new.key and old.job is not None:
             self.action_whole()
-        self.show_curves()
+        if old.key != new.key or len(new.points) < _LONG:
+            self.show_curves()
+        elif self._due is None:
+            self._due = self.set_timer(_SELDOM, self.show_curves)
 
     def show_curves(self) -> None:
         """Draw what is set."""
+        self._due = None
         views = [self.view, *self.pinned]
         ends = [point.total_steps or 0 for view in views for point in view.points.values()]
         self.x_end = max(ends, default=0) or None

@@ -132,6 +132,8 @@ class DataScreen(EstimatingScreen):
         if old is None or old.found is not new.found:
             self.estimate_shown()
         self.show_wanted_rows()
+        if old is None:
+            self.show_again(new)
         self._grey_keys()
 
     @on(VirtualList.CursorMoved)

@@ -65,8 +65,8 @@ class DeskScreen(Screen[None]):
     def show_progress(self, event: ProgressMade) -> None:
         """Show how far the work in the background is, on the right of the status line."""
         line = self.status_line
-        if not event.name:
-            line.progress = ""
+        if not event.name or event.whole:
+            line.progress = event.name
         elif event.total:
             line.progress = f"{event.name} {event.done / event.total:.0%}"
         else:

@@ -74,6 +74,7 @@ class JobsScreen(ElsewhereScreen):
                 "See all conversations of the job in Data by their latest loss, for loss>2"),
         _hidden("R", "remake", "Make again", "remake", "Make the model again by its recipe, here or elsewhere"),
         _hidden("T", "recipe", "Recipe", "recipe", "Open the model's recipe in your editor"),
+        _hidden("E", "export", "Export", "export", "Save the model for other programs: adapter, merged, GGUF"),
         Binding("Q", "queue", "Queue", id="jobs.queue", tooltip="The queue: jobs in order, sweeps, results"),
         _hidden("F", "files", "Files", "files", "Files at a provider: list, upload, download, delete"),
         _hidden("I", "import_account", "Import account", "import",

@@ -13,16 +13,18 @@ from textual.message import Message
 from tunedesk.core.fine_tuning import FineTuningJob
 from tunedesk.errors import JobError
 from tunedesk.jobs import JobService, RecipeBook
+from tunedesk.jobs.adapters import export_adapter
 from tunedesk.store import KnownJob, Launch
 from tunedesk.tui.editor import edit_text
-from tunedesk.tui.messages import ChatWanted, CompareWanted, RowsWanted
+from tunedesk.tui.messages import ChatWanted, CompareWanted, ProgressMade, RowsWanted
 from tunedesk.tui.panes.checkpoint_list import CheckpointList
 from tunedesk.tui.panes.job_diagnosis import JobDiagnosis
 from tunedesk.tui.panes.job_view import JobView, model_name
 from tunedesk.tui.panes.loss_curve import LossCurve
-from tunedesk.tui.screens.dialogs import ConfirmDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, TextDialog
 from tunedesk.tui.screens.jobs_following import FollowingScreen
 from tunedesk.tui.screens.remaking import ask_and_remake
+from tunedesk.tui.transfer import Transfer, size_text
 from tunedesk.tui.widgets.line_chart import LineChart
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _PAUSABLE = ("running", "queued", "validating_files")
 _ON_A_JOB = (
     "cancel_job", "pause_job", "chat", "compare", "star", "base", "rows", "losses", "remake", "recipe",
+    "export",
 )  # fmt: skip
 
 
@@ -64,13 +67,22 @@ class ActingScreen(FollowingScreen):
             reason = f"the job has {job.status}; only a job under way can be cancelled or paused"
         elif action == "pause_job" and job.status not in (*_PAUSABLE, "paused"):
             reason = f"a job that is {job.status} cannot be paused"
-        elif action in ("chat", "compare") and self.model_meant() is None:
+        elif action == "export" and self.model_meant() and not self._is_engine:
+            reason = "a hosted provider keeps its weights: only an engine hands them out"
+        elif action in ("chat", "compare", "export") and self.model_meant() is None:
             reason = "no tuned model yet: chat starts when the job has succeeded or saved a checkpoint"
         elif action in ("star", "base") and not self.view.checkpoints and not job.fine_tuned_model:
             reason = "no checkpoint yet: one is saved after each epoch"
         elif action in ("remake", "recipe") and not self.origin.path:
             reason = "no recipe yet: it is written when the job has succeeded"
         return reason
+
+    @property
+    def _is_engine(self) -> bool:
+        """Whether the followed job's model lies on an engine, as far as its profile tells."""
+        workbench = self.desk.workbench
+        profile = workbench.profiles().get(self.view.profile) if workbench else None
+        return profile is not None and (profile.is_local or not profile.closing)
 
     # --- cancel and pause
 
@@ -169,6 +181,41 @@ class ActingScreen(FollowingScreen):
             self.desk.profile, self.desk.model = self.view.profile, model
             await self.app.switch_mode("data")
             self.desk.say(f"the next job continues {model}: l launches")
+
+    @work
+    async def action_export(self) -> None:
+        """Ask how and where to, and save the model for other programs."""
+        model, workbench, profile = self.model_meant(), self.desk.workbench, self.view.profile
+        if model is None or workbench is None:
+            return
+        forms = [
+            ("peft", "peft    an adapter, as PEFT and vLLM read it"),
+            ("merged", "merged  the whole model, the adapter worked in"),
+            ("gguf", "gguf    an adapter for llama.cpp"),
+        ]
+        form = await self.app.push_screen_wait(ChooseDialog(f"Save {model} as", forms))
+        if form is None:
+            return
+        name = f"{model.replace(':', '-').strip('-')}-{form}"
+        typed = await self.app.push_screen_wait(TextDialog("Save it as the folder", value=name))
+        if typed:
+            task = self._export(workbench, profile, model, (form, Path(typed).expanduser()))
+            self.desk.work(task, name=f"saving {model}", group="export")
+
+    async def _export(self, workbench: Workbench, profile: str, model: str, where: tuple[str, Path]) -> None:
+        form, path = where
+        client = await workbench.connect(workbench.profile(profile))
+        transfer = Transfer(f"saving {model}")
+
+        def told(done: int, total: int) -> None:
+            self.desk.post_message(ProgressMade(transfer.text(done, total), done, 0, whole=True))
+
+        self.say(f"the engine packs {model} as {form} …")
+        try:
+            count = await export_adapter(client, model, form, path, told)
+        finally:
+            self.desk.post_message(ProgressMade("", 0, 0))
+        self.desk.say(f"{size_text(count)} in {path.absolute()}")
 
     # --- the conversations behind a step
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from textual import on
 from textual.message import Message
 from textual.reactive import reactive
-from textual.timer import Timer
 
 from tunedesk.core.diagnosis import Diagnosis
 from tunedesk.core.fine_tuning import FineTuningJob
@@ -81,6 +80,13 @@ class FollowingScreen(DeskScreen):
         job: str
         updates: Sequence[Update]
 
+    @dataclass
+    class Diagnosed(Message):
+        """The followed job's curve was looked at."""
+
+        key: tuple[str, str]
+        found: tuple[Diagnosis, ...]
+
     def __init__(self) -> None:
         """Begin with nothing asked."""
         super().__init__()
@@ -88,7 +94,7 @@ class FollowingScreen(DeskScreen):
         """The filter and the order that are asked for."""
         self._wanted: str | None = None
         self._look = asyncio.Event()
-        self._diagnosing: Timer | None = None
+        self._diagnosing = self._diagnose_again = False
         self._restored: dict[str, Any] = {}
 
     def begin(self, workbench: Workbench) -> None:
@@ -190,6 +196,9 @@ class FollowingScreen(DeskScreen):
     @on(JobOpened)
     def _job_opened(self, event: JobOpened) -> None:
         same = self.view.key == event.view.key
+        if not same:
+            self.found = ()
+            self._diagnosing = False
         self.view, self.origin = event.view, event.origin
         self._diagnose()
         self.job_shown(same=same)
@@ -215,14 +224,30 @@ class FollowingScreen(DeskScreen):
             self._tell_status(self.view.job)
             if self.view.job.is_final and self.desk.workbench is not None:
                 self.choose(KnownJob(event.profile, self.view.job))
-        if self.view.job is None or self.view.job.is_final:
-            self._diagnose()
-        elif self._diagnosing is None:
-            self._diagnosing = self.set_timer(_DIAGNOSE, self._diagnose)
+        self._diagnose()
 
     def _diagnose(self) -> None:
-        self._diagnosing = None
-        self.found = tuple(self.view.diagnosis())
+        """Look at what the curve says, at once, then at most so often while points come."""
+        if self._diagnosing:
+            self._diagnose_again = True
+        else:
+            self._diagnosing = True
+            self.desk.work(self._diagnosed(), name="diagnosis", group="diagnosis", exclusive=True)
+
+    async def _diagnosed(self) -> None:
+        self._diagnose_again = False
+        began = time.monotonic()
+        view = self.view
+        self.post_message(self.Diagnosed(view.key, tuple(await asyncio.to_thread(view.diagnosis))))
+        await asyncio.sleep(max(_DIAGNOSE, 5 * (time.monotonic() - began)))
+        self._diagnosing = False
+        if self._diagnose_again:
+            self._diagnose()
+
+    @on(Diagnosed)
+    def _take_diagnosis(self, event: Diagnosed) -> None:
+        if event.key == self.view.key:
+            self.found = event.found
 
     def _tell_status(self, job: FineTuningJob) -> None:
         if job.status == "failed":

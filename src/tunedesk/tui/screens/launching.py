@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tunedesk.jobs import LaunchRequest
 from tunedesk.tui.messages import JobLaunched, ProgressMade
 from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts
+from tunedesk.tui.transfer import Transfer
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
@@ -90,12 +91,14 @@ async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: La
     """Upload the files with progress, create the job, and tell the Jobs screen; raises JobError, ProviderError."""
 
     told = 0.0
+    moving: dict[str, Transfer] = {}
 
     def on_upload(name: str, sent: int, size: int) -> None:
         nonlocal told
         if monotonic() - told > _PROGRESS_EVERY:
             told = monotonic()
-            desk.post_message(ProgressMade(f"uploading {name}", sent, size))
+            transfer = moving.setdefault(name, Transfer(f"uploading {name}"))
+            desk.post_message(ProgressMade(transfer.text(sent, size), sent, 0, whole=True))
 
     desk.say(f"launching on {profile.label or profile.name} …")
     service = await workbench.jobs(profile)

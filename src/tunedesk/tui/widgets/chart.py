@@ -115,18 +115,53 @@ class Drawn:
     """None when nothing is plotted."""
 
 
-def draw(chart: Chart, width: int, height: int, empty: str) -> Drawn:
-    """Return `height` lines of `width` cells, or `empty` alone when there is nothing (or no room) to draw."""
-    span = chart.span
-    if span is None or height < 5 or width < 20:
-        return Drawn([[(fit(empty, width), "axis")]] if height else [])
-    low, high = chart.window or span
+class Plotter:
+    """Draws a chart, and keeps its curves: a moved cursor needs no other ones."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._series: tuple[Series, ...] = ()
+        self._plot: _Plot | None = None
+
+    def draw(self, chart: Chart, width: int, height: int, empty: str) -> Drawn:
+        """Return `height` lines of `width` cells, or `empty` alone when there is nothing (or no room) to draw."""
+        if not any(chart.points(one) for one in chart.series) or height < 5 or width < 20:
+            return Drawn([[(fit(empty, width), "axis")]] if height else [])
+        legend = _legend(chart, width, 2 if height >= _TWO_LEGENDS else 1)
+        rows = height - 2 - len(legend)
+        plot = self._kept(chart, width, rows)
+        column = _column(chart, plot.frame)
+        lines = legend
+        for row in range(rows):
+            inside = list(_row(chart, plot.canvas, row, column))
+            lines.append([_left_of(plot.left, row, plot.margins[0]), *inside, *_right_of(plot.right, row)])
+        return Drawn([*lines, *_x_axis(chart, plot.frame, plot.margins, column)], plot.frame)
+
+    def _kept(self, chart: Chart, width: int, rows: int) -> _Plot:
+        key = (chart.log, chart.window, chart.x_end, width, rows)
+        if self._plot is None or self._series is not chart.series or self._key != key:
+            self._plot = _plotted(chart, width, rows)
+            self._series, self._key = chart.series, key
+        return self._plot
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """Curves on their canvas, and the axes around them."""
+
+    canvas: Canvas
+    left: _Axis | None
+    right: _Axis | None
+    margins: tuple[int, int]
+    """Columns left and right of the canvas."""
+    frame: Frame
+
+
+def _plotted(chart: Chart, width: int, rows: int) -> _Plot:
+    low, high = chart.window or chart.span or (0.0, 1.0)
     shown = [_within(chart.points(one), low, high) for one in chart.series]
-    legend = _legend(chart, width, 2 if height >= _TWO_LEGENDS else 1)
-    rows = height - 2 - len(legend)
-    both = width >= _RIGHT_FROM
     left = _axis(chart, shown, rows, right=False)
-    right = _axis(chart, shown, rows, right=True) if both else None
+    right = _axis(chart, shown, rows, right=True) if width >= _RIGHT_FROM else None
     margins = (left.width + 2 if left else 1, right.width + 2 if right else 0)
     frame = Frame(margins[0], width - sum(margins), Scale(low, high))
     canvas = Canvas(frame.width, rows)
@@ -134,12 +169,7 @@ def draw(chart: Chart, width: int, height: int, empty: str) -> Drawn:
         axis = right if series.right else left
         if points and axis is not None:
             _trace(canvas, index, series, points, (frame.x, axis.scale))
-    column = _column(chart, frame)
-    lines = legend
-    for row in range(rows):
-        inside = list(_row(chart, canvas, row, column))
-        lines.append([_left_of(left, row, margins[0]), *inside, *_right_of(right, row)])
-    return Drawn([*lines, *_x_axis(chart, frame, margins, column)], frame)
+    return _Plot(canvas, left, right, margins, frame)
 
 
 def _column(chart: Chart, frame: Frame) -> int | None:

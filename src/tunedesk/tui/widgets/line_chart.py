@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -16,7 +17,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tunedesk.tui.widgets.chart import COLOURS, Chart, Drawn, Mark, Piece, Series, draw
+from tunedesk.tui.widgets.chart import COLOURS, Chart, Drawn, Mark, Piece, Plotter, Series
 
 _CLOSEST = 4
 """Points of the densest curve that stay in sight however far one zooms in."""
@@ -106,6 +107,10 @@ class LineChart(Widget, can_focus=True):
 
     _drawn: Drawn | None = None
     _drawn_size: tuple[int, int] = (0, 0)
+
+    @cached_property
+    def _plotter(self) -> Plotter:
+        return Plotter()
 
     @property
     def chart(self) -> Chart:
@@ -224,7 +229,7 @@ class LineChart(Widget, can_focus=True):
         """Return one line of the chart."""
         size = (self.size.width, self.size.height)
         if self._drawn is None or self._drawn_size != size:
-            self._drawn, self._drawn_size = draw(self.chart, *size, self.empty), size
+            self._drawn, self._drawn_size = self._plotter.draw(self.chart, *size, self.empty), size
         lines = self._drawn.lines
         return self._strip(lines[y]) if y < len(lines) else Strip.blank(size[0], self.rich_style)
 

@@ -1,0 +1,66 @@
+"""Tuned models out of an engine for other programs, and adapters of other trainers into it."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from tunedesk.errors import DataError, UsageError
+from tunedesk.providers.base import Provider
+
+FORMS = ("peft", "merged", "gguf")
+"""An adapter as PEFT reads it, the base with the adapter worked in, an adapter for llama.cpp."""
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+OnBytes = Callable[[int, int], None]
+"""Called with (bytes moved, bytes in all)."""
+
+
+async def export_adapter(
+    client: Provider, model: str, form: str, output: Path, on_progress: OnBytes | None = None
+) -> int:
+    """Have the engine pack a model, fetch it, and unpack it as the folder `output`, whole or not at all.
+
+    Returns the bytes fetched. Raises UsageError when `output` exists, ProviderError.
+    """
+    if output.exists():
+        raise UsageError(f"{output} exists already", "name a folder that does not")
+    packed = await client.ask_engine("export", {"model": model, "form": form})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as work:
+        archive = Path(work) / "export.tar"
+        count = await client.download(packed["id"], archive, on_progress=on_progress)
+        await client.delete_file(packed["id"])
+        whole = Path(work) / "whole"
+        with tarfile.open(archive) as tar:
+            tar.extractall(whole, filter="data")
+        whole.rename(output)
+    return count
+
+
+async def import_adapter(
+    client: Provider, folder: Path, base: str, suffix: str, on_progress: OnBytes | None = None
+) -> dict[str, str]:
+    """Send an adapter's two files to the engine and have it make a model of them; return its `model` and `base`.
+
+    Raises DataError when the folder holds no adapter, ProviderError.
+    """
+    missing = [name for name in _ADAPTER if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{folder} has no {missing[0]}", "it must be a LoRA adapter as PEFT saves it")
+    with tempfile.TemporaryDirectory() as work:
+        archive = Path(work) / "adapter.tar"
+        with tarfile.open(archive, "w") as tar:
+            for name in _ADAPTER:
+                tar.add(folder / name, name)
+        file = await client.upload(
+            archive, purpose="user_data", filename="adapter.tar", idempotency_key=uuid4().hex,
+            on_progress=on_progress,
+        )  # fmt: skip
+    try:
+        made = await client.ask_engine("import", {"file": file.id, "base": base, "suffix": suffix})
+    finally:
+        await client.delete_file(file.id)
+    return {"model": str(made["id"]), "base": str(made["base"])}
