@@ -105,6 +105,30 @@ async def test_findings_are_walked_message_by_message(tmp_path: Path, messy: Pat
                 assert view.message == wanted[place].message
 
 
+async def test_a_code_is_walked_alone_where_the_filter_asks_for_it_and_one_finding_is_fixed(
+    tmp_path: Path, messy: Path
+) -> None:
+    async with opened(tmp_path, messy) as desk:
+        await checked(desk)
+        fixable = [
+            one for one in desk.screen.findings or () if one.fix is not None and one.message is not None
+        ]
+        code = fixable[0].code
+        mine = [one for one in desk.screen.findings or () if one.code == code]
+        await desk.press("escape", "slash")
+        await desk.type(f"check:{code}")
+        await desk.until(lambda: desk.listing.count == len({one.line for one in mine}))
+        await desk.press("down", "n")
+        await desk.said(f"1 of {len(mine)}: {code}")
+        others = len(desk.screen.findings or ()) - 1
+        await desk.press("full_stop")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        await desk.press("enter")
+        await desk.until(lambda: len(data(desk).findings or ()) <= others)
+        await desk.press("u")
+        await desk.until(lambda: desk.app.workspace is not None and desk.app.workspace.undoable is None)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_one_of_each_group_of_duplicates_is_kept(
     tmp_path: Path, messy: Path, size: tuple[int, int]

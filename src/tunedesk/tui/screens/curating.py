@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,6 +39,7 @@ _QUIETLY = 20_000
 """Rows up to which personal data is looked for unasked: some seconds; of more, a check or M tells."""
 _REST_S = 1.0
 """Seconds without an edit before that."""
+_ASKED_CODE = re.compile(r"(?<!\S)check:(\w+)")
 Make = Callable[["Workspace", "OnProgress"], "Workspace"]
 
 
@@ -50,6 +52,12 @@ class CuratingScreen(ChoicesScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("F", "fix_code", "Fix this", "Apply the safe fixes of the code under the cursor in Findings"),
+        _key(
+            "full_stop",
+            "fix_one",
+            "Fix one",
+            "Apply the safe fix of the finding that n went to, or of this row's findings",
+        ),
         _key("n", "finding(1)", "Next finding", "Go to the next finding"),
         _key("N", "finding(-1)", "Finding before", "Go to the finding before"),
         _key("M", "mask", "Mask", "Mask personal data in the selection, or in all conversations shown"),
@@ -61,6 +69,8 @@ class CuratingScreen(ChoicesScreen):
         """Begin before the first finding."""
         super().__init__()
         self._at_finding = -1
+        self._rows_of_findings: tuple[object, list[int]] = (None, [])
+        """The row of each finding (-1 of the file as a whole), for the findings it was made of."""
         self.wanted_message: int | None = None
         """The message to go to once its row is shown."""
 
@@ -113,6 +123,36 @@ class CuratingScreen(ChoicesScreen):
 
         self.desk.work(fixing(), name="fixing", group="ask", exclusive=True)
 
+    def action_fix_one(self) -> None:
+        """Show what the safe fix of one finding would do, then apply it and check again."""
+        wanted = [one for one in self._findings_here() if one.fix is not None]
+        if not wanted:
+            self.say("no finding here has a safe fix: n goes to the next finding")
+            return
+        what = wanted[0].code if len(wanted) == 1 else "the findings of this conversation"
+        self._fix(wanted, what)
+
+    def _findings_here(self) -> list[Finding]:
+        """Return the finding that was gone to when its row is still under the cursor, else all of the row."""
+        findings, rows = self.findings or (), self._finding_rows()
+        index = self.query_one(ConversationList).index
+        if index is None:
+            return []
+        at = self._at_finding
+        if 0 <= at < len(findings) and rows[at] == index:
+            return [findings[at]]
+        return [one for one, row in zip(findings, rows, strict=True) if row == index]
+
+    def _finding_rows(self) -> list[int]:
+        """Return the row of each finding, worked out once for a check."""
+        workspace, findings = self.workspace, self.findings or ()
+        if workspace is None:
+            return []
+        if self._rows_of_findings[0] is not findings:
+            rows = [index_of(workspace, one.line) if one.line else -1 for one in findings]
+            self._rows_of_findings = (findings, rows)
+        return self._rows_of_findings[1]
+
     def checked_again(self, workspace: Workspace, on_progress: Any) -> Workspace:
         """Return the workspace with the findings it has now."""
         bench = self.workbench
@@ -121,30 +161,34 @@ class CuratingScreen(ChoicesScreen):
         return with_findings(workspace, found)
 
     def action_finding(self, step: int) -> None:
-        """Go to another finding: its row in the list, its message in the conversation."""
+        """Go to another finding: its row in the list, its message in the conversation.
+
+        Where the filter asks for findings of a code, only these are walked.
+        """
         workspace, listing = self.workspace, self.query_one(ConversationList)
         assert workspace is not None
-        shown = set(workspace.matches)
+        findings = self.findings or ()
+        codes = set(_ASKED_CODE.findall(workspace.query.text))
+        shown = None if workspace.matched == workspace.total else set(workspace.matches)
         places = [
-            (place, index_of(workspace, one.line))
-            for place, one in enumerate(self.findings or ())
-            if one.line
-        ]
-        places = [one for one in places if one[1] in shown]
-        after = [
-            one for one in places if (one[0] > self._at_finding if step > 0 else one[0] < self._at_finding)
+            place
+            for place, row in enumerate(self._finding_rows())
+            if row >= 0 and (shown is None or row in shown) and (not codes or findings[place].code in codes)
         ]
         if not places:
             self.say("no finding among the conversations shown")
             return
-        self._at_finding, index = (after or places)[0 if step > 0 else -1]
-        finding = (self.findings or ())[self._at_finding]
+        after = [one for one in places if (one > self._at_finding if step > 0 else one < self._at_finding)]
+        self._at_finding = (after or places)[0 if step > 0 else -1]
+        index, finding = self._finding_rows()[self._at_finding], findings[self._at_finding]
         self.wanted_message = finding.message
         if listing.index == index:
             self.go_to_wanted_message()
         else:
             listing.go_to(index)
-        self.say(f"{self._at_finding + 1} of {len(self.findings or ()):,}: {finding.code}: {finding.text}")
+        fix = " (. fixes it)" if finding.fix is not None else ""
+        number = places.index(self._at_finding) + 1
+        self.say(f"{number:,} of {len(places):,}: {finding.code}: {finding.text}{fix}")
 
     def go_to_wanted_message(self) -> None:
         """Put the cursor on the message that a finding is about, when its row is shown."""
@@ -235,7 +279,7 @@ class CuratingScreen(ChoicesScreen):
 
     def why_not(self, action: str) -> str:
         """Return why an action cannot be done now."""
-        if action in ("fix", "fix_code", "finding") and self.workspace is not None:
+        if action in ("fix", "fix_code", "fix_one", "finding") and self.workspace is not None:
             if self.findings is None:
                 return "not checked yet: press c first"
             code = self.query_one(FindingsPane).code

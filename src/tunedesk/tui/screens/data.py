@@ -245,7 +245,7 @@ class DataScreen(EstimatingScreen):
         if self.has_class("-findings"):
             pane.query_one(VirtualList).focus()
         self.say(
-            f"{pane.border_title}: Enter filters the list, f fixes what is safe, F this code, n walks, Esc closes"
+            f"{pane.border_title}: Enter filters the list, n walks, . fixes one, F this code, f all that is safe"
         )
         self._grey_keys()
 
