@@ -54,6 +54,12 @@ def test_files_are_listed_downloaded_and_deleted(cloud: Endpoint, capsys: Captur
     out = tmp_path / "b.csv"
     assert output(capsys, "files", "--download", "file-2", "-o", str(out))["bytes"] == 4
     assert out.read_bytes() == b"step"
+    out.write_bytes(b"mine")
+    assert main(["files", "--download", "file-2", "-o", str(out)]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert main(["files", "--download", "file-2", "-o", str(out), "--yes"]) == 0
+    capsys.readouterr()
     assert main(["files", "--delete", "file-1"]) == 2
     assert output(capsys, "files", "--delete", "file-1", "--yes") == {"id": "file-1", "deleted": True}
     assert list(cloud.files) == ["file-2"]
@@ -240,3 +246,43 @@ def test_each_line_of_a_tail_says_what_it_is(cloud: Training, capsys: Captured, 
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["type"] for row in rows} == {"job", "event", "point"}
     assert [row["kind"] for row in rows if row["type"] == "event"] == ["metrics"]
+
+
+def test_before_a_launch_all_that_matters_is_said(
+    cloud: Training, capsys: Captured, tmp_path: Path, training: Path
+) -> None:
+    personal = tmp_path / "personal.jsonl"
+    said = [
+        {"role": "user", "content": "write to anna.smith@gmail.com"},
+        {"role": "assistant", "content": "yes"},
+    ]
+    personal.write_text("".join(json.dumps({"messages": said, "n": n}) + "\n" for n in range(12)))
+    files = ["--train", str(personal), "--validation", str(training)]
+    assert main(["launch", *files, "--provider", "openai", "--epochs", "2"]) == 2
+    told = capsys.readouterr().err
+    for words in (
+        "personal.jsonl", "train.jsonl", hashlib.sha256(personal.read_bytes()).hexdigest()[:16],
+        "personal data in 12 messages would be sent", "n_epochs 2", "prices of 20", "stop on 2027-01-14",
+        "train it on this machine instead: --provider local", "add --yes",
+    ):  # fmt: skip
+        assert words in told
+    assert main(["launch", *files, "--provider", "nebius", "--model", "other"]) == 2
+    assert "no price of other" in capsys.readouterr().err
+    assert main(["launch", *files]) == 2
+    told = capsys.readouterr().err
+    assert "free: it trains on this machine" in told
+    assert "would be trained on" in told
+    assert cloud.calls == []
+
+
+def test_a_closed_provider_is_told_before_anything_is_prepared(
+    cloud: Training, capsys: Captured, training: Path, paths: Paths
+) -> None:
+    (paths.config / "profiles.toml").write_text('[openai]\ncloses = "2026-01-01"\n')
+    for command in (["run", str(training)], ["launch", "--train", str(training)]):
+        assert main([*command, "--provider", "openai", "--yes"]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "takes no new jobs since 2026-01-01" in captured.err
+        assert "--provider local" in captured.err
+    assert cloud.calls == []

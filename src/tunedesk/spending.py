@@ -20,13 +20,13 @@ from tunedesk.core.conversations import Row
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.counting.tokens import TokenStats, is_hosted
-from tunedesk.core.fine_tuning import FineTuningJob, base_model
+from tunedesk.core.fine_tuning import FineTuningJob, Usage, base_model
 from tunedesk.counting import Counting
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths, write_whole
 from tunedesk.providers.base import Provider
-from tunedesk.store import Launch, Quote, Store
+from tunedesk.store import Asking, Launch, Quote, Store
 
 _FEW_ROWS = 20_000
 """Conversations of which a tokenizer of this machine tells the tokens in seconds."""
@@ -53,7 +53,7 @@ class Entry:
     model: str
     job: str | None
     status: str
-    """The job's, or `not created`."""
+    """The job's, or `not created`; `judging` where nothing was launched but a judge asked."""
     estimated_tokens: int | None
     estimated_usd: float | None
     low_usd: float | None
@@ -277,13 +277,33 @@ class Spending:
     # --- afterwards
 
     def ledger(self) -> list[Entry]:
-        """Return all launches, the newest first."""
+        """Return all launches, and all that was asked of a judge, the newest first."""
         store = self._store()
         jobs = {(one.profile, one.job.id): one.job for one in store.jobs()}
-        return [
+        entries = [
             _entry(launch, jobs.get((launch.profile, launch.job)) if launch.job else None)
             for launch in store.launches()
         ]
+        return sorted([*entries, *map(_asked, store.askings())], key=lambda one: -one.at)
+
+    def note_asking(self, purpose: str, profile: Profile, model: str, usage: Usage) -> float | None:
+        """Keep what questions to a model cost, and return it: US dollars, None where no price is known."""
+        usd = self.asking_usd(profile, model, usage)
+        tokens = (usage.prompt_tokens, usage.completion_tokens)
+        self._store().add_asking(Asking(self._now(), purpose, profile.name, model, *tokens, usd))
+        return usd
+
+    def asking_usd(self, profile: Profile, model: str, usage: Usage) -> float | None:
+        """Return what so many tokens of a model cost to ask, None where no price is known, 0 on this machine.
+
+        The prices known are those of tuned models, which are above those of their bases: never too low.
+        """
+        if profile.is_local:
+            return 0.0
+        price = pricing.price_for(model, self._prices())
+        if price is None or price.input is None or price.output is None:
+            return None
+        return round((price.input * usage.prompt_tokens + price.output * usage.completion_tokens) / 1e6, 6)
 
     def outcome(self, job: str) -> Entry | None:
         """Return the ledger's entry of a job, None when it was not launched from here."""
@@ -318,4 +338,13 @@ def _entry(launch: Launch, job: FineTuningJob | None) -> Entry:
         actual_usd=None if tokens is None or per_million is None else round(tokens * per_million / 1e6, 6),
         estimated_seconds=quote.seconds if quote else None,
         actual_seconds=job.finished_at - job.created_at if job and job.finished_at else None,
+    )  # fmt: skip
+
+
+def _asked(asking: Asking) -> Entry:
+    tokens = asking.prompt_tokens + asking.completion_tokens
+    return Entry(
+        launch="", at=asking.at, profile=asking.profile, model=asking.model, job=None, status=asking.purpose,
+        estimated_tokens=None, estimated_usd=None, low_usd=None, high_usd=None, actual_tokens=tokens,
+        actual_usd=asking.usd, estimated_seconds=None, actual_seconds=None,
     )  # fmt: skip

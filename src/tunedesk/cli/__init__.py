@@ -14,6 +14,7 @@ import click
 
 from tunedesk import __version__
 from tunedesk.cli import (
+    comparing,
     curation,
     data,
     endpoints,
@@ -57,7 +58,20 @@ def tunedesk(context: click.Context) -> int:
     return 0
 
 
-for module in (data, library, curation, money, launch, jobs, files, endpoints, journey, engine, upkeep):
+for module in (
+    data,
+    library,
+    curation,
+    money,
+    launch,
+    jobs,
+    files,
+    endpoints,
+    comparing,
+    journey,
+    engine,
+    upkeep,
+):
     for command in module.COMMANDS:
         tunedesk.add_command(command)
 

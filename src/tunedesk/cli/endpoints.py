@@ -1,23 +1,22 @@
-"""Commands on endpoints and their models: models, providers, doctor, chat, compare."""
+"""Commands on endpoints and their models: models, providers, doctor, chat."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunedesk.cli.data import workbench
 from tunedesk.cli.jobs import _run, provider_option
-from tunedesk.cli.output import Progress, emit, json_option, say, show, size, table
+from tunedesk.cli.output import emit, json_option, say, show, size, table
 from tunedesk.terminal import visible
 
 if TYPE_CHECKING:
-    from tunedesk import evaluate
     from tunedesk.config import Profile
     from tunedesk.providers.base import Provider
+    from tunedesk.providers.replies import Reply
     from tunedesk.workbench import Workbench
 
 
@@ -206,7 +205,7 @@ async def _ask(
     as_json: bool,
 ) -> None:
     from tunedesk.chat import ChatSession, Comparison
-    from tunedesk.core.fine_tuning import Usage
+    from tunedesk.errors import ProviderError
 
     client = await bench.connect(bench.profile(provider))
     sessions = [ChatSession(client, model, system, sampling) for model in models]
@@ -216,89 +215,32 @@ async def _ask(
             click.echo(visible(delta.text), nl=False)
     replies = [session.reply for session in sessions if session.reply is not None]
     if as_json:
-        answers = []
-        for reply in replies:
-            usage = reply.usage or Usage()
-            answers.append(
-                {
-                    "model": reply.model, "text": reply.text,
-                    "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
-                    "first_token_s": reply.first_token_s, "total_s": reply.total_s,
-                    "system_fingerprint": reply.system_fingerprint, "error": reply.error or None,
-                }
-            )  # fmt: skip
-        emit({"answers": answers})
+        emit({"answers": [_answer(reply) for reply in replies]})
     elif len(models) == 1:
         click.echo()
     else:
         for reply in replies:
             show(f"── {reply.model}\n{reply.text}\n")
+    for reply in replies:
+        if reply.error:
+            say(f"{reply.model}: {reply.error}")
     for model, error in comparison.errors.items():
         say(f"error: {model}: {error.message}")
         raise error
+    if not all(reply.text for reply in replies):
+        raise ProviderError("a model gave no answer", "ask again")
 
 
-@click.command()
-@click.argument("models", nargs=-1, required=True)
-@click.option("--on", "source", required=True, help="Held-out conversations: a file or a dataset.")
-@click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True
-)
-@provider_option
-@json_option
-def compare(
-    models: tuple[str, ...], source: str, limit: int, output: Path, provider: str | None, as_json: bool
-) -> None:
-    """Put the same held-out questions to MODELS, score the answers, and write a report."""
-    from itertools import islice
+def _answer(reply: Reply) -> dict[str, Any]:
+    from tunedesk.core.fine_tuning import Usage
 
-    from tunedesk import evaluate
-    from tunedesk.core.conversations import from_row
-
-    bench = workbench()
-    rows = [row for _, row in islice(bench.open_source(source).included(), limit)]
-
-    async def work() -> None:
-        client = await bench.connect(bench.profile(provider))
-        done = 0
-        with Progress("asking") as progress:
-
-            def count(_: object) -> None:
-                nonlocal done
-                done += 1
-                progress.update(done, len(rows) * len(models))
-
-            named = [(client, model) for model in models]
-            result = await evaluate.compare(named, [from_row(row) for row in rows], on_answer=count)
-        evaluate.write_report(result, output)
-        if as_json:
-            emit({**_compared(result), "report": str(output)})
-        else:
-            for line in evaluate.summary(result):
-                show(line)
-            show(f"report: {output}")
-
-    _run(bench, work)
-
-
-def _compared(result: evaluate.CompareResult) -> dict[str, Any]:
-    """Return a comparison as the command contract names its parts; rates are against the first model."""
-    import msgspec
-
-    from tunedesk.evaluate import win_rate
-
-    rates = []
-    for model in result.models[1:]:
-        rate = win_rate(result, model)
-        if rate is not None:
-            rates.append({"model": model, "rate": rate.mean, "low": rate.low, "high": rate.high})
+    usage = reply.usage or Usage()
     return {
-        "models": list(result.models),
-        "metrics": [msgspec.to_builtins(score) for score in result.scores],
-        "win_rate": rates[0] if len(rates) == 1 else rates,
-        "differences": {one.model: msgspec.to_builtins(one) for one in result.differences},
-    }
+        "model": reply.model, "text": reply.text,
+        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+        "first_token_s": reply.first_token_s, "total_s": reply.total_s,
+        "system_fingerprint": reply.system_fingerprint, "error": reply.error or None,
+    }  # fmt: skip
 
 
-COMMANDS = (models, providers, doctor, chat, compare)
+COMMANDS = (models, providers, doctor, chat)

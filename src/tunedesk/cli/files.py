@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--download", "wanted", metavar="ID", help="Save this file; -o says where.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--delete", "unwanted", metavar="ID", help="Delete this file there.")
-@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting, or before replacing OUT.")
 @json_option
 def files(
     provider: str | None, purpose: str | None, wanted: str | None, output: Path | None, unwanted: str | None,
@@ -36,6 +36,8 @@ def files(
         raise UsageError("--download and --delete do not go together", "one after the other")
     if bool(wanted) != (output is not None):
         raise UsageError("--download ID needs -o OUT, and -o needs --download", "name both")
+    if output is not None and output.exists() and not yes:
+        raise UsageError(f"{output} is there already", "name another file, or add --yes to replace it")
     bench = workbench()
     profile = bench.profile(provider)
     if unwanted and not yes:

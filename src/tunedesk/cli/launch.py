@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import click
 from tunedesk.cli.data import workbench
 from tunedesk.cli.jobs import _finish, _follow, _run, provider_option
 from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, say, show
+from tunedesk.cli.summary import in_all, tell
 from tunedesk.cli.sweeps import run_places, spread
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def afford(
     if len(places) == 1:
         check_open(places[0][1], date.today())
     estimates = [_estimate(bench, profile, request) for request, profile in places]
-    most = _sum([one.high for one in estimates])
+    most = in_all([one.high for one in estimates])
     if budget is not None and most is None:
         raise UsageError(
             f"the price of {places[0][0].model} is unknown, so the budget cannot be held",
@@ -198,7 +198,7 @@ def afford(
         )
     if budget is not None and (most or 0.0) > budget:
         raise UsageError(f"the job may cost {dollars(most)}, above the budget of {dollars(budget)}")
-    _tell(bench, places, estimates)
+    tell(bench, places, estimates)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("the launch was not confirmed", "add --yes to launch without a question")
@@ -206,46 +206,6 @@ def afford(
         names = ", ".join(dict.fromkeys(f"{one.model} at {p.label or p.name}" for one, p in places))
         click.confirm(f"Launch {many}{names}?", abort=True, err=True)
     return [one.high for one in estimates]
-
-
-def _tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], estimates: list[Estimate]) -> None:
-    """Say files with hashes and findings, settings, cost with its range, and the dates that matter."""
-    for path in dict.fromkeys(f for one, _ in places for f in (one.training, one.validation) if f):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        say(f"{path.name}  {path.stat().st_size:,} B  sha256 {digest[:16]}…")
-    request, profile = places[0]
-    checked = bench.check_source(str(request.training), model=request.model, provider=profile)
-    errors = sum(one.severity == "error" for one in checked.findings)
-    warnings = len(checked.findings) - errors
-    see = f": tunedesk check {request.training}" if errors or warnings else ""
-    say(f"{checked.conversations:,} conversations, {errors:,} errors and {warnings:,} warnings left{see}")
-    for one, where in places:
-        say(f"{where.label or where.name}: {_settings(one)}")
-    usd, low, high = (_sum([getattr(one, name) for one in estimates]) for name in ("usd", "low", "high"))
-    dated = next((f", prices of {one.price.as_of}" for one in estimates if one.price), "")
-    tokens = sum(one.billed_tokens for one in estimates)
-    say(f"{tokens:,} tokens billed, {dollars(usd)} ({dollars(low)} to {dollars(high)}{dated})")
-    for name in {where.name: None for _, where in places}:
-        place = next(where for _, where in places if where.name == name)
-        for notice in place.notices(date.today()):
-            say(f"{place.label} {notice}")
-    for model, found in {one.model: found for (one, _), found in zip(places, estimates, strict=True)}.items():
-        if found.price and found.price.shutdown:
-            say(f"{model} and what is tuned from it stop on {found.price.shutdown}")
-
-
-def _settings(request: LaunchRequest) -> str:
-    asked = asdict(request.hyperparameters)
-    given = [f"{name} {value}" for name, value in asked.items() if value not in ("auto", None)]
-    given = given or ["hyperparameters auto"]
-    given += [f"suffix {request.suffix}"] * bool(request.suffix)
-    given += [f"seed {request.seed}"] * (request.seed is not None)
-    return ", ".join([request.model, request.method, *given])
-
-
-def _sum(values: list[float | None]) -> float | None:
-    return None if any(value is None for value in values) else sum(value or 0.0 for value in values)
 
 
 async def _carried_out(service: JobService, launch: Launch, resend: bool) -> Launch:

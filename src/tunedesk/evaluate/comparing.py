@@ -119,7 +119,7 @@ async def compare(
                     if (position, model) not in found:
                         group.create_task(one(provider, model, position))
     except* TunedeskError as errors:
-        raise _first(errors) from errors
+        raise first_error(errors) from errors
     answers = tuple(found[position, name] for position in range(len(asked)) for name in names)
     return score(tuple(names), tuple(asked), answers)
 
@@ -230,7 +230,8 @@ async def _ask(provider: Provider, model: str, position: int, item: Item, sampli
     )
 
 
-def _first(group: BaseExceptionGroup[TunedeskError]) -> BaseException:
+def first_error(group: BaseExceptionGroup[TunedeskError]) -> BaseException:
+    """Return the first error inside a group of groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

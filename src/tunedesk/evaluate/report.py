@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunedesk.core.conversations import content_text
 from tunedesk.evaluate.comparing import Answer, CompareResult, Item
+from tunedesk.evaluate.judging import INSTRUCTIONS, Judgement, Verdict
 from tunedesk.evaluate.scores import Interval, ModelScore, follows
 from tunedesk.paths import write_whole
 from tunedesk.terminal import visible
@@ -43,9 +45,15 @@ article { border: 1px solid var(--line); border-radius: .5rem; margin: 1.5rem 0;
 """
 
 
-def write_report(result: CompareResult, path: Path, *, title: str = "Did it get better?") -> None:
+def write_report(
+    result: CompareResult,
+    path: Path,
+    *,
+    title: str = "Did it get better?",
+    judgement: Judgement | None = None,
+) -> None:
     """Write the whole comparison as one HTML file, atomically; raises StoreError when the disk refuses."""
-    write_whole(path, _page(result, title), mode=0o644)
+    write_whole(path, _page(result, title, judgement), mode=0o644)
 
 
 def summary(result: CompareResult) -> list[str]:
@@ -73,6 +81,32 @@ def summary(result: CompareResult) -> list[str]:
     return lines
 
 
+def judged(result: CompareResult, judgement: Judgement) -> list[str]:
+    """Return what a judge found, and how it was asked, as plain lines."""
+    lines = []
+    for model in result.models[1:]:
+        rate, agreement = judgement.win_rate(model), judgement.agreement(model)
+        if rate is None:
+            lines.append(f"{visible(judgement.judge)} gave no verdict on {visible(model)}")
+            continue
+        sure = "" if rate.low > 0.5 or rate.high < 0.5 else ", which may be chance"
+        steady = (
+            ""
+            if agreement is None
+            else f"; the same verdict in both orders on {agreement:.0%} of the prompts"
+        )
+        lines.append(
+            f"{visible(judgement.judge)} prefers {visible(model)} to {visible(result.models[0])} on "
+            f"{_plain(rate, '{:.0%}')} of the prompts{sure}{steady}"
+        )
+    asked = len(judgement.verdicts)
+    lines.append(
+        f"judged blind, each pair in both orders: {asked} verdicts, {judgement.ties} ties, "
+        f"{judgement.invalid} that could not be read and count for nobody"
+    )
+    return lines
+
+
 def _plain(value: Interval, form: str) -> str:
     return f"{form.format(value.mean)} [{form.format(value.low)}, {form.format(value.high)}]"
 
@@ -86,9 +120,14 @@ def _text(text: str) -> str:
     return html.escape(visible(text, keep="\n\t"), quote=True)
 
 
-def _page(result: CompareResult, title: str) -> str:
-    answered = "".join(f"<li>{_text(line)}</li>" for line in summary(result)[1 + len(result.scores) :])
-    items = "".join(_article(result, index, item) for index, item in enumerate(result.items))
+def _page(result: CompareResult, title: str, judgement: Judgement | None) -> str:
+    told = summary(result)[1 + len(result.scores) :] + (judged(result, judgement) if judgement else [])
+    answered = "".join(f"<li>{_text(line)}</li>" for line in told)
+    said = judgement.verdicts if judgement else ()
+    items = "".join(
+        _article(result, index, item, [one for one in said if one.item == index])
+        for index, item in enumerate(result.items)
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -105,6 +144,7 @@ Written {time.strftime("%Y-%m-%d %H:%M")}.</p>
 {_table(result)}
 <ul>{answered}</ul>
 {_rules(result)}
+{_method(judgement)}
 <h2>All answers</h2>
 {items}
 </body>
@@ -147,7 +187,28 @@ def _rules(result: CompareResult) -> str:
     return f"<h2>House lines</h2><ul>{rules}</ul>"
 
 
-def _article(result: CompareResult, index: int, item: Item) -> str:
+def _method(judgement: Judgement | None) -> str:
+    if judgement is None:
+        return ""
+    usage = judgement.usage
+    return (
+        f"<h2>The judge</h2><p>{_text(judgement.judge)} was shown each pair of answers twice, once in each order, "
+        f'without names, beside the people\'s answer, and told:</p><p class="said prompt">{_text(INSTRUCTIONS)}</p>'
+        f"<p>It read {usage.prompt_tokens:,} and wrote {usage.completion_tokens:,} tokens.</p>"
+    )
+
+
+def _verdict(one: Verdict, first: str) -> str:
+    found = {1.0: f"{one.model} is better", 0.5: "a tie", 0.0: f"{first} is better", None: "no verdict"}[
+        one.score
+    ]
+    shown = f"{one.model} as A" if one.swapped else f"{first} as A"
+    return (
+        f'<li>{_text(found)} <small>({_text(shown)})</small><div class="said">{_text(one.words)}</div></li>'
+    )
+
+
+def _article(result: CompareResult, index: int, item: Item, said: Sequence[Verdict]) -> str:
     prompt = "".join(
         f'<div class="prompt"><div class="role">{_text(str(message.get("role", "")))}</div>'
         f'<div class="said">{_text(content_text(message.get("content")))}</div></div>'
@@ -155,7 +216,11 @@ def _article(result: CompareResult, index: int, item: Item) -> str:
     )
     sides = "".join(_side(result, item, result.answer(index, model)) for model in result.models)
     reference = f'<div class="side"><h3>People</h3><div class="said">{_text(item.reference)}</div></div>'
-    return f'<article><h3>{index + 1}</h3>{prompt}<div class="sides">{sides}{reference}</div></article>'
+    verdicts = "".join(_verdict(one, result.models[0]) for one in said)
+    opened = f"<details><summary>Verdicts</summary><ul>{verdicts}</ul></details>" if verdicts else ""
+    return (
+        f'<article><h3>{index + 1}</h3>{prompt}<div class="sides">{sides}{reference}</div>{opened}</article>'
+    )
 
 
 def _side(result: CompareResult, item: Item, answer: Answer) -> str:

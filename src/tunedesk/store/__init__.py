@@ -1,8 +1,8 @@
 """The workbench's own memory: one SQLite file, durable at every return.
 
 Tables by subject: datasets.py (datasets, edits, prompts), versions.py (versions, views), files.py (files, uploads),
-jobs.py (launches, jobs, events, points, checkpoints), queue.py (queue, stars), chats.py (chats, journeys). A row is
-the one dataclass of its subject; schema.py holds the migrations.
+jobs.py (launches, jobs, events, points, checkpoints), queue.py (queue, stars), chats.py (chats, journeys), askings.py
+(askings). A row is the one dataclass of its subject; schema.py holds the migrations.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tunedesk.paths import private_folder
+from tunedesk.store.askings import Asking, AskingTables
 from tunedesk.store.chats import ChatEntry, ChatTables, ChatTurn, Journey
 from tunedesk.store.database import Database
 from tunedesk.store.datasets import DatasetEntry, DatasetTables, JournalEntry, PromptVersion
@@ -22,6 +23,7 @@ from tunedesk.store.versions import Version, VersionTables, View
 
 __all__ = [
     "MIGRATIONS",
+    "Asking",
     "ChatEntry",
     "ChatTurn",
     "DatasetEntry",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 
-class Store(DatasetTables, VersionTables, FileTables, JobTables, QueueTables, ChatTables):
+class Store(DatasetTables, VersionTables, FileTables, JobTables, QueueTables, ChatTables, AskingTables):
     """The open store; several threads, and several processes, may use it at once.
 
     Raises StoreError when the file cannot be opened, read or written.

@@ -103,5 +103,11 @@ CREATE TABLE stars (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS, _UNDONE, _QUEUE)
+_ASKINGS = """
+CREATE TABLE askings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, body BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _VERSIONS, _UPLOADS, _CHECKPOINTS, _UNDONE, _QUEUE, _ASKINGS)
 """SQL scripts in order; `user_version` counts those applied (db.connect)."""
