@@ -86,10 +86,10 @@ class Program:
         if b"\x1b[6n" in data:
             os.write(self._file, b"\x1b[1;1R")
 
-    def wait_for(self, text: str, seconds: float) -> float | None:
-        """Return the seconds from the start until `text` was written; None when it was not in time."""
+    def wait_for(self, text: str, seconds: float, *, since: int = 0) -> float | None:
+        """Return the seconds from the start until `text` was written after byte `since`; None when not in time."""
         end = time.perf_counter() + seconds
-        while text.encode() not in self.output:
+        while text.encode() not in self.output[since:]:
             pieces = self.read(0.05)
             if time.perf_counter() > end or (not pieces and not self.alive):
                 return None
