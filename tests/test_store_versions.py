@@ -14,6 +14,7 @@ from tunedesk.core.searching.query import QueryError
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, UsageError
 from tunedesk.paths import Paths
+from tunedesk.store import Launch, LaunchedFile
 from tunedesk.workbench import Workbench
 
 LINES = [
@@ -94,6 +95,40 @@ def test_some_rows_are_reverted_to_a_version_as_one_edit(bench: Workbench, works
     assert text(reverted.undo(), 4) == "Same"
     with pytest.raises(DataError, match="no row"):
         bench.versions.revert(workspace, "imported", [])
+
+
+def test_rows_that_came_or_went_since_are_reverted_too(bench: Workbench, workspace: Workspace) -> None:
+    bench.versions.save(workspace, "then")
+    workspace = workspace.add_rows([LINES[0]], "copy").apply(edits.exclude([1]))
+    workspace = workspace.apply(edits.replace_message([2], 1, "Reworded"))
+    reverted = bench.versions.revert(workspace, "then", [6, 1, 2])
+    assert bench.versions.compare(bench.versions.at(reverted, "then"), reverted).changes == ()
+    assert [index for index, _ in reverted.included()] == [0, 1, 2, 3, 4, 5]
+    assert [index for index, _ in bench.open("mine").included()] == [0, 1, 2, 3, 4, 5]
+    undone = reverted.undo()
+    assert [index for index, _ in undone.included()] == [0, 2, 3, 4, 5, 6]
+    only_added = bench.versions.revert(undone, "then", [6])
+    assert [index for index, _ in only_added.included()] == [0, 2, 3, 4, 5]
+
+
+def test_what_was_uploaded_is_a_version_to_compare_with(
+    bench: Workbench, workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="not uploaded yet"):
+        bench.versions.at(workspace, "uploaded")
+    workspace = workspace.apply(edits.replace_message([0], 1, "Uploaded so"))
+    files = bench.split(workspace, tmp_path / "split")
+    assert bench.versions.uploaded(workspace) == []
+    file = LaunchedFile(str(files.train), files.sha256["train.jsonl"], 1)
+    bench.store.add_launch(Launch("launch-1", "local", "base", file, at=5.0))
+    workspace = workspace.apply(edits.replace_message([0], 1, "Edited since"))
+    assert [one.launch for one in bench.versions.uploaded(workspace)] == ["launch-1"]
+    assert bench.versions.all(workspace) == []
+    _, _, difference = bench.versions.diff("mine@uploaded", "mine")
+    assert [(change.kind, change.row) for change in difference.changes] == [("reworded", 0)]
+    assert difference.changes[0].messages[0].was == "Uploaded so"
+    restored = bench.versions.restore(workspace, "uploaded")
+    assert text(restored, 0) == "Uploaded so"
 
 
 def test_a_version_looked_at_keeps_edits_to_itself(bench: Workbench, workspace: Workspace) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tunedesk.core.conversations import Row
 from tunedesk.core.diff import Difference, diff
 from tunedesk.core.editing import edits
 from tunedesk.core.searching.query import parse
@@ -15,11 +17,34 @@ from tunedesk.store import Store, Version, View
 
 IMPORTED = "imported"
 """The name of the state without any edit, which every dataset has."""
+UPLOADED = "uploaded"
+"""The name of the state whose split was launched last."""
+_SPLIT = "@split "
+"""Begins the names of states that were split into files, which go on with the hash of the training file; no name that
+a user gives has an @."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A state of a dataset that a job was launched on."""
+
+    name: str
+    """What `at` takes."""
+    launch: str
+    profile: str
+    at: float
+    """Unix seconds of the launch."""
+
+
+def told(name: str) -> str:
+    """Return what a version is called where it is shown; that of an upload has no name that could be typed."""
+    return "what was uploaded" if name.startswith(_SPLIT) else name
 
 
 class Versions:
     """Named versions of the datasets of one store."""
 
+    told = staticmethod(told)
     imported: ClassVar[str] = IMPORTED
     """Name of the version that every dataset has: as it was imported."""
 
@@ -29,7 +54,8 @@ class Versions:
 
     def save(self, workspace: Workspace, name: str) -> Version:
         """Give the present state a name; raises UsageError when the name is taken or cannot be typed."""
-        if not name or not name.isprintable() or name != name.strip() or "@" in name or name == IMPORTED:
+        taken = name in (IMPORTED, UPLOADED)
+        if not name or not name.isprintable() or name != name.strip() or "@" in name or taken:
             raise UsageError(f"{name!r} cannot be a version's name", "printable characters without @")
         version = self._store.add_version(workspace.dataset.id, name, workspace.position)
         if version is None:
@@ -37,8 +63,24 @@ class Versions:
         return version
 
     def all(self, workspace: Workspace) -> list[Version]:
-        """Return the versions of a dataset, the newest first."""
-        return self._store.versions(workspace.dataset.id)
+        """Return the named versions of a dataset, the newest first."""
+        kept = self._store.versions(workspace.dataset.id)
+        return [one for one in kept if not one.name.startswith(_SPLIT)]
+
+    def keep_split(self, workspace: Workspace, sha256: str) -> None:
+        """Remember the state that a training file was written from, to find it again when the file is uploaded."""
+        if self._store.dataset(workspace.dataset.id) is not None:
+            self._store.add_version(workspace.dataset.id, _SPLIT + sha256, workspace.position)
+
+    def uploaded(self, workspace: Workspace) -> list[Uploaded]:
+        """Return the states of a dataset that jobs were launched on, the newest launch first."""
+        kept = {one.name for one in self._store.versions(workspace.dataset.id)}
+        found = []
+        for launch in self._store.launches():
+            name = _SPLIT + (launch.training.content_sha256 or launch.training.sha256)
+            if name in kept:
+                found.append(Uploaded(name, launch.id, launch.profile, launch.at))
+        return found
 
     def forget(self, workspace: Workspace, name: str) -> None:
         """Drop a name; no edit is lost."""
@@ -50,13 +92,24 @@ class Versions:
 
     def restore(self, workspace: Workspace, name: str) -> Workspace:
         """Go back (or forth) to a version, as one edit that can be undone; raises DataError when there is none."""
-        return workspace.apply(edits.restore(self._edits(workspace, name), name))
+        return workspace.apply(edits.restore(self._edits(workspace, name), told(name)))
 
     def revert(self, workspace: Workspace, name: str, indexes: Iterable[int]) -> Workspace:
-        """Make some rows what they were in a version, as one edit that can be undone; exclusion and tags stay."""
-        then = self.at(workspace, name)
-        rows = {index: then.row(index) for index in indexes}
-        return workspace.apply(edits.replace_rows(rows, f"revert to {name}"))
+        """Make some rows what they were in a version, as one edit that can be undone; tags stay.
+
+        What was added since is left out, what was left out since is taken back in.
+        """
+        then, label = self.at(workspace, name), f"revert to {told(name)}"
+        rows: dict[int, Row] = {}
+        out, back = [], []
+        for index in indexes:
+            was, now = then.overlay.included(index), workspace.overlay.included(index)
+            out += [index] if now and not was else []
+            back += [index] if was and not now else []
+            rows[index] = then.row(index) if was else workspace.row(index)
+        if all(row == workspace.row(index) for index, row in rows.items()) and bool(out) != bool(back):
+            return workspace.apply(edits.exclude(out) if out else edits.include(back))
+        return workspace.apply(edits.replace_rows(rows, label, excluded=out, included=back))
 
     def open(self, source: str) -> Workspace:
         """Open `dataset`, `dataset@version` or a file; raises DataError."""
@@ -77,6 +130,11 @@ class Versions:
     def _edits(self, workspace: Workspace, name: str) -> tuple[int, ...]:
         if name == IMPORTED:
             return ()
+        if name == UPLOADED:
+            launched = self.uploaded(workspace)
+            if not launched:
+                raise DataError(f"{workspace.dataset.name} was not uploaded yet", "l launches a job on it")
+            name = launched[0].name
         version = self._store.version(workspace.dataset.id, name)
         if version is None:
             known = ", ".join([one.name for one in self.all(workspace)] + [IMPORTED])

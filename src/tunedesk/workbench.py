@@ -336,6 +336,7 @@ class Workbench(Endpoints):
             _Rows(workspace), private_folder(folder), validation=validation, seed=seed, by=by, group=group,
             origin=self._origin(workspace), on_progress=on_progress,
         )  # fmt: skip
+        self.versions.keep_split(workspace, written.sha256[written.train.name])
         return SplitFiles(
             train=written.train, validation=written.validation, train_count=len(made.train),
             validation_count=len(made.validation), groups=made.groups, leaks=written.leaks, seed=seed,
@@ -345,7 +346,7 @@ class Workbench(Endpoints):
     def _origin(self, workspace: Workspace) -> dict[str, str]:
         """Return which dataset, under which name, and which of its versions: by name, else by its edits' hash."""
         position = workspace.position
-        named = [one.name for one in self.store.versions(workspace.dataset.id) if one.edits == position]
+        named = [one.name for one in self.versions.all(workspace) if one.edits == position]
         digest = hashlib.sha256(repr(position).encode()).hexdigest()[:12]
         version = named[0] if named else f"{len(position)} edits {digest}" if position else IMPORTED
         return {

@@ -30,7 +30,7 @@ from tunedesk.core.searching.query import (
     QueryError,
     State,
     Text,
-    needles,
+    marks,
     parse,
     refines,
 )
@@ -344,7 +344,10 @@ def test_a_refined_query_is_told_from_another(tmp_path: Path) -> None:
 
 
 def test_literals_to_highlight_leave_out_what_is_negated() -> None:
-    assert needles(parse('Refund -card (user:x OR "a b")')) == ["refund", "x", "a b"]
+    found = marks(parse('Refund -card (user:x OR "a b") assistant:/c+/ tokens>5'))
+    assert [(mark.scope, mark.source) for mark in found] == [
+        ("", "refund"), ("user", "x"), ("", "a\\ b"), ("assistant", "c+"),
+    ]  # fmt: skip
 
 
 def messages(row: Row) -> list[dict[str, object]]:

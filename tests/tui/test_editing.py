@@ -184,3 +184,25 @@ async def test_a_reply_from_chat_becomes_an_example_that_one_undo_takes_back(
         desk.listing.focus()
         await desk.press("u")
         await desk.until(lambda: desk.listing.count == 40)
+
+
+async def test_matches_are_gone_through_across_conversations_and_marked_by_their_role(tmp_path: Path) -> None:
+    rows = [conversation(number) for number in range(8)]
+    rows[4]["messages"][1]["content"] += " My card again, the card."
+    async with opened(tmp_path, write_rows(tmp_path / "eight.jsonl", rows)) as desk:
+        view = desk.screen.query_one(ConversationView)
+        await desk.press("n", "enter", "n")
+        await desk.said("nothing to look for")
+        await desk.press("slash", *"user:card -system:xyz")
+        await desk.until(lambda: desk.listing.count == 4)
+        await desk.press("enter", "enter", "n")
+        assert (desk.listing.index, view.cursor) == (0, 1)
+        await desk.press("n")  # the reply has the word too, but was not asked for
+        await desk.until(lambda: (desk.listing.index, view.cursor) == (2, 1))
+        await desk.press("n", "n", "n")
+        await desk.until(lambda: desk.listing.index == 6)
+        await desk.press("n")
+        await desk.said("no further match")
+        await desk.press("N")
+        await desk.until(lambda: desk.listing.index == 4)
+        assert view.has_focus

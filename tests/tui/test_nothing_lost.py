@@ -68,7 +68,7 @@ async def test_an_edit_for_which_there_is_no_space_is_not_shown_as_made(tmp_path
         await desk.said("disk full")
         assert desk.app.workspace is not None
         assert desk.app.workspace.view(0).tags == ("first",)
-        del store.append_edit  # type: ignore[method-assign]
+        del store.append_edit
         await desk.press("t", *"third", "enter")
         await desk.until(lambda: desk.app.workspace.view(0).tags == ("first", "third"))  # type: ignore[union-attr]
 

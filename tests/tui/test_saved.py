@@ -34,6 +34,9 @@ async def test_a_query_is_kept_under_a_name_and_chosen_again(tmp_path: Path, cas
         await desk.press("v", "enter")
         await desk.until(lambda: desk.listing.count == 10)
         assert desk.screen.query_one(FilterBar).text == "user:loan"
+        await desk.press("v", "d")
+        await desk.said("the view is forgotten")
+        assert desk.bench.views.all() == []
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -67,3 +70,6 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
         await desk.shows("20 to train on")
         await desk.press("u")
         await desk.shows("19 to train on")
+        await desk.press("H", "down", "d")
+        await desk.said("the name is forgotten")
+        assert desk.bench.versions.all(desk.app.workspace) == []  # type: ignore[arg-type]

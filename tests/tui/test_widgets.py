@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +13,7 @@ from textual.color import Color
 from textual.widget import Widget
 
 from tests.tui.hostile import ACTING, EVERYTHING, HOSTILE
-from tunedesk.tui.widgets.block_view import Block, BlockView
+from tunedesk.tui.widgets.block_view import Block, BlockView, Needle
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.plain import VisibleFilter, fit, one_line, plain, plain_line
 from tunedesk.tui.widgets.status_line import StatusLine
@@ -170,7 +171,8 @@ async def test_matches_are_marked_and_stepped_through_in_folded_blocks() -> None
     app = Stage(view)
     async with app.run_test(size=(60, 12)) as pilot:
         view.focus()
-        view.show([Block("a", "Refund me"), Block("b", "x\n" * 30 + "a REFUND")], needles=["refund"])
+        refund = Needle(re.compile("refund", re.IGNORECASE))
+        view.show([Block("a", "Refund me"), Block("b", "x\n" * 30 + "a REFUND")], needles=[refund])
         await pilot.press("n")
         assert view.cursor == 0
         await pilot.press("n")

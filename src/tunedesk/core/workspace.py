@@ -31,7 +31,7 @@ from tunedesk.core.editing.overlay import FEW, OUT, Overlay
 from tunedesk.core.row_views import RowView, view_of
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.piece import Known, Target
-from tunedesk.core.searching.query import Query, parse
+from tunedesk.core.searching.query import Mark, Query, marks, parse
 from tunedesk.core.searching.search import search
 from tunedesk.core.searching.summaries import facets, sort_matches
 from tunedesk.errors import DataError
@@ -108,6 +108,11 @@ class Workspace:
     def target(self) -> Target:
         """What a search of this workspace looks at."""
         return Target(self.dataset, self.overlay, self.known)
+
+    @property
+    def marks(self) -> list[Mark]:
+        """What to mark in the messages of the rows that the query matched."""
+        return marks(self.query)
 
     @property
     def system_prompt(self) -> str:

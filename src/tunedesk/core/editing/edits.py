@@ -207,11 +207,16 @@ def replace_row(row_index: int, row: Row, label: str = "edit as JSON") -> Edit:
     return _edit("replace_row", (row_index,), label, row=row)
 
 
-def replace_rows(rows: Mapping[int, Row], label: str) -> Edit:
-    """Put other rows in place of some; raises DataError when there are none."""
+def replace_rows(
+    rows: Mapping[int, Row], label: str, *, excluded: Iterable[int] = (), included: Iterable[int] = ()
+) -> Edit:
+    """Put other rows in place of some, leave some out and take some back in; raises DataError when there are none."""
     if not rows:
         raise DataError("there is no row to replace", "select conversations first")
-    return _edit("replace_rows", rows, label, contents=[rows[index] for index in sorted(rows)])
+    marks = {"excluded": sorted(excluded), "included": sorted(included)}
+    contents = [rows[index] for index in sorted(rows)]
+    told = {name: found for name, found in marks.items() if found}
+    return _edit("replace_rows", rows, label, contents=contents, **told)
 
 
 def add_rows(first: int, rows: Sequence[Row], label: str) -> Edit:

@@ -117,6 +117,7 @@ class Overlay:
             else:
                 entry = Entry(number, edit, rows, reach)
                 _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True, reach)
+                _set(flags, array("I", edit.arguments.get("included", ())), EXCLUDED, False, reach)
                 few = rows is not None and len(rows) <= FEW
                 layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
                 rewritten = 0 if layered or edit.kind == "set_weight" else REWRITTEN

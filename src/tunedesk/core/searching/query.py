@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tunedesk.core.datasets.indexing import fold
@@ -131,19 +132,29 @@ def parse(text: str) -> Query:
     return Query(text, _Parser(text).query())
 
 
-def needles(query: Query) -> list[str]:
-    """Return the literals that a match shows, folded, for highlighting; what is negated is left out."""
-    found: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is to be marked in the messages that a query matched."""
 
-    def walk(node: Node) -> None:
+    scope: str
+    """A role of SCOPES, or empty for any."""
+    source: str
+    """A regular expression."""
+
+
+def marks(query: Query) -> list[Mark]:
+    """Return what a query asks for in texts, as expressions to mark it with; what it excludes is not among them."""
+
+    def inside(node: Node) -> Iterator[Mark]:
         if isinstance(node, Text):
-            found.append(node.needle)
+            yield Mark(node.scope, re.escape(node.needle))
+        elif isinstance(node, Pattern):
+            yield Mark(node.scope, node.source)
         elif isinstance(node, And | Or):
             for part in node.parts:
-                walk(part)
+                yield from inside(part)
 
-    walk(query.root)
-    return found
+    return list(inside(query.root))
 
 
 def refines(new: Node, old: Node) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.message import Message
 
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.terminal import visible
-from tunedesk.tui.widgets.block_view import Block, BlockView
+from tunedesk.tui.widgets.block_view import Block, BlockView, Needle
 from tunedesk.tui.widgets.plain import one_line
 
 _SIGNS = {
@@ -36,15 +38,26 @@ class ConversationView(BlockView):
         self.raw = False
         """Whether the row is shown as JSON."""
         self._row: Row | None = None
-        self._words: Sequence[str] = ()
+        self._needles_of_query: Sequence[Needle] = ()
 
     def show_row(
-        self, row: Row | None, title: str, *, needles: Sequence[str] = (), keep_place: bool = False
+        self, row: Row | None, title: str, *, needles: Sequence[Needle] = (), keep_place: bool = False
     ) -> None:
         """Show `row` under `title`, matches of the filter marked."""
-        self._row, self._words = row, needles
+        self._row, self._needles_of_query = row, needles
         self.border_title = one_line(title).replace("[", r"\[")
         self._draw(keep_place=keep_place)
+
+    @dataclass
+    class MatchesPassed(Message):
+        """The user wants the next match, or the one before, and this conversation has no more."""
+
+        step: int
+
+    def passed(self, step: int) -> bool:
+        """Ask for the next conversation that matched, or the one before."""
+        self.post_message(self.MatchesPassed(step))
+        return True
 
     @property
     def message(self) -> int | None:
@@ -59,7 +72,7 @@ class ConversationView(BlockView):
 
     def _draw(self, *, keep_place: bool) -> None:
         blocks = [] if self._row is None else [raw_block(self._row)] if self.raw else blocks_of(self._row)
-        self.show(blocks, needles=self._words, keep_place=keep_place)
+        self.show(blocks, needles=self._needles_of_query, keep_place=keep_place)
         if self.raw and blocks:
             self.action_fold()
 
@@ -118,7 +131,8 @@ def _message_block(number: int, message: Any, *, head: str = "", trained: bool |
     elif role == "assistant" and not head:
         words.append("· weight 0, not trained")
     gutter = _TRAINED_GUTTER if trained else "  "
-    return Block(" ".join(words), "\n".join(_body(message)), _KINDS.get(role, "quiet"), gutter)
+    scope = "system" if role == "developer" else role if role in ("system", "user", "assistant") else "tool"
+    return Block(" ".join(words), "\n".join(_body(message)), _KINDS.get(role, "quiet"), gutter, scope)
 
 
 def _body(message: Mapping[str, Any]) -> Iterator[str]:

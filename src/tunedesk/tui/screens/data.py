@@ -26,6 +26,7 @@ from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.data_work import (
     QueryRefused,
     RowsMatched,
+    needles_of,
     scan,
     with_findings,
 )
@@ -140,6 +141,7 @@ class DataScreen(EstimatingScreen):
     def _cursor_moved(self) -> None:
         self._show_row(keep_place=False)
         self.go_to_wanted_message()
+        self.go_to_wanted_match()
         self._grey_keys()
 
     def _show_row(self, *, keep_place: bool) -> None:
@@ -156,11 +158,10 @@ class DataScreen(EstimatingScreen):
         words = [f"Conversation, line {shown.line:,}", shown.intent, *(f"#{tag}" for tag in shown.tags)]
         words += [word for word, true in (("edited", shown.edited), ("excluded", shown.excluded)) if true]
         words += [f"✗ {code}" for code in shown.findings]
-        needles = [word for word in workspace.query.text.lower().replace('"', " ").split() if ":" not in word]
         view.show_row(
             workspace.row(index),
             " · ".join(word for word in words if word),
-            needles=[*needles, *_scoped(workspace.query.text)],
+            needles=needles_of(workspace),
             keep_place=keep_place,
         )
 
@@ -301,11 +302,3 @@ def _prompt_of(workspace: Workspace) -> str:
         if isinstance(message, dict) and message.get("role") in ("system", "developer"):
             return content_text(message.get("content"))
     return ""
-
-
-def _scoped(query: str) -> list[str]:
-    """Return the words of a query behind user:, assistant: and system:, to be marked."""
-    words = query.lower().replace('"', " ").split()
-    return [
-        word.partition(":")[2] for word in words if word.partition(":")[0] in ("user", "assistant", "system")
-    ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from tunedesk.errors import UsageError
+from tunedesk.tui.widgets.block_view import Needle, needle
 
 if TYPE_CHECKING:
     from tunedesk.core.checking.findings import Finding
@@ -104,6 +105,12 @@ def with_personal_data(workspace: Workspace, looked_at: Workspace, rows: array[i
     if workspace.overlay is not looked_at.overlay:
         return workspace
     return workspace.with_known(replace(workspace.known, pii=rows))
+
+
+def needles_of(workspace: Workspace) -> list[Needle]:
+    """Return what to mark in the conversations that the query matched."""
+    made = (needle(mark.source, mark.scope) for mark in workspace.marks)
+    return [one for one in made if one is not None]
 
 
 def index_of(workspace: Workspace, line: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import ClassVar, TypeVar
 
 from textual import on
@@ -69,6 +69,30 @@ class ChooseDialog(Dialog[str]):
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._choices[event.option_index][0])
+
+
+class KeptDialog(ChooseDialog):
+    """One of several kept things; `d` returns the key behind FORGET, for what shall not be kept any longer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "d,delete", "forget", "Forget", id="kept.forget", tooltip="Drop the name; nothing else is lost"
+        )
+    ]
+    FORGET = "\0forget "
+
+    def __init__(self, title: str, choices: Sequence[tuple[str, str]], names: Container[str]) -> None:
+        """Offer `choices`, of which those in `names` can be forgotten."""
+        super().__init__(title, choices)
+        self._keys = "↑ ↓ choose · Enter accept · d forget · Esc cancel"
+        self._names = names
+
+    def action_forget(self) -> None:
+        """Return what is to be forgotten, unless it cannot be."""
+        place = self.query_one(OptionList).highlighted
+        key = self._choices[place][0] if place is not None else ""
+        if key in self._names:
+            self.dismiss(self.FORGET + key)
 
 
 class ConfirmDialog(Dialog[bool]):

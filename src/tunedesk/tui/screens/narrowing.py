@@ -11,6 +11,7 @@ from textual import on
 from textual.message import Message
 
 from tunedesk.tui.panes.conversation_list import ConversationList
+from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.facets import FacetsPane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.prompting import PromptingScreen
@@ -43,6 +44,27 @@ class NarrowingScreen(PromptingScreen):
     """A screen whose list is narrowed by values as well as by typing."""
 
     _values: FieldValues | None = None
+    _wanted_match = 0
+    """The step by which the next conversation was gone to, for its first (or last) match; 0 otherwise."""
+
+    # --- matches
+
+    @on(ConversationView.MatchesPassed)
+    def _matches_passed(self, event: ConversationView.MatchesPassed) -> None:
+        listing = self.query_one(ConversationList)
+        if self.workspace is None or not self.workspace.marks:
+            self.say("nothing to look for: / filters by a text, then n and N go from match to match")
+        elif 0 <= listing.cursor + event.step < listing.count:
+            self._wanted_match = event.step
+            listing.cursor += event.step
+        else:
+            self.say("no further match" if event.step > 0 else "no match before")
+
+    def go_to_wanted_match(self) -> None:
+        """Go to the first match of a conversation that was gone to for it, or the last one when going back."""
+        step, self._wanted_match = self._wanted_match, 0
+        if step:
+            self.query_one(ConversationView).action_match(step)
 
     # --- completion
 

@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
-from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, KeptDialog, TextDialog
 from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.block_view import Block, BlockView
 from tunedesk.tui.widgets.plain import one_line, plain
@@ -49,7 +49,7 @@ class DiffDialog(Dialog[list[int]]):
         """Show what became of `before`, the version `name`, in `after`."""
         counts = ", ".join(f"{difference.count(kind):,} {kind}" for kind in ("added", "removed", "reworded"))
         super().__init__(
-            f"Since {name}: {counts}", "Space select · r revert reworded · Tab messages · Esc close"
+            f"Since {name}: {counts}", "Space select · V range · r revert · Tab messages · Esc close"
         )
         self._before, self._after, self._changes = before, after, difference.changes
 
@@ -103,7 +103,7 @@ class DiffDialog(Dialog[list[int]]):
         listing = self.query_one(VirtualList)
         chosen = listing.selected or ({listing.index} if listing.index is not None else set())
         changes = [self._changes[index] for index in chosen]
-        self.dismiss([change.row for change in changes if change.kind == "reworded"])
+        self.dismiss([change.row for change in changes])
 
 
 class SavedScreen(NarrowingScreen):
@@ -118,13 +118,17 @@ class SavedScreen(NarrowingScreen):
         if text:
             choices.append((_NEW, f"keep this query: {text}"))
         if choices:
-            self.app.push_screen(ChooseDialog("Views: queries under names", choices), self._view_chosen)
+            names = {view.name for view in self.workbench.views.all()}
+            self.app.push_screen(KeptDialog("Views: queries under names", choices, names), self._view_chosen)
         else:
             self.say("no views yet: type a query (/), then v keeps it under a name")
 
     def _view_chosen(self, name: str | None) -> None:
         if name == _NEW:
             self.app.push_screen(TextDialog("Keep this query", placeholder="lost cards"), self._view_named)
+        elif name is not None and name.startswith(KeptDialog.FORGET):
+            self.workbench.views.forget(name.removeprefix(KeptDialog.FORGET))
+            self.say("the view is forgotten")
         elif name is not None:
             queries = {view.name: view.query for view in self.workbench.views.all()}
             self.query_one(FilterBar).set_text(queries[name])
@@ -146,15 +150,26 @@ class SavedScreen(NarrowingScreen):
             choices.append((one.name, f"{one.name}   {when}, {len(one.edits):,} edits"))
         imported = self.workbench.versions.imported
         choices.append((imported, f"{imported}   without any edit"))
-        self.app.push_screen(ChooseDialog("Versions", choices), self._version_chosen)
+        for launch in self.workbench.versions.uploaded(self.workspace):
+            when = datetime.fromtimestamp(launch.at).astimezone().strftime("%Y-%m-%d %H:%M")
+            choices.append(
+                (launch.name, f"uploaded   {when} to {launch.profile}, launch {launch.launch[:12]}")
+            )
+        names = {one.name for one in self.workbench.versions.all(self.workspace)}
+        self.app.push_screen(KeptDialog("Versions", choices, names), self._version_chosen)
 
     def _version_chosen(self, name: str | None) -> None:
         if name == _NEW:
             self.app.push_screen(TextDialog("Name the present state", placeholder="v1"), self._version_named)
+        elif name is not None and name.startswith(KeptDialog.FORGET):
+            assert self.workspace is not None
+            self.workbench.versions.forget(self.workspace, name.removeprefix(KeptDialog.FORGET))
+            self.say("the name is forgotten; no edit is lost")
         elif name is not None:
             choices = [("diff", "show what changed since"), ("restore", "go back to it (one undo returns)")]
             self.app.push_screen(
-                ChooseDialog(f"Version {name}", choices), lambda what: self._version_used(name, what)
+                ChooseDialog(f"Version {self.workbench.versions.told(name)}", choices),
+                lambda what: self._version_used(name, what),
             )
 
     def _version_named(self, name: str | None) -> None:
@@ -166,7 +181,10 @@ class SavedScreen(NarrowingScreen):
     def _version_used(self, name: str, what: str | None) -> None:
         versions, workspace = self.workbench.versions, self.workspace
         if what == "restore":
-            self.desk.change(f"restored {name}: u undoes", lambda latest, _: versions.restore(latest, name))
+            self.desk.change(
+                f"restored {self.workbench.versions.told(name)}: u undoes",
+                lambda latest, _: versions.restore(latest, name),
+            )
         elif what == "diff" and workspace is not None:
             task = self._comparing(workspace, name)
             self.desk.work(task, name="comparing", group="compare", exclusive=True)
@@ -181,11 +199,13 @@ class SavedScreen(NarrowingScreen):
 
     @on(Compared)
     def _compared(self, event: Compared) -> None:
-        dialog = DiffDialog(event.name, event.before, event.after, event.difference)
+        dialog = DiffDialog(
+            self.workbench.versions.told(event.name), event.before, event.after, event.difference
+        )
         self.app.push_screen(dialog, lambda rows: self._revert(event.name, rows))
 
     def _revert(self, name: str, rows: list[int] | None) -> None:
         versions = self.workbench.versions
         if rows:
-            label = f"reverted {conversations(len(rows))} to {name}: u undoes"
+            label = f"reverted {conversations(len(rows))} to {self.workbench.versions.told(name)}: u undoes"
             self.desk.change(label, lambda latest, _: versions.revert(latest, name, rows))

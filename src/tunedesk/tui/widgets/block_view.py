@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -36,6 +37,25 @@ class Block:
     """Component class of the head: "", "first", "second" or "quiet"."""
     gutter: str = "  "
     """What stands before every line of the body, two cells wide."""
+    scope: str = ""
+    """What kind of text it is, for needles that are about one kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """What is marked in the bodies of blocks."""
+
+    pattern: re.Pattern[str]
+    scope: str = ""
+    """The kind of blocks it is looked for in, empty for all."""
+
+
+def needle(source: str, scope: str = "") -> Needle | None:
+    """Return the needle of a regular expression, whatever the case; None when it is none here."""
+    try:
+        return Needle(re.compile(source, re.IGNORECASE), scope)
+    except (re.error, OverflowError, RecursionError):
+        return None
 
 
 @dataclass(slots=True)
@@ -99,16 +119,18 @@ class BlockView(Scrolled, can_focus=True):
         """Number of the block under the cursor."""
         self._empty = empty
         self._blocks: tuple[Block, ...] = ()
-        self._needles: tuple[str, ...] = ()
+        self._needles: tuple[Needle, ...] = ()
         self._unfolded: set[int] = set()
         self._laid = _Laid()
         self._hit = -1
         """Line of the match gone to last."""
 
-    def show(self, blocks: Iterable[Block], *, needles: Sequence[str] = (), keep_place: bool = False) -> None:
-        """Show `blocks`, occurrences of the lower-cased `needles` marked; from the start unless `keep_place`."""
+    def show(
+        self, blocks: Iterable[Block], *, needles: Sequence[Needle] = (), keep_place: bool = False
+    ) -> None:
+        """Show `blocks`, occurrences of the `needles` marked; from the start unless `keep_place`."""
         self._blocks = tuple(blocks)
-        self._needles = tuple(needle for needle in needles if needle)
+        self._needles = tuple(needles)
         if not keep_place:
             self._unfolded.clear()
             self.cursor, self._hit = 0, -1
@@ -165,18 +187,21 @@ class BlockView(Scrolled, can_focus=True):
         if line.kind == "fold":
             return Strip([Segment(fit(block.gutter + " " + line.text, width), self._style("fold"))], width)
         return Strip(
-            [Segment(block.gutter + " ", self._style("quiet")), *self._marked(line.text, width - 3)], width
+            [
+                Segment(block.gutter + " ", self._style("quiet")),
+                *self._marked(line.text, width - 3, block.scope),
+            ],
+            width,
         )
 
     def _style(self, name: str) -> Style:
         return self.line_style(f"block-view--{name}")
 
-    def _marked(self, text: str, width: int) -> list[Segment]:
-        """Return `text` in `width` cells, with the needles marked where case folding keeps its length."""
+    def _marked(self, text: str, width: int, scope: str) -> list[Segment]:
+        """Return `text` in `width` cells, with the needles marked."""
         plain = self.line_style()
-        lowered = text.lower()
+        spans = _spans(text, scope, self._needles)
         text += " " * (width - cell_len(text))
-        spans = _spans(lowered, self._needles) if len(lowered) <= len(text) else []
         segments, at = [], 0
         for start, end in spans:
             segments += [Segment(text[at:start], plain), Segment(text[start:end], self._style("match"))]
@@ -238,23 +263,30 @@ class BlockView(Scrolled, can_focus=True):
         self._lay()
 
     def action_match(self, step: int) -> None:
-        """Go to the next line that holds a needle, unfolding its block; around the end."""
+        """Go to the next line that holds a needle, unfolding its block; what is beyond the last is up to `passed`."""
         self._unfolded |= {
-            number for number, block in enumerate(self._blocks) if _spans(block.body.lower(), self._needles)
+            number
+            for number, block in enumerate(self._blocks)
+            if _spans(block.body, block.scope, self._needles)
         }
         self._lay()
         hits = [
             number
             for number, line in enumerate(self._laid.lines)
-            if line.kind == "body" and _spans(line.text.lower(), self._needles)
+            if line.kind == "body" and _spans(line.text, self._blocks[line.block].scope, self._needles)
         ]
-        if not hits:
+        begun = self._hit >= 0
+        after = [hit for hit in hits if not begun or (hit > self._hit if step > 0 else hit < self._hit)]
+        if not after and (self.passed(step) or not hits):
             return
-        after = [hit for hit in hits if (hit > self._hit if step > 0 else hit < self._hit)]
         self._hit = chosen = (after[0] if step > 0 else after[-1]) if after else hits[0 if step > 0 else -1]
         self.cursor = self._laid.lines[chosen].block
         self._scroll(chosen - 2)
         self.refresh()
+
+    def passed(self, step: int) -> bool:
+        """Go on beyond the last match, or before the first, where there is more than is shown: here there is not."""
+        return False
 
     def on_focus(self) -> None:
         """Show the cursor."""
@@ -286,14 +318,15 @@ def _wrapped(text: str, width: int, most: int | None) -> list[str]:
     return lines
 
 
-def _spans(lowered: str, needles: Sequence[str]) -> list[tuple[int, int]]:
-    """Return [start, end) of all needles, in order, none overlapping."""
-    found: list[tuple[int, int]] = []
-    for needle in needles:
-        at = lowered.find(needle)
-        while at >= 0:
-            found.append((at, at + len(needle)))
-            at = lowered.find(needle, at + len(needle))
+def _spans(text: str, scope: str, needles: Sequence[Needle]) -> list[tuple[int, int]]:
+    """Return [start, end) of all needles of a scope, in order, none overlapping."""
+    found = [
+        found.span()
+        for one in needles
+        if not one.scope or one.scope == scope
+        for found in one.pattern.finditer(text)
+        if found.end() > found.start()
+    ]
     spans: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if not spans or start >= spans[-1][1]:
