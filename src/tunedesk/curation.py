@@ -15,7 +15,7 @@ from tunedesk.core.checking.fixes import fix
 from tunedesk.core.checking.processes import find_in_lines
 from tunedesk.core.conversations import Row, encode_row
 from tunedesk.core.diff import MessageChange, message_changes
-from tunedesk.core.editing import edits
+from tunedesk.core.editing import edits, prompts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.grouping.coverage import Coverage, cover
 from tunedesk.core.personal_data import privacy
@@ -29,6 +29,8 @@ _LOOKED_AT = 20_000
 """Rows up to which an edit is tried on each before it is made: some seconds."""
 _MEASURED = 1_000
 """Rows on which a change of tokens is measured."""
+_LOOKED_AT_ONCE = 20_000
+"""Rows that are read to say something about prompts while the user waits: about a second."""
 _STEP = 200
 """Rows between two calls of a progress function."""
 
@@ -291,6 +293,26 @@ class Curation:
         except (OSError, msgspec.DecodeError) as error:
             raise StoreError(f"{path} cannot be read: {error}", "move it away to begin a new one") from error
 
+    # --- system prompts
+
+    def prompt_notes(self, workspace: Workspace, edit: edits.Edit, count: Callable[[Row], int]) -> list[str]:
+        """Return what a system prompt costs, and which of its variables how many rows have no value for."""
+        named = edit.indexes()
+        touched = workspace.everything if named is None else named
+        rows, step = _sampled(workspace, named)
+        gaps = prompts.missing(rows, str(edit.arguments["prompt"]))
+        about = "about " if step > 1 else ""
+        told = [
+            f"{{{{{key}}}}} is missing in {about}{lacking * step:,} of {len(touched):,}"
+            for key, lacking in gaps.items()
+        ]
+        return [token_change(workspace, edit, count), *told]
+
+    def prompts_in_use(self, workspace: Workspace) -> list[tuple[str, int]]:
+        """Return the system prompts with how many conversations (about, of many) have each, most frequent first."""
+        rows, step = _sampled(workspace, None)
+        return [(text, times * step) for text, times in prompts.in_use(rows)]
+
     # --- duplicates and coverage
 
     def twins(self, workspace: Workspace, on_progress: OnProgress | None = None) -> list[Twins]:
@@ -319,6 +341,13 @@ class Curation:
             known[line] = {**known.get(line, {}), **one}
         write_whole(path, msgspec.json.encode(known).decode())
         return path
+
+
+def _sampled(workspace: Workspace, touched: Sequence[int] | None) -> tuple[Iterator[Row], int]:
+    """Return rows spread over those touched (all, for None), at most _LOOKED_AT_ONCE, and one in how many they are."""
+    rows = workspace.everything if touched is None else touched
+    step = max(1, -(-len(rows) // _LOOKED_AT_ONCE))
+    return (workspace.row(rows[place]) for place in range(0, len(rows), step)), step
 
 
 def _told(workspace: Workspace, on_progress: OnProgress | None) -> Iterator[tuple[int, Row]]:

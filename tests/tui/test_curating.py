@@ -192,3 +192,17 @@ async def test_prompts_are_kept_by_name_with_their_versions(tmp_path: Path, mess
         await desk.shows("voice v1")
         await desk.press("down", "enter")
         await desk.until(lambda: desk.screen.query_one(SystemPromptPane).text == texts[0])
+
+
+async def test_differing_prompts_their_cost_and_missing_values_are_told_in_the_pane(tmp_path: Path) -> None:
+    rows = [conversation(number, **({"bank": "Alder"} if number else {})) for number in range(4)]
+    rows[3]["messages"][0]["content"] = "You are someone else."
+    async with opened(tmp_path, write_rows(tmp_path / "two.jsonl", rows)) as desk:
+        await desk.press("p")
+        await desk.shows("2 different system prompts: 3 ×")
+        await desk.press("ctrl+l")
+        await desk.shows("on 1 conversation  “You are someone else.”")
+        await desk.press("escape")
+        await desk.type("{{bank}} ")
+        await desk.shows("missing in 1 of 4")
+        await desk.shows("tokens an epoch")

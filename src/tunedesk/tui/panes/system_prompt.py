@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
+from textual.reactive import reactive
 from textual.widgets import Static, TextArea
 
 from tunedesk.terminal import visible
@@ -39,6 +40,12 @@ class SystemPromptPane(Vertical):
         shown_only: bool = False
 
     @dataclass
+    class Changed(Message):
+        """The prompt was typed or loaded."""
+
+        text: str
+
+    @dataclass
     class KeepAsked(Message):
         """The user wants to keep the prompt under a name."""
 
@@ -58,9 +65,13 @@ class SystemPromptPane(Vertical):
     class Left(Message):
         """The user goes back to the list."""
 
+    told: reactive[str] = reactive("")
+    """What is known of the prompt: its cost, variables without a value, prompts that differ."""
+
     def compose(self) -> ComposeResult:
         """Lay out the text and its note."""
         yield TextArea(tab_behavior="focus", compact=True, highlight_cursor_line=False, id="prompt-text")
+        yield Static("", id="prompt-told", markup=False)
         yield Static("", id="prompt-note", markup=False)
 
     def on_mount(self) -> None:
@@ -86,6 +97,13 @@ class SystemPromptPane(Vertical):
         words = "Ctrl+S apply to all · ^G shown · ^N keep · ^L load · ^O editor · {{key}} from metadata"
         note = f"! {hidden} invisible characters in it" if hidden else words
         self.query_one("#prompt-note", Static).update(plain_line(note))
+        self.post_message(self.Changed(self.text))
+
+    def watch_told(self, told: str) -> None:
+        """Show it in a line of its own."""
+        line = self.query_one("#prompt-told", Static)
+        line.update(plain_line(told))
+        line.display = bool(told)
 
     def action_apply(self) -> None:
         """Put the prompt on all conversations."""

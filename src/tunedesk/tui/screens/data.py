@@ -255,6 +255,7 @@ class DataScreen(EstimatingScreen):
     def action_prompt(self) -> None:
         """Write the system prompt."""
         self.add_class("-prompt")
+        self.look_at_prompts()
         self.remove_class("-findings")
         self.query_one(SystemPromptPane).focus_text()
 

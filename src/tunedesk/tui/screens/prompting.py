@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,18 @@ if TYPE_CHECKING:
     from tunedesk.store import PromptVersion
 
 
+_REST_S = 0.4
+"""Seconds without a key before the prompt as written is counted."""
+_MOST_USED = 12
+
+
 class PromptingScreen(EditingScreen):
     """A screen with a system prompt pane."""
+
+    def __init__(self) -> None:
+        """Begin before the prompts of the conversations were looked at."""
+        super().__init__()
+        self._used: list[tuple[str, int]] = []
 
     def action_back(self) -> None:
         """Close what is open beside the list."""
@@ -38,16 +49,53 @@ class PromptingScreen(EditingScreen):
         what = f"the system prompt is on {where}" if event.text else f"no system prompt any more on {where}"
 
         async def applying() -> None:
-            note = await self.desk.in_thread(
-                lambda _: bench.curation.token_change(
+            notes = await self.desk.in_thread(
+                lambda _: bench.curation.prompt_notes(
                     workspace, edit, bench.counting.counter(self.desk.model).row
                 ),
                 name="counting the prompt",
             )
-            if await self.ask_and_edit("System prompt", edit, what, note=note):
+            if await self.ask_and_edit("System prompt", edit, what, note=" · ".join(notes)):
                 self.action_back()
 
         self.desk.work(applying(), name="system prompt", group="ask", exclusive=True)
+
+    @on(SystemPromptPane.Changed)
+    def _prompt_changed(self, event: SystemPromptPane.Changed) -> None:
+        """Tell what the prompt as written would cost, once nothing was typed for a moment."""
+        workspace, bench = self.workspace, self.desk.workbench
+        if workspace is None or bench is None or not self.desk.model or not self.has_class("-prompt"):
+            return
+        edit = edits.set_system_prompt(None, event.text.strip(), fill="{{" in event.text)
+
+        async def costing() -> None:
+            await asyncio.sleep(_REST_S)
+            notes = await self.desk.in_thread(
+                lambda _: bench.curation.prompt_notes(
+                    workspace, edit, bench.counting.counter(self.desk.model).row
+                ),
+                name="counting the prompt",
+            )
+            self.query_one(SystemPromptPane).told = " · ".join(notes)
+
+        self.desk.work(costing(), name="counting the prompt", group="prompt", exclusive=True)
+
+    def look_at_prompts(self) -> None:
+        """Point out in the pane that conversations have different system prompts."""
+        workspace, bench = self.workspace, self.workbench
+        if workspace is None:
+            return
+
+        async def looking() -> None:
+            used = await self.desk.in_thread(
+                lambda _: bench.curation.prompts_in_use(workspace), name="looking at the prompts"
+            )
+            self._used = [(text, times) for text, times in used if text]
+            if len(used) > 1:
+                told = " · ".join(f"{times:,} × {_short(text)}" for text, times in used[:3])
+                self.query_one(SystemPromptPane).told = f"! {len(used)} different system prompts: {told}"
+
+        self.desk.work(looking(), name="looking at the prompts", group="prompts", exclusive=True)
 
     @on(SystemPromptPane.KeepAsked)
     def _keep_asked(self, event: SystemPromptPane.KeepAsked) -> None:
@@ -67,16 +115,23 @@ class PromptingScreen(EditingScreen):
     def _load_asked(self, event: SystemPromptPane.LoadAsked) -> None:
         store = self.workbench.store
         versions = [one for kept in store.prompts() for one in reversed(store.prompt_versions(kept.name))]
-        if not versions:
+        texts = [*(one.text for one in versions), *(text for text, _ in self._used[:_MOST_USED])]
+        if not texts:
             self.say("no prompt was kept yet: Ctrl+N keeps this one")
             return
 
         def chosen(key: str | None) -> None:
             if key is not None:
-                self.query_one(SystemPromptPane).set_text(versions[int(key)].text)
+                self.query_one(SystemPromptPane).set_text(texts[int(key)])
 
-        choices = [(str(place), _told(one)) for place, one in enumerate(versions)]
+        told = [_told(one) for one in versions]
+        told += [f"on {conversations(times)}  {_short(text)}" for text, times in self._used[:_MOST_USED]]
+        choices = [(str(place), text) for place, text in enumerate(told)]
         self.app.push_screen(ChooseDialog("Load a prompt", choices), chosen)
+
+
+def _short(text: str) -> str:
+    return f"“{one_line(text)[:36]}”" if text else "none"
 
 
 def _told(one: PromptVersion) -> str:
