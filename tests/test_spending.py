@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, MetricPoin
 from tunedesk.errors import DataError, UsageError
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths
-from tunedesk.spending import Budget, Spending
+from tunedesk.spending import Budget, Guard, Spending
 from tunedesk.store import Quote
 from tunedesk.workbench import Workbench
 
@@ -212,6 +214,36 @@ async def test_the_month_is_held_over_all_launches_and_nothing_is_sent_above_it(
     bench.store.save_jobs("cloud", [job(name, status="cancelled")])
     assert bench.spending.spent() == 0
     await launched(bench, endpoint, file)
+    await bench.close()
+
+
+async def test_two_launches_at_once_cannot_pass_the_month_together(bench: Workbench, file: Path) -> None:
+    bench.use(ScriptedProvider(Endpoint(), CLOUD))
+    files = [file.with_name(f"{name}.jsonl") for name in "abc"]
+    for number, one in enumerate(files):
+        one.write_bytes(file.read_bytes() + b"\n" * number)
+    high = bench.spending.quote(file, MODEL, CLOUD, 1).high
+    assert high
+    bench.spending.set_budget(Budget(per_month=high * 1.5))
+    service = await bench.jobs(CLOUD)
+    asked = threading.Barrier(3)
+
+    class Slow(Guard):
+        def quote(self, request: LaunchRequest) -> Quote:
+            quote = super().quote(request)
+            asked.wait(10)
+            return quote
+
+    service._budget = Slow(bench.spending, CLOUD)
+    with ThreadPoolExecutor(3) as pool:
+        one_epoch = Hyperparameters(n_epochs=1)
+        requests = [LaunchRequest(MODEL, one, hyperparameters=one_epoch) for one in files]
+        futures = [pool.submit(service.prepare, request) for request in requests]
+        failed = [error for one in futures if (error := one.exception())]
+    assert len(failed) == 2
+    assert [type(error) for error in failed] == [UsageError, UsageError], failed
+    assert all("a month" in str(error) for error in failed)
+    assert len(bench.store.launches()) == 1
     await bench.close()
 
 

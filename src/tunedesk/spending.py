@@ -6,9 +6,12 @@ that the ledger holds both what was expected and what the provider says was trai
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -27,6 +30,7 @@ from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths, write_whole
 from tunedesk.providers.base import Provider
 from tunedesk.store import Asking, Launch, Quote, Store
+from tunedesk.store.jobs import ABANDONED, CREATE_SENT
 
 _FEW_ROWS = 20_000
 """Conversations of which a tokenizer of this machine tells the tokens in seconds."""
@@ -53,7 +57,8 @@ class Entry:
     model: str
     job: str | None
     status: str
-    """The job's, or `not created`; `judging` where nothing was launched but a judge asked."""
+    """The job's; before there is one `launching`, `not created` (the last try failed) or `given up`; `judging` where
+    nothing was launched but a judge asked."""
     estimated_tokens: int | None
     estimated_usd: float | None
     low_usd: float | None
@@ -71,7 +76,7 @@ class Entry:
         """What it counts against the month: what it did cost, or may at most while that is not known."""
         if self.actual_usd is not None:
             return self.actual_usd
-        over = self.status in ("failed", "cancelled", "not created")
+        over = self.status in ("failed", "cancelled", "not created", "given up")
         return 0.0 if over else self.high_usd or 0.0
 
 
@@ -98,6 +103,7 @@ class Spending:
         """`store` and `prices` are asked for at use; `now` tells Unix seconds."""
         self._budget_file = paths.config / "budget.toml"
         self._prices_file = paths.config / "prices.toml"
+        self._lock_file = paths.data / "budget.lock"
         self._speeds_file = paths.cache / "speeds.json"
         self._store, self._prices, self._counting, self._now = store, prices, counting, now
         self._files: dict[tuple[str, int, int, str], TokenStats] = {}
@@ -151,9 +157,13 @@ class Spending:
             pairs.setdefault(name, one)
         return list(pairs.items())[:_MOST_BESIDE]
 
+    def price(self, model: str) -> Price | None:
+        """Return the price of a model, None when none is known."""
+        return pricing.price_for(model, self._prices())
+
     def per_token(self, model: str) -> float | None:
         """Return US dollars for one token trained once, None where that is unknown or nothing."""
-        price = pricing.price_for(model, self._prices())
+        price = self.price(model)
         return price.training / 1e6 if price is not None else None
 
     def speed(self, model: str) -> float | None:
@@ -205,15 +215,19 @@ class Spending:
             usd_per_million=per_million, price_as_of=price.as_of if price else "", seconds=found.seconds,
         )  # fmt: skip
 
-    def guard(self, profile: Profile) -> Callable[[LaunchRequest], Quote]:
-        """Return what a job service asks before it writes a launch down: the quote, or UsageError above the budget."""
+    def guard(self, profile: Profile) -> Guard:
+        """Return what a job service at `profile` asks before it writes a launch down."""
+        return Guard(self, profile)
 
-        def ask(request: LaunchRequest) -> Quote:
-            quote = self.quote(request.training, request.model, profile, request.hyperparameters.n_epochs)
-            self.afford(quote, request.model)
-            return quote
-
-        return ask
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other process or thread of this user write a launch down meanwhile."""
+        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def afford(self, quote: Quote | Estimate, model: str, per_launch: float | None = None) -> None:
         """Raise UsageError, with the number, when a launch may cost more than is allowed.
@@ -233,14 +247,14 @@ class Spending:
             return
         if limits and quote.high > min(limits):
             raise UsageError(
-                f"the job may cost ${quote.high:,.2f}, above the budget of ${min(limits):,.2f} a launch",
+                f"the job may cost {_usd(quote.high)}, above the budget of {_usd(min(limits))} a launch",
                 "fewer epochs, fewer conversations or another model cost less; tunedesk budget changes the limit",
             )
         spent = self.spent()
         if budget.per_month is not None and spent + quote.high > budget.per_month:
             raise UsageError(
-                f"the job may cost ${quote.high:,.2f}; with ${spent:,.2f} of this month"
-                f" that is above the budget of ${budget.per_month:,.2f} a month",
+                f"the job may cost {_usd(quote.high)}; with {_usd(spent)} of this month"
+                f" that is above the budget of {_usd(budget.per_month)} a month",
                 "tunedesk ledger lists the month; tunedesk budget changes the limit",
             )
 
@@ -326,13 +340,34 @@ class Spending:
         return pricing.notes(model, price, profile.closes, profile.label or profile.name, self.today())
 
 
+class Guard:
+    """The budget as launches at one provider meet it."""
+
+    def __init__(self, spending: Spending, profile: Profile) -> None:
+        self._spending, self._profile = spending, profile
+
+    def quote(self, request: LaunchRequest) -> Quote:
+        """Return what a launch may cost; raises UsageError above the budget, DataError."""
+        epochs = request.hyperparameters.n_epochs
+        quote = self._spending.quote(request.training, request.model, self._profile, epochs)
+        self._spending.afford(quote, request.model)
+        return quote
+
+    @contextmanager
+    def admitted(self, quote: Quote, model: str) -> Iterator[None]:
+        """Hold the budget while a launch is written down: two at once cannot pass the month's limit together."""
+        with self._spending.alone():
+            self._spending.afford(quote, model)
+            yield
+
+
 def _entry(launch: Launch, job: FineTuningJob | None) -> Entry:
     quote = launch.quote
     tokens = job.trained_tokens if job else None
     per_million = quote.usd_per_million if quote else None
     return Entry(
         launch=launch.id, at=launch.at, profile=launch.profile, model=launch.model, job=launch.job,
-        status=job.status if job else "not created" if launch.job is None else "unknown",
+        status=job.status if job else _unfinished(launch) if launch.job is None else "unknown",
         estimated_tokens=quote.billed_tokens if quote else None, estimated_usd=quote.usd if quote else None,
         low_usd=quote.low if quote else None, high_usd=quote.high if quote else None, actual_tokens=tokens,
         actual_usd=None if tokens is None or per_million is None else round(tokens * per_million / 1e6, 6),
@@ -348,3 +383,14 @@ def _asked(asking: Asking) -> Entry:
         estimated_tokens=None, estimated_usd=None, low_usd=None, high_usd=None, actual_tokens=tokens,
         actual_usd=asking.usd, estimated_seconds=None, actual_seconds=None,
     )  # fmt: skip
+
+
+def _unfinished(launch: Launch) -> str:
+    """Return how a launch without a job stands; one that may still get it counts against the month."""
+    if launch.state == ABANDONED:
+        return "given up"
+    return "not created" if launch.error and launch.state != CREATE_SENT else "launching"
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 0.01 or not amount else f"${amount:.3g}"

@@ -147,8 +147,8 @@ class Endpoints(Library):
         """
         if profile.name not in self._providers and profile.name not in self.profiles():
             profile = self.add_profile(profile.base_url)
-        quote = self.spending.guard(profile)
-        return JobService(self.store, await self.connect(profile), quote=quote)
+        provider = await self.connect(profile)
+        return JobService(self.store, provider, budget=self.spending.guard(profile))
 
     async def close(self) -> None:
         """Close all connections and the store."""

@@ -13,13 +13,12 @@ import click
 
 from tunedesk.cli.data import workbench
 from tunedesk.cli.jobs import _finish, _follow, _run, provider_option
-from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, say, show
-from tunedesk.cli.summary import in_all, tell
+from tunedesk.cli.output import Progress, duration, emit, json_option, say, show
+from tunedesk.cli.summary import tell
 from tunedesk.cli.sweeps import run_places, spread
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
-    from tunedesk.core.counting.pricing import Estimate
     from tunedesk.core.fine_tuning import Hyperparameters
     from tunedesk.jobs import JobService, LaunchRequest
     from tunedesk.store import Launch
@@ -171,12 +170,6 @@ def by_recipe(bench: Workbench, asked: Asked, path: Path) -> tuple[LaunchRequest
     return request, profile
 
 
-def _estimate(bench: Workbench, profile: Profile, request: LaunchRequest) -> Estimate:
-    workspace = bench.open_source(str(request.training))
-    counts = bench.count(workspace, request.model)
-    return bench.estimate(counts, workspace, request.model, profile, request.hyperparameters.n_epochs)
-
-
 def afford(
     bench: Workbench, places: list[tuple[LaunchRequest, Profile]], budget: float | None, yes: bool
 ) -> list[float | None]:
@@ -189,23 +182,20 @@ def afford(
 
     if len(places) == 1:
         check_open(places[0][1], date.today())
-    estimates = [_estimate(bench, profile, request) for request, profile in places]
-    most = in_all([one.high for one in estimates])
-    if budget is not None and most is None:
-        raise UsageError(
-            f"the price of {places[0][0].model} is unknown, so the budget cannot be held",
-            "add it to prices.toml",
-        )
-    if budget is not None and (most or 0.0) > budget:
-        raise UsageError(f"the job may cost {dollars(most)}, above the budget of {dollars(budget)}")
-    tell(bench, places, estimates)
+    quotes = [
+        bench.spending.quote(request.training, request.model, profile, request.hyperparameters.n_epochs)
+        for request, profile in places
+    ]
+    for (request, _), quote in zip(places, quotes, strict=True):
+        bench.spending.afford(quote, request.model, budget)
+    tell(bench, places, quotes)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("the launch was not confirmed", "add --yes to launch without a question")
         many = f"{len(places)} jobs, " if len(places) > 1 else ""
         names = ", ".join(dict.fromkeys(f"{one.model} at {p.label or p.name}" for one, p in places))
         click.confirm(f"Launch {many}{names}?", abort=True, err=True)
-    return [one.high for one in estimates]
+    return [one.high for one in quotes]
 
 
 async def _carried_out(service: JobService, launch: Launch, resend: bool) -> Launch:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunedesk.config import Profile
-    from tunedesk.core.counting.pricing import Estimate
     from tunedesk.jobs import LaunchRequest
+    from tunedesk.store import Quote
     from tunedesk.workbench import Workbench
 
 _SOON = 60
 """Days before a closing or a shutdown from which the way out is named."""
 
 
-def tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], estimates: list[Estimate]) -> None:
+def tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], quotes: list[Quote]) -> None:
     """Say files with hashes, findings and personal data left, settings, cost with its range, and the dates."""
     request, profile = places[0]
     for path in dict.fromkeys(f for one, _ in places for f in (one.training, one.validation) if f):
@@ -31,8 +31,8 @@ def tell(bench: Workbench, places: list[tuple[LaunchRequest, Profile]], estimate
         _tell_findings(bench, path, request.model, profile)
     for one, where in places:
         say(f"{where.label or where.name}: {_settings(one)}")
-    say(_cost(estimates, [one.model for one, _ in places]))
-    _tell_dates(places, estimates)
+    say(_cost(quotes, [one.model for one, _ in places]))
+    _tell_dates(bench, places)
 
 
 def _tell_findings(bench: Workbench, path: Path, model: str, profile: Profile) -> None:
@@ -48,22 +48,22 @@ def _tell_findings(bench: Workbench, path: Path, model: str, profile: Profile) -
         say(f"  ! personal data in {personal:,} messages {sent}: {masks}")
 
 
-def _cost(estimates: list[Estimate], models: list[str]) -> str:
-    tokens = sum(one.billed_tokens for one in estimates)
-    usd, low, high = (in_all([getattr(one, name) for one in estimates]) for name in ("usd", "low", "high"))
+def _cost(quotes: list[Quote], models: list[str]) -> str:
+    tokens = sum(one.billed_tokens for one in quotes)
+    usd, low, high = (in_all([getattr(one, name) for one in quotes]) for name in ("usd", "low", "high"))
     if usd is None:
-        unpriced = dict.fromkeys(m for m, one in zip(models, estimates, strict=True) if one.usd is None)
+        unpriced = dict.fromkeys(m for m, one in zip(models, quotes, strict=True) if one.usd is None)
         names = ", ".join(unpriced)
         return (
             f"{tokens:,} tokens billed; what that costs is unknown: no price of {names} (see tunedesk prices)"
         )
     if not high:
         return f"{tokens:,} tokens to train on, free: it trains on this machine"
-    dated = next((f", prices of {one.price.as_of}" for one in estimates if one.price), "")
+    dated = next((f", prices of {one.price_as_of}" for one in quotes if one.price_as_of), "")
     return f"{tokens:,} tokens billed, {dollars(usd)} ({dollars(low)} to {dollars(high)}{dated})"
 
 
-def _tell_dates(places: list[tuple[LaunchRequest, Profile]], estimates: list[Estimate]) -> None:
+def _tell_dates(bench: Workbench, places: list[tuple[LaunchRequest, Profile]]) -> None:
     """Say what ends where and when, and the way out where that is near or past."""
     from tunedesk.providers.limits import TRAIN_HERE
 
@@ -72,11 +72,12 @@ def _tell_dates(places: list[tuple[LaunchRequest, Profile]], estimates: list[Est
         for notice in place.notices(today):
             say(f"{place.label} {notice}")
         near = near or (bool(place.closes) and _days(place.closes, today) <= _SOON)
-    for model, found in {one.model: found for (one, _), found in zip(places, estimates, strict=True)}.items():
-        if found.price and found.price.shutdown:
-            days = _days(found.price.shutdown, today)
+    for model in dict.fromkeys(one.model for one, _ in places):
+        price = bench.spending.price(model)
+        if price and price.shutdown:
+            days = _days(price.shutdown, today)
             when = f"in {days:,} days" if days > 0 else "that day has come"
-            say(f"{model} and what is tuned from it stop on {found.price.shutdown}, {when}")
+            say(f"{model} and what is tuned from it stop on {price.shutdown}, {when}")
             near = near or days <= _SOON
     if near:
         say(f"to be independent of these dates, {TRAIN_HERE}")

@@ -14,9 +14,11 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobRequest
 from tunedesk.core.lineage import Lineage, count_lines, lineage_of
@@ -61,6 +63,16 @@ class LaunchRequest:
     """An id chosen by the caller (see `new_launch_id`): asked for again, it is the same launch. Empty: a fresh one."""
 
 
+class LaunchBudget(Protocol):
+    """What launches may cost."""
+
+    def quote(self, request: LaunchRequest) -> Quote:
+        """Return what a launch may cost; raises UsageError when that is more than the user allows."""
+
+    def admitted(self, quote: Quote, model: str) -> AbstractContextManager[None]:
+        """Hold the budget while a launch is written down; raises UsageError when it has been spent meanwhile."""
+
+
 def unsettled(launch: Launch) -> float | None:
     """Return the seconds after which the job of a launch in doubt may be asked for anew; None without doubt.
 
@@ -86,17 +98,14 @@ class JobService:
         *,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
         today: Callable[[], date] = date.today,
-        quote: Callable[[LaunchRequest], Quote] | None = None,
+        budget: LaunchBudget | None = None,
     ) -> None:
-        """`pause` waits for seconds; `today` tells the day on which a provider may have closed.
-
-        `quote` tells what a launch may cost, and raises UsageError when that is more than the user allows.
-        """
+        """`pause` waits for seconds; `today` tells the day on which a provider may have closed."""
         self.store = store
         self.provider = provider
         self._pause = pause
         self._today = today
-        self._quote = quote
+        self._budget = budget
         self._profile = provider.profile.name
         self._files = Uploader(store, provider, pause)
         self.recipes = RecipeBook(store.path.parent)
@@ -112,7 +121,7 @@ class JobService:
             return known
         check_open(self.provider.profile, self._today())
         check_request(self.provider.profile, request.suffix, request.hyperparameters)
-        quote = self._quote(request) if self._quote else None
+        quote = self._budget.quote(request) if self._budget else None
         training = self._files.described(request.training)
         validation = self._files.described(request.validation) if request.validation else None
         for file in (training, validation):
@@ -126,7 +135,8 @@ class JobService:
             at=time.time(),
             quote=quote,
         )
-        self.store.add_launch(launch)
+        with self._budget.admitted(quote, request.model) if self._budget and quote else nullcontext():
+            self.store.add_launch(launch)
         return launch
 
     async def launch(self, request: LaunchRequest, *, on_upload: OnUpload | None = None) -> Launch:
