@@ -17,7 +17,7 @@ from tests.fakes import Endpoint, ScriptedProvider, no_pause
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
 from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, Hyperparameters, JobEvent, ProviderFile
-from tunedesk.errors import TunedeskError
+from tunedesk.errors import ProviderError, TunedeskError
 from tunedesk.jobs import JobService, LaunchRequest
 from tunedesk.tui.app import TunedeskApp
 from tunedesk.tui.panes.conversation_list import ConversationList
@@ -295,3 +295,42 @@ def test_the_calendar_is_by_date_and_marks_what_touches_ones_own_models(bench: W
     assert [left_text(day, date(2027, 1, 6)) for day in ("2027-01-06", "2027-01-07", "2027-01-04")] == [
         "today", "in 1 day", "2 days ago",
     ]  # fmt: skip
+
+
+async def test_hosted_jobs_are_listed_at_once_and_a_silent_provider_is_named(
+    bench: Workbench, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trained(bench, endpoint)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1")
+    monkeypatch.setenv("NEBIUS_API_KEY", "sk-test-2")
+    hosted, silent = Endpoint(), Endpoint()
+    hosted.jobs["ftjob-h"] = FineTuningJob("ftjob-h", "succeeded", "gpt-4.1", 5, 9)
+    for _ in range(5):
+        silent.lose("jobs", ProviderError("the address nebius.test cannot be found", retryable=True))
+    bench.use(cast(Any, ScriptedProvider(hosted, bench.profile("openai"))))
+    bench.use(cast(Any, ScriptedProvider(silent, bench.profile("nebius"))))
+    app = TunedeskApp(lambda: bench, ["talks"])
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await on_jobs(pilot)
+        await until(pilot, lambda: len(screen.rows.jobs) == 2)
+        await until_shown(pilot, "! nebius: the address nebius.test cannot be found")
+        assert {known.profile for known in screen.rows.jobs} == {"local", "openai"}
+
+
+async def test_a_model_is_made_again_elsewhere_by_one_key(bench: Workbench, endpoint: Endpoint) -> None:
+    await trained(bench, endpoint)
+    app = TunedeskApp(lambda: bench, ["talks"])
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await on_jobs(pilot)
+        await until(pilot, lambda: bool(screen.origin.path))
+        await pilot.press("R")
+        await until_shown(pilot, "Make ft:tiny:local:x again at")
+        await pilot.press("enter")
+        await until_shown(pilot, "n_epochs 2")
+        await until_shown(pilot, "Launch it?")
+        assert len(endpoint.jobs) == 1
+        await pilot.press("y")
+        await until(pilot, lambda: len(endpoint.jobs) == 2)
+        made = list(endpoint.jobs.values())[-1]
+        first = next(iter(endpoint.jobs.values()))
+        assert (made.model, made.training_file) == (first.model, first.training_file)

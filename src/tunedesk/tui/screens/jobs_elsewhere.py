@@ -11,7 +11,7 @@ from textual import work
 from tunedesk.config import find_key
 from tunedesk.errors import UsageError
 from tunedesk.jobs import import_jobs
-from tunedesk.jobs.overview import refresh_all
+from tunedesk.jobs.overview import Listed, refresh_all
 from tunedesk.tui.messages import ProgressMade
 from tunedesk.tui.screens.dates import DatesDialog, calendar
 from tunedesk.tui.screens.dialogs import ConfirmDialog, TellDialog
@@ -31,6 +31,27 @@ class ElsewhereScreen(ActingScreen):
 
     # --- all providers
 
+    def begin(self, workbench: Workbench) -> None:
+        """Ask the hosted providers for their jobs once; this machine's are in the store."""
+        super().begin(workbench)
+        self.desk.work(
+            self._refresh_hosted(workbench), name="listing all jobs", group="job-refresh", exclusive=True
+        )
+
+    async def _refresh_hosted(self, workbench: Workbench) -> None:
+        profiles = [one for one in await asyncio.to_thread(askable, workbench) if not one.is_local]
+        async for one in refresh_all(profiles, workbench.jobs):
+            self._take(one)
+
+    def _take(self, one: Listed) -> None:
+        """Show what came of asking a provider."""
+        troubles = self.desk.background.troubles
+        if one.trouble:
+            troubles[one.profile] = one.trouble
+        else:
+            troubles.pop(one.profile, None)
+        self.look()
+
     def action_refresh(self) -> None:
         """Ask all providers that are set up for all their jobs."""
         workbench = self.desk.workbench
@@ -45,11 +66,7 @@ class ElsewhereScreen(ActingScreen):
         count, troubles = 0, self.desk.background.troubles
         async for one in refresh_all(profiles, workbench.jobs):
             count += one.jobs
-            if one.trouble:
-                troubles[one.profile] = one.trouble
-            else:
-                troubles.pop(one.profile, None)
-            self.look()
+            self._take(one)
         silent = [one.name for one in profiles if one.name in troubles]
         told = f"{', '.join(one.name for one in profiles)}: {count} job{'' if count == 1 else 's'}"
         self.say(

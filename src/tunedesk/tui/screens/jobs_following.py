@@ -93,6 +93,8 @@ class FollowingScreen(DeskScreen):
         self.listing = JobRows()
         """The filter and the order that are asked for."""
         self._wanted: str | None = None
+        self._chosen: KnownJob | None = None
+        """The followed job as it was when it was last chosen; it is chosen again when it ends."""
         self._look = asyncio.Event()
         self._diagnosing = self._diagnose_again = False
         self._restored: dict[str, Any] = {}
@@ -151,11 +153,11 @@ class FollowingScreen(DeskScreen):
             return
         if self._wanted is not None:
             self.follow_job(self._wanted)
-        elif new and (
-            self.view.job is None or (self.view.job.is_final and not event.rows.query and not first)
-        ):
+        elif new:
             newest = max(new, key=lambda known: known.job.created_at)
-            if self.view.job is None or newest.job.created_at >= self.view.job.created_at:
+            current = self._chosen
+            over = current is not None and current.job.is_final and not event.rows.query and not first
+            if current is None or (over and newest.job.created_at >= current.job.created_at):
                 self.choose(newest)
 
     def follow_job(self, job_id: str) -> None:
@@ -180,6 +182,7 @@ class FollowingScreen(DeskScreen):
         if self.desk.workbench is None:
             return
         self.query_one(JobList).go_to_job(known.job.id)
+        self._chosen = known
         task = self._follow(self.desk.workbench, known, pinned=False)
         self.desk.work(task, name=f"following {known.job.id}", group="tail", exclusive=True)
 
