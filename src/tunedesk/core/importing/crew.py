@@ -213,24 +213,24 @@ def work(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
     # The terminal's interrupt is the parent's to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
-    with (
-        suppress(EOFError, BrokenPipeError),
-        path.open("rb", buffering=_BLOCK) as source,
-        (folder / ROWS).open("r+b") as rows,
-    ):
+    # A parent that was killed has nobody who listens.
+    with suppress(EOFError, BrokenPipeError):
+        try:
+            _take_pieces(link, path, folder, reading)
+        except DataError:
+            link.send(("refused",))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            link.send(("failed", error.errno, error.strerror))
+
+
+def _take_pieces(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
+    with path.open("rb", buffering=_BLOCK) as source, (folder / ROWS).open("r+b") as rows:
         link.send(("ready",))
         while (piece := link.recv()) is not None:
-            try:
-                built = build(
-                    lines_of(piece, source), reading, on_progress=lambda read: link.send(("at", read))
-                )
-                _write(link, piece, built, source.fileno(), rows.fileno(), folder)
-            except DataError:
-                link.send(("refused",))
-                return
-            except OSError as error:
-                link.send(("failed", error.errno, error.strerror))
-                return
+            built = build(lines_of(piece, source), reading, on_progress=lambda read: link.send(("at", read)))
+            _write(link, piece, built, source.fileno(), rows.fileno(), folder)
             link.send(("ready",))
 
 
