@@ -196,6 +196,14 @@ def test_packing_holds_the_shared_prefix_once_and_points_at_every_target(rendere
     assert packed.positions[packed.sources].tolist() == plain.positions[plain.sources].tolist()
 
 
+def test_what_packed_rows_share_counts_once_towards_the_limit() -> None:
+    rows = [Example(n, (*range(30), 30 + n, 7), (False,) * 31 + (True,)) for n in range(8)]
+    assert [len(part) for part in chunks(rows, 46, packed=True)] == [8]
+    assert [len(part) for part in chunks(rows, 45, packed=True)] == [7, 1]
+    assert [len(part) for part in chunks(rows, 64)] == [2, 2, 2, 2]
+    assert all(len(pack(part).ids) == 46 for part in chunks(rows, 46, packed=True))
+
+
 def test_chunks_hold_every_row_once_within_the_limit() -> None:
     rows = [Example(n, tuple(range(2 + n)), (False,) * (1 + n) + (True,)) for n in range(20)]
     parts = list(chunks(rows, 40))

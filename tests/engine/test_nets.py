@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tests import tiny_model
-from tunedesk.engine import layers
+from tunedesk.engine import attention, layers
 from tunedesk.engine.adapters import Adapter, load_adapter, save_adapter
 from tunedesk.engine.batches import Example
 from tunedesk.engine.fast_llama import FastLlama, fits
@@ -106,7 +106,8 @@ def test_padded_rows_train_as_single_ones(folder: Path, rows: list[Example]) -> 
 def test_rows_longer_than_a_block_train_the_same(
     folder: Path, rows: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(attention, "KEPT_SCORES", 0)
     monkeypatch.setattr(layers, "HEAD_BLOCK", 5)
     monkeypatch.setattr("tunedesk.engine.nets.CHUNK_TOKENS", 10)
     net, _ = load_net(folder, torch.float32, "cpu", 5, None)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tunedesk.engine.layers import Layout
+from tunedesk.engine.attention import Layout
 from tunedesk.errors import DataError, EngineError
 
 CHUNK_TOKENS = 2048
@@ -70,6 +70,11 @@ class Example:
     def tokens(self) -> int:
         """How many tokens are billed: all."""
         return len(self.ids)
+
+    @property
+    def sequences(self) -> tuple[Example, ...]:
+        """Itself: see Sized."""
+        return (self,)
 
 
 class Renderer:
@@ -307,23 +312,37 @@ class Sized(Protocol):
     def length(self) -> int:
         """Tokens of its longest sequence."""
 
+    @property
+    def sequences(self) -> tuple[Example, ...]:
+        """The sequences that the model reads of it."""
+
 
 One = TypeVar("One", bound=Sized)
 
 
-def chunks(batch: Sequence[One], limit: int = CHUNK_TOKENS, *, sequences: int = 1) -> Iterator[list[One]]:
-    """Cut a batch into runs whose rows x longest row stays within `limit` tokens (a longer row goes alone).
+def chunks(batch: Sequence[One], limit: int = CHUNK_TOKENS, *, packed: bool = False) -> Iterator[list[One]]:
+    """Cut a batch into runs of similar lengths that stay within `limit` tokens (a longer row goes alone).
 
-    `sequences` says how many rows each item makes.
+    Counted as they will be laid: `packed` end to end after their shared prefix, else padded to the longest.
     """
+    count = packed_tokens if packed else _padded_tokens
     chunk: list[One] = []
     for item in sorted(batch, key=lambda one: (one.length, one.line)):
-        if chunk and (len(chunk) + 1) * sequences * item.length > limit:
+        if chunk and count([row for one in (*chunk, item) for row in one.sequences]) > limit:
             yield chunk
             chunk = []
         chunk.append(item)
     if chunk:
         yield chunk
+
+
+def _padded_tokens(rows: Sequence[Example]) -> int:
+    return len(rows) * max(row.length for row in rows)
+
+
+def packed_tokens(rows: Sequence[Example]) -> int:
+    """Count the tokens of rows that are packed end to end, with what all begin with held once."""
+    return sum(row.length for row in rows) - (len(rows) - 1) * _common_prefix(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,13 +387,14 @@ def pack(chunk: Sequence[Example], *, share_prefix: bool = True) -> Packed:
     )
 
 
-def _common_prefix(chunk: Sequence[Example]) -> int:
+def _common_prefix(rows: Sequence[Example]) -> int:
     """Count the leading tokens that are equal and untrained in all rows, at most all but one of the shortest."""
-    first = chunk[0]
-    for place in range(min(len(example.ids) for example in chunk) - 1):
-        if any(example.ids[place] != first.ids[place] or example.trained[place] for example in chunk):
-            return place
-    return min(len(example.ids) for example in chunk) - 1
+    first, last = (
+        min(row.ids for row in rows),
+        max(row.ids for row in rows),
+    )  # what these two share, all share
+    limit = min(min(row.length - 1, row.trained.index(True)) for row in rows)
+    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if n >= limit or a != b), limit)
 
 
 @dataclass(frozen=True, slots=True)

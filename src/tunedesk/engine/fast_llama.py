@@ -18,8 +18,19 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from tunedesk.engine.adapters import Adapter
+from tunedesk.engine.attention import grids
 from tunedesk.engine.batches import Packed
-from tunedesk.engine.layers import lora_linear, packed_attention, rms_norm, rotate, swiglu
+from tunedesk.engine.layers import (
+    Layer,
+    Linear,
+    Norm,
+    Packing,
+    attention,
+    feed_forward,
+    final_norm,
+    rotate,
+    swiglu,
+)
 from tunedesk.errors import EngineError
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
@@ -47,14 +58,6 @@ def fits(model: PreTrainedModel) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    weights: Mapping[str, Tensor]
-    biases: Mapping[str, Tensor | None]
-    norm_in: Tensor
-    norm_mid: Tensor
-
-
 def _bias(linear: nn.Linear) -> Tensor:
     """Return a linear's bias, zeros when it has none."""
     return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
@@ -79,31 +82,37 @@ class FastLlama:
         config = model.config
         self.heads: int = config.num_attention_heads
         self.key_heads: int = config.num_key_value_heads
-        self.eps: float = config.rms_norm_eps
         self.rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = model.model.rotary_emb
         self.embedding: Tensor = model.model.embed_tokens.weight.detach()
-        self.norm: Tensor = model.model.norm.weight.detach()
+        self.norm = Norm(model.model.norm.weight.detach(), config.rms_norm_eps)
         self.head: Tensor = model.lm_head.weight.detach()
-        self.layers: list[_Layer] = []
+        self.layers: list[Layer] = []
         self.widths: dict[str, tuple[int, int]] = {}
         for number in range(config.num_hidden_layers):
             self.layers.append(self._take(model.model.layers[number], f"model.layers.{number}"))
             model.model.layers[number] = nn.Identity()
 
-    def _take(self, layer: nn.Module, name: str) -> _Layer:
-        weights: dict[str, Tensor] = {}
-        biases: dict[str, Tensor | None] = {}
+    def _take(self, layer: nn.Module, name: str) -> Layer:
+        linears: dict[str, Linear] = {}
         for group, members in GROUPS.items():
-            linears = [cast(nn.Linear, layer.get_submodule(member)) for member in members]
-            for member, linear in zip(members, linears, strict=True):
+            parts = [cast(nn.Linear, layer.get_submodule(member)) for member in members]
+            for member, linear in zip(members, parts, strict=True):
                 self.widths[f"{name}.{member}"] = (linear.out_features, linear.in_features)
-            weights[group] = torch.cat([linear.weight.detach() for linear in linears])
-            biases[group] = None
-            if any(linear.bias is not None for linear in linears):
-                rows = [_bias(linear) for linear in linears]
-                biases[group] = torch.cat(rows)
-        norms = [layer.get_parameter(f"{at}_layernorm.weight").detach() for at in ("input", "post_attention")]
-        return _Layer(weights, biases, norms[0], norms[1])
+            weight = torch.cat([linear.weight.detach() for linear in parts])
+            biased = any(linear.bias is not None for linear in parts)
+            linears[group] = Linear(
+                weight, torch.cat([_bias(linear) for linear in parts]) if biased else None
+            )
+        norms = {
+            at: Norm(layer.get_parameter(f"{at}_layernorm.weight").detach(), self.norm.eps)
+            for at in ("input", "post_attention")
+        }
+        return Layer(norm_in=norms["input"], norm_mid=norms["post_attention"], **linears)
+
+    @property
+    def head_width(self) -> int:
+        """Numbers of one head's key."""
+        return self.widths["model.layers.0.self_attn.k_proj"][0] // self.key_heads
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,36 +147,44 @@ class FastLlama:
         return stacked
 
     def hidden(self, packed: Packed, lora: Stacked, *, recompute: bool = False) -> Tensor:
-        """Return the last hidden states (T x d) of a packed batch.
+        """Return the last hidden states (m x d) of the positions that predict a trained token.
 
         `recompute` keeps only each layer's input for the way back and makes the rest again.
         """
         x = F.embedding(packed.ids, self.embedding)
-        cos, sin = (part[0, :, None] for part in self.rotary(x, packed.positions[None]))
-
-        def attend(qkv: Tensor) -> Tensor:
-            return packed_attention(qkv, cos, sin, packed.layout, self.heads, self.key_heads)
-
+        half = self.head_width // 2
+        cos, sin = (part[0, :, None, :half].contiguous() for part in self.rotary(x, packed.positions[None]))
+        found = tuple(grids(packed.layout, self.heads, self.key_heads, x.device))
+        packing = Packing((cos, sin), found, self.heads, self.key_heads)
         for number in range(len(self.layers)):
+            sources = packed.sources if number + 1 == len(self.layers) else None
             if recompute:
-                x = checkpoint(self._layer, number, x, attend, lora, use_reentrant=False)
+                x = checkpoint(self._trained_layer, number, x, packing, lora, sources, use_reentrant=False)
             else:
-                x = self._layer(number, x, attend, lora)
-        return rms_norm(x, self.norm, self.eps)
+                x = self._trained_layer(number, x, packing, lora, sources)
+        return final_norm(x, self.norm)
+
+    def _trained_layer(
+        self, number: int, x: Tensor, packing: Packing, lora: Stacked, sources: Tensor | None
+    ) -> Tensor:
+        """One layer with gradients; the last one goes on from `sources` alone once the tokens have met."""
+        layer = self.layers[number]
+        x = attention(x, layer, packing, lora.get((number, "qkv")), lora.get((number, "out")))
+        if sources is not None:
+            x = x[sources]
+        return feed_forward(x, layer, lora.get((number, "gate_up")), lora.get((number, "down")))
 
     def _layer(self, number: int, x: Tensor, attend: Callable[[Tensor], Tensor], lora: Stacked) -> Tensor:
+        """One layer without gradients."""
         layer = self.layers[number]
-
-        def linear(group: str, value: Tensor) -> Tensor:
-            return lora_linear(value, layer.weights[group], layer.biases[group], lora.get((number, group)))
-
-        x = x + linear("out", attend(linear("qkv", rms_norm(x, layer.norm_in, self.eps))))
-        return x + linear("down", swiglu(linear("gate_up", rms_norm(x, layer.norm_mid, self.eps))))
+        pairs = {group: lora.get((number, group)) for group in GROUPS}
+        x = x + layer.out(attend(layer.qkv(layer.norm_in(x), pairs["qkv"])), pairs["out"])
+        inner = swiglu(layer.gate_up(layer.norm_mid(x), pairs["gate_up"]))
+        return x + layer.down(inner, pairs["down"])
 
     def new_cache(self, capacity: int) -> Cache:
         """Return an empty cache for up to `capacity` tokens."""
-        width = self.widths["model.layers.0.self_attn.k_proj"][0] // self.key_heads
-        shape = (len(self.layers), self.key_heads, capacity, width)
+        shape = (len(self.layers), self.key_heads, capacity, self.head_width)
         return Cache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
 
     @torch.inference_mode()
@@ -175,19 +192,21 @@ class FastLlama:
         """Read more tokens (t ids) into `cache` and return the next token's logits (V, f32)."""
         low, high = cache.length, cache.length + len(ids)
         x = F.embedding(ids, self.embedding)
-        cos, sin = (part[0, :, None] for part in self.rotary(x, torch.arange(low, high)[None]))
+        half = self.head_width // 2
+        cos, sin = (part[0, :, None, :half] for part in self.rotary(x, torch.arange(low, high)[None]))
         mask = torch.ones(len(ids), high, dtype=torch.bool).tril_(low) if len(ids) > 1 else None
         both = self.heads + self.key_heads
         for number in range(len(self.layers)):
             keys, values = cache.keys[number, :, :high], cache.values[number, :, :high]
 
             def attend(qkv: Tensor, keys: Tensor = keys, values: Tensor = values) -> Tensor:
-                split = qkv.view(len(ids), both + self.key_heads, -1).transpose(0, 1)
-                turned = rotate(split[:both].transpose(0, 1), cos, sin).transpose(0, 1)
-                keys[:, low:] = turned[self.heads :]
+                split = qkv.view(len(ids), both + self.key_heads, -1)
+                rotate(split[:, :both], (cos, sin))
+                split = split.transpose(0, 1)
+                keys[:, low:] = split[self.heads : both]
                 values[:, low:] = split[both:]
                 mixed = F.scaled_dot_product_attention(
-                    turned[None, : self.heads],
+                    split[None, : self.heads],
                     keys[None],
                     values[None],
                     mask,
@@ -197,4 +216,4 @@ class FastLlama:
 
             x = self._layer(number, x, attend, lora)
         cache.length = high
-        return (rms_norm(x[-1:], self.norm, self.eps) @ self.head.t())[0].float()
+        return (self.norm(x[-1:]) @ self.head.t())[0].float()

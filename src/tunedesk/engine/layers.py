@@ -1,13 +1,12 @@
 """The parts of a Llama layer with hand-written gradients: fewer passes over memory, and less kept for the way back.
 
-Shapes: T tokens of a packed batch, n rows, L tokens of a row, H query heads over K key heads (G = H / K),
-D a head's width, r a LoRA rank, V the vocabulary.
+Shapes: T tokens of a packed batch, d the model's width, f the inner width, H query heads over K key heads, D a head's
+width, r a LoRA rank, V the vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,246 +15,236 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-QUERY_BLOCK = 128
-"""Queries that are worked off together; each block meets only the keys that come before its end."""
-KEPT_QUERIES = 512
-"""Own tokens up to which a row's softmax is kept for the way back; of longer rows it is made again."""
+from tunedesk.engine.attention import Grid
+
 HEAD_BLOCK = 128
 """Trained positions whose logits over the whole vocabulary exist at a time."""
 
+Pair = tuple[Tensor, Tensor]
+"""A (r x in) and B (out x r, the scale within) that are added to a linear, in the model's type."""
+
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where each row lies in a packed batch: the shared prefix first, then every row's own tokens."""
+class Linear:
+    """A frozen linear: the weight out x in, and a bias."""
 
-    prefix: int
-    """Tokens at the start that all rows share and that are computed once."""
-    spans: tuple[tuple[int, int], ...]
-    """(start, length) of each row's own tokens among the T."""
+    weight: Tensor
+    bias: Tensor | None
 
-    def rows(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (start, own tokens, tokens of the prefix before them): first the prefix itself, then every row."""
-        if self.prefix:
-            yield 0, self.prefix, 0
-        for start, length in self.spans:
-            yield start, length, self.prefix
+    def __call__(self, x: Tensor, lora: Pair | None) -> Tensor:
+        """Return x W^T + bias + x A^T B^T, without gradients."""
+        return self.run(x, lora)[0]
 
+    def run(self, x: Tensor, lora: Pair | None, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return (x W^T + bias + x A^T B^T, added to `onto`; x A^T, which `back` needs)."""
+        if onto is None:
+            y = F.linear(x, self.weight, self.bias)
+        else:
+            y = torch.addmm(onto, x, self.weight.t())
+            if self.bias is not None:
+                y += self.bias
+        if lora is None:
+            return y, x.new_empty(0)
+        low = x @ lora[0].t()
+        return y.addmm_(low, lora[1].t()), low
 
-def lora_linear(x: Tensor, weight: Tensor, bias: Tensor | None, lora: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return x W^T + bias, plus x A^T B^T where `lora` = (A: r x in, B: out x r, its scale within)."""
-    if lora is None:
-        return F.linear(x, weight, bias)
-    if not torch.is_grad_enabled():
-        plain: Tensor = F.linear(x, weight, bias)
-        return plain.addmm_(x @ lora[0].t(), lora[1].t())
-    result: Tensor = _LoraLinear.apply(x, weight, bias, *lora)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _LoraLinear(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-        low = x @ a.t()
-        ctx.save_for_backward(x, low, weight, a, b)
-        return F.linear(x, weight, bias).addmm_(low, b.t())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        x, low, weight, a, b = ctx.saved_tensors
-        grad_low = grad @ b
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_low, a)
-        return grad_x, None, None, grad_low.t() @ x, grad.t() @ low
+    def back(
+        self, grad: Tensor, x: Tensor, low: Tensor, lora: Pair | None, *, into_x: bool = True
+    ) -> Gradients:
+        """Return the gradients of x (if wanted), A and B, given that of the result."""
+        if lora is None:
+            return (grad @ self.weight if into_x else None), None, None
+        grad_low = grad @ lora[1]
+        grad_x = (grad @ self.weight).addmm_(grad_low, lora[0]) if into_x else None
+        return grad_x, grad_low.t() @ x, grad.t() @ low
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Scale each token of `x` to unit root mean square, then by `weight` (frozen)."""
-    if not torch.is_grad_enabled():
-        return F.rms_norm(x, tuple(weight.shape), weight, eps)
-    result: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-    return result
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-class _RmsNorm(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Scale each token to unit root mean square, then by a frozen weight (d)."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the scaled tokens, without gradients."""
+        return F.rms_norm(x, tuple(self.weight.shape), self.weight, self.eps)
+
+    def unit(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens of unit root mean square, and what each was multiplied by (T x 1)."""
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
-        inverse = square.div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
-        unit: Tensor = x * inverse
-        ctx.save_for_backward(unit, inverse, weight)
-        return unit * weight
+        inverse = square.div_(x.shape[-1]).add_(self.eps).rsqrt_().to(x.dtype)
+        return x * inverse, inverse
+
+    def back(self, grad: Tensor, unit: Tensor, inverse: Tensor, onto: Tensor) -> Tensor:
+        """Return `onto` plus the gradient of x, given that of the scaled tokens, which is overwritten."""
+        grad.mul_(self.weight)
+        along = (grad * unit).mean(-1, keepdim=True)
+        return grad.addcmul_(unit, along, value=-1).mul_(inverse).add_(onto)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The frozen weights of one layer; linears that read the same are one."""
+
+    norm_in: Norm
+    qkv: Linear
+    out: Linear
+    norm_mid: Norm
+    gate_up: Linear
+    down: Linear
+
+
+Turn = tuple[Tensor, Tensor]
+"""cos and sin of each token's position, T x 1 x D/2."""
+
+
+def rotate(x: Tensor, turn: Turn, scale: float = 1.0, *, back: bool = False) -> None:
+    """Turn each pair (x[i], x[i + D/2]) of x (T x heads x D) by its position's angle, in place, and scale it."""
+    cos, sin = (part * scale for part in turn) if scale != 1.0 else turn
+    low, high = x.chunk(2, -1)
+    before = low.clone()
+    sign = 1 if back else -1
+    low.mul_(cos).addcmul_(high, sin, value=sign)
+    high.mul_(cos).addcmul_(before, sin, value=-sign)
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What the attention of all layers needs to know of a packed batch."""
+
+    turn: Turn
+    grids: Sequence[Grid]
+    heads: int
+    key_heads: int
+
+    def turned(self, x: Tensor, *, back: bool = False) -> None:
+        """Rotate the queries (and scale them by D^-1/2) and the keys of x (T x (H + 2K) x D), in place."""
+        rotate(x[:, : self.heads], self.turn, x.shape[-1] ** -0.5, back=back)
+        rotate(x[:, self.heads : self.heads + self.key_heads], self.turn, back=back)
+
+
+def attention(x: Tensor, layer: Layer, packing: Packing, qkv: Pair | None, out: Pair | None) -> Tensor:
+    """Return x (T x d) plus its attention; `qkv` and `out` are the low-rank matrices of those linears."""
+    result: Tensor = _Attention.apply(x, *_split(qkv), *_split(out), layer, packing)  # type: ignore[no-untyped-call]
+    return result
+
+
+def feed_forward(x: Tensor, layer: Layer, gate_up: Pair | None, down: Pair | None) -> Tensor:
+    """Return x (T x d) plus down(silu(gate) * up) of it."""
+    result: Tensor = _FeedForward.apply(x, *_split(gate_up), *_split(down), layer)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _split(pair: Pair | None) -> tuple[Tensor | None, Tensor | None]:
+    return pair if pair is not None else (None, None)
+
+
+def _joined(a: Tensor | None, b: Tensor | None) -> Pair | None:
+    return None if a is None or b is None else (a, b)
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
+        *matrices, layer, packing = rest
+        first, second = _joined(*matrices[:2]), _joined(*matrices[2:])
+        unit, inverse = layer.norm_in.unit(x)
+        qkv, low = layer.qkv.run(unit * layer.norm_in.weight, first)
+        result: Tensor
+        split = qkv.view(len(x), packing.heads + 2 * packing.key_heads, -1)
+        packing.turned(split)
+        mixed = split.new_empty(len(x), packing.heads, split.shape[-1])
+        kept = [grid.attend(split, mixed) for grid in packing.grids]
+        result, low_out = layer.out.run(mixed.view(len(x), -1), second, onto=x)
+        softs = [soft for each in kept for soft in each]
+        ctx.save_for_backward(unit, inverse, low, qkv, mixed, low_out, *matrices, *softs)
+        ctx.layer, ctx.packing, ctx.counts = layer, packing, [len(each) for each in kept]
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        unit, inverse, weight = ctx.saved_tensors
-        grad = grads[0] * weight
-        along = (grad * unit).mean(-1, keepdim=True)
-        return torch.addcmul(grad, unit, along, value=-1).mul_(inverse), None, None
+        unit, inverse, low, qkv, mixed, low_out, *rest = ctx.saved_tensors
+        first, second, softs = _joined(*rest[:2]), _joined(*rest[2:4]), rest[4:]
+        layer, packing, (grad,) = ctx.layer, ctx.packing, grads
+        grad_mixed, *of_out = layer.out.back(grad, mixed.view(len(grad), -1), low_out, second)
+        split = qkv.view(len(grad), packing.heads + 2 * packing.key_heads, -1)
+        grad_split = torch.empty_like(split)
+        for grid, count in zip(packing.grids, ctx.counts, strict=True):
+            grid.backward(grad_mixed.view(mixed.shape), split, softs[:count], grad_split)
+            softs = softs[count:]
+        packing.turned(grad_split, back=True)
+        normed, wanted = unit * layer.norm_in.weight, ctx.needs_input_grad[0]
+        grad_normed, *of_qkv = layer.qkv.back(grad_split.view(qkv.shape), normed, low, first, into_x=wanted)
+        grad_x = layer.norm_in.back(grad_normed, unit, inverse, grad) if wanted else None
+        return grad_x, *of_qkv, *of_out, None, None
+
+
+class _FeedForward(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
+        *matrices, layer = rest
+        first, second = _joined(*matrices[:2]), _joined(*matrices[2:])
+        result: Tensor
+        unit, inverse = layer.norm_mid.unit(x)
+        gate_up, low = layer.gate_up.run(unit * layer.norm_mid.weight, first)
+        result, low_down = layer.down.run(swiglu(gate_up), second, onto=x)
+        ctx.save_for_backward(unit, inverse, low, gate_up, low_down, *matrices)
+        ctx.layer = layer
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        unit, inverse, low, gate_up, low_down, *rest = ctx.saved_tensors
+        first, second = _joined(*rest[:2]), _joined(*rest[2:])
+        layer, (grad,) = ctx.layer, grads
+        gate, up = gate_up.chunk(2, -1)
+        active = F.silu(gate)
+        grad_inner, *of_down = layer.down.back(grad, active * up, low_down, second)
+        both = torch.empty_like(gate_up)
+        grad_gate, grad_up = both.chunk(2, -1)
+        torch.mul(grad_inner, active, out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(grad_inner.mul_(up), gate, grad_input=grad_gate)
+        normed = unit * layer.norm_mid.weight
+        grad_normed, *of_gate_up = layer.gate_up.back(both, normed, low, first)
+        return layer.norm_mid.back(grad_normed, unit, inverse, grad), *of_gate_up, *of_down, None
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """Return silu(gate) * up of the two halves of `gate_up` (T x 2f)."""
-    if not torch.is_grad_enabled():
-        gate, up = gate_up.chunk(2, -1)
-        inferred: Tensor = F.silu(gate).mul_(up)
-        return inferred
-    result: Tensor = _SwiGlu.apply(gate_up)  # type: ignore[no-untyped-call]
+    """Return silu(gate) * up of the two halves of `gate_up` (T x 2f), without gradients."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate).mul_(up)
+
+
+def final_norm(x: Tensor, norm: Norm) -> Tensor:
+    """Return the scaled tokens of x (m x d), with gradients."""
+    result: Tensor = _FinalNorm.apply(x, norm)  # type: ignore[no-untyped-call]
     return result
 
 
-class _SwiGlu(Function):
+class _FinalNorm(Function):
     @staticmethod
-    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, -1)
-        result = torch.empty_like(gate_up)
-        grad_gate, grad_up = result.chunk(2, -1)
-        torch.mul(grads[0], F.silu(gate), out=grad_up)
-        grad_gate.copy_(torch.ops.aten.silu_backward(grads[0] * up, gate))
-        return result
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + D/2]) of x (T x heads x D) by its position's angle; the inverse takes -sin."""
-    half = x.shape[-1] // 2
-    result = x * cos
-    result[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    result[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return result
-
-
-def packed_attention(
-    qkv: Tensor, cos: Tensor, sin: Tensor, layout: Layout, heads: int, key_heads: int
-) -> Tensor:
-    """Causal attention within each row of a packed batch; no row sees another.
-
-    qkv is T x (H + 2K) D before rotation, cos and sin T x 1 x D; the result T x H D.
-    """
-    result: Tensor = _PackedAttention.apply(qkv, cos, sin, layout, heads, key_heads)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _PackedAttention(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, layout: Layout, heads: int, key_heads: int
-    ) -> Tensor:
-        split = qkv.view(qkv.shape[0], heads + 2 * key_heads, -1)  # T x (H + 2K) x D
-        turned = rotate(split[:, : heads + key_heads], cos, sin)
-        turned[:, :heads] *= split.shape[-1] ** -0.5
-        value = split[:, heads + key_heads :].contiguous()
-        out = torch.empty_like(split[:, :heads])
-        softs: list[Tensor] = []
-        for start, length, shared in layout.rows():
-            q, k, v = _row(turned, value, start, length, shared, heads)
-            mixed, kept = _attend(q, k, v, shared)
-            out[start : start + length] = mixed
-            softs += kept
-        ctx.save_for_backward(cos, sin, turned, value, *softs)
-        ctx.layout, ctx.heads = layout, heads
-        return out.view(qkv.shape[0], -1)
+    def forward(ctx: Any, x: Tensor, norm: Norm) -> Tensor:
+        unit, inverse = norm.unit(x)
+        ctx.save_for_backward(unit, inverse)
+        ctx.norm = norm
+        return unit * norm.weight
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        cos, sin, turned, value, *softs = ctx.saved_tensors
-        heads, key_heads = ctx.heads, value.shape[1]
-        grad_out = grads[0].view(grads[0].shape[0], heads, -1)
-        result = grad_out.new_zeros(grad_out.shape[0], heads + 2 * key_heads, grad_out.shape[-1])
-        parts = (slice(0, heads), slice(heads, heads + key_heads), slice(heads + key_heads, None))
-        taken = 0
-        for start, length, shared in ctx.layout.rows():
-            q, k, v = _row(turned, value, start, length, shared, heads)
-            blocks = softs[taken : taken + _kept_blocks(length)]
-            taken += len(blocks)
-            found = _attend_backward(grad_out[start : start + length], q, k, v, blocks, shared)
-            for part, grad in zip(parts, found, strict=True):
-                result[start : start + length, part] += grad[-length:]
-                if shared and len(grad) > length:
-                    result[:shared, part] += grad[:shared]
-        result[:, :heads] *= result.shape[-1] ** -0.5
-        both = heads + key_heads
-        result[:, :both] = rotate(result[:, :both], cos, -sin)
-        return result.view(grad_out.shape[0], -1), None, None, None, None, None
-
-
-def _row(
-    turned: Tensor, value: Tensor, start: int, length: int, shared: int, heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return one row's queries (K x G x L x D), and its keys and values (K x (prefix + L) x D)."""
-    key_heads = value.shape[1]
-    own = slice(start, start + length)
-    query = turned[own, :heads].transpose(0, 1).reshape(key_heads, heads // key_heads, length, -1)
-    key, values = turned[own, heads:], value[own]
-    if shared:
-        key, values = torch.cat([turned[:shared, heads:], key]), torch.cat([value[:shared], values])
-    return query, key.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
-
-
-def _kept_blocks(length: int) -> int:
-    """Return how many blocks of softmax are kept for the way back: none of a row so long that they are made again."""
-    return -(-length // QUERY_BLOCK) if length <= KEPT_QUERIES else 0
-
-
-def _scores(query: Tensor, keys: Tensor, block: int) -> Tensor:
-    """Softmax of q k^T (K x G b x keys), where query i of the block sees all keys but the last block - 1 - i."""
-    scores = torch.bmm(query, keys.transpose(1, 2))
-    mask = torch.full((block, block), -math.inf, dtype=query.dtype, device=query.device).triu_(1)
-    scores.view(keys.shape[0], -1, block, keys.shape[1])[..., -block:] += mask
-    return torch.softmax(scores, -1)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, offset: int) -> tuple[Tensor, list[Tensor]]:
-    """Attention of q (K x G x L x D) over k, v (K x (offset + L) x D): the mix (L x H x D), and the softmax kept.
-
-    Queries go block by block, so that no block is multiplied with keys that all of it may not see.
-    """
-    key_heads, groups, length, width = q.shape
-    mixed = torch.empty_like(q)
-    kept: list[Tensor] = []
-    for low in range(0, length, QUERY_BLOCK):
-        high = min(low + QUERY_BLOCK, length)
-        seen = offset + high
-        soft = _scores(q[:, :, low:high].flatten(1, 2), k[:, :seen], high - low)
-        mixed[:, :, low:high] = torch.bmm(soft, v[:, :seen]).view(key_heads, groups, high - low, width)
-        if length <= KEPT_QUERIES:
-            kept.append(soft)
-    return mixed.flatten(0, 1).transpose(0, 1), kept
-
-
-def _attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], offset: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of queries (L x H x D), keys and values ((offset + L) x K x D) of one row."""
-    key_heads, groups, length, width = q.shape
-    grads = grad.transpose(0, 1).reshape(q.shape)
-    grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for number, low in enumerate(range(0, length, QUERY_BLOCK)):
-        high = min(low + QUERY_BLOCK, length)
-        seen = offset + high
-        query, grad_block = (part[:, :, low:high].flatten(1, 2) for part in (q, grads))
-        soft = kept[number] if kept else _scores(query, k[:, :seen], high - low)
-        grad_v[:, :seen] += torch.bmm(soft.transpose(1, 2), grad_block)
-        grad_soft = torch.bmm(grad_block, v[:, :seen].transpose(1, 2))
-        grad_scores = torch._softmax_backward_data(grad_soft, soft, -1, soft.dtype)
-        grad_k[:, :seen] += torch.bmm(grad_scores.transpose(1, 2), query)
-        grad_q[:, :, low:high] = torch.bmm(grad_scores, k[:, :seen]).view(key_heads, groups, -1, width)
-    return grad_q.flatten(0, 1).transpose(0, 1), grad_k.transpose(0, 1), grad_v.transpose(0, 1)
+        unit, inverse = ctx.saved_tensors
+        return ctx.norm.back(grads[0].clone(), unit, inverse, torch.zeros_like(unit)), None
 
 
 def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihoods of `labels` (m) under hidden (m x d) times weight^T (V x d, frozen).
 
-    Returns (each label's loss, f32, differentiable; whether it was the likeliest token). Logits exist for
-    HEAD_BLOCK positions at a time, forward and backward in one pass: a loss depends on its own position alone, so
-    its gradient is known up to the factor that the way back brings.
+    Returns (each label's loss, f32, differentiable; whether no token was likelier). Logits exist for HEAD_BLOCK
+    positions at a time, forward and backward in one pass: a loss depends on its own position alone, so its gradient
+    is known up to the factor that the way back brings.
     """
     nll, hit = _HeadLoss.apply(hidden, weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return nll, hit
@@ -273,13 +262,17 @@ class _HeadLoss(Function):
             part = slice(low, low + HEAD_BLOCK)
             wanted = labels[part, None]
             logits = (hidden[part] @ weight.t()).float()
-            norm = torch.logsumexp(logits, -1, keepdim=True)
-            nll[part] = (norm - logits.gather(1, wanted))[:, 0]
-            hit[part] = logits.argmax(-1) == labels[part]
-            if grad is not None:
-                soft = logits.sub_(norm).exp_()
-                soft.scatter_add_(1, wanted, soft.new_full(wanted.shape, -1.0))
-                grad[part] = soft.to(hidden.dtype) @ weight
+            top = logits.amax(-1, keepdim=True)
+            below = logits.gather(1, wanted).sub_(top)
+            hit[part] = below[:, 0] == 0
+            shares = logits.sub_(top).exp_()
+            total = shares.sum(-1, keepdim=True)
+            nll[part] = (total.log() - below)[:, 0]
+            if (
+                grad is not None
+            ):  # d nll / d hidden = sum of the rows of W, each by its share, less the label's
+                mean = (shares.to(hidden.dtype) @ weight).div_(total)
+                grad[part] = mean.sub_(weight[labels[part]])
         if grad is not None:
             ctx.save_for_backward(grad)
         ctx.mark_non_differentiable(hit)

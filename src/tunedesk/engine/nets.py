@@ -21,6 +21,8 @@ class Net(Protocol):
 
     adapter: Adapter
     """The matrices being trained, f32, changed in place by the optimiser."""
+    packs: bool
+    """Whether rows are laid end to end, else padded."""
 
     def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """Return (each trained token's loss, differentiable; whether it was the likeliest).
@@ -49,6 +51,7 @@ class FastNet:
     ) -> None:
         self.llama = llama
         self.adapter = starting_adapter(llama.widths, seed, parent)
+        self.packs = True
         self._share_prefix = share_prefix
 
     def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -56,7 +59,7 @@ class FastNet:
         packed = pack(chunk, share_prefix=self._share_prefix)
         long = torch.is_grad_enabled() and len(packed.ids) > CHUNK_TOKENS
         hidden = self.llama.hidden(packed, self.llama.stack(self.adapter), recompute=long)
-        return head_loss(hidden[packed.sources], self.llama.head, packed.labels)
+        return head_loss(hidden, self.llama.head, packed.labels)
 
 
 class PeftNet:
@@ -74,7 +77,7 @@ class PeftNet:
             r=shape.rank, lora_alpha=int(shape.alpha), use_rslora=shape.rank_stabilised,
             target_modules=targets, task_type="CAUSAL_LM",
         )  # fmt: skip
-        self.device = model.device
+        self.device, self.packs = model.device, False
         self.model = get_peft_model(model, config)
         self.model.eval()  # adapters carry no dropout; the base's own must stay off
         self.adapter = self._start(seed, parent)

@@ -119,7 +119,7 @@ class Supervised:
     def parts(self, net: Net, batch: Sequence[Example]) -> Iterator[Part]:
         """See Objective.parts."""
         trained = sum(example.targets for example in batch)
-        for chunk in chunks(batch):
+        for chunk in chunks(batch, packed=net.packs):
             losses, hit = net.losses(chunk)
             means = [float(one.mean()) for one in _by_example(losses.detach(), chunk)]
             rows = [(one.line, mean, one.targets) for one, mean in zip(chunk, means, strict=True)]
@@ -137,6 +137,11 @@ class Pair:
     def line(self) -> int:
         """See Item."""
         return self.chosen.line
+
+    @property
+    def sequences(self) -> tuple[Example, ...]:
+        """Both answers, each behind the input."""
+        return self.chosen, self.rejected
 
     @property
     def length(self) -> int:
@@ -186,8 +191,8 @@ class Dpo:
 
     def parts(self, net: Net, batch: Sequence[Pair]) -> Iterator[Part]:
         """See Objective.parts."""
-        for chunk in chunks(batch, sequences=2):
-            examples = [example for pair in chunk for example in (pair.chosen, pair.rejected)]
+        for chunk in chunks(batch, packed=net.packs):
+            examples = [example for pair in chunk for example in pair.sequences]
             with self._as_it_was(net), torch.no_grad():
                 before = _summed(net.losses(examples)[0], examples)
             losses, hit = net.losses(examples)
