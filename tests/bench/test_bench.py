@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import data
+from tests import tiny_model
+from tests.bench import data, training
 from tests.bench.__main__ import main
 
 
@@ -38,3 +39,19 @@ def test_the_bench_of_tokens_runs_and_every_way_counts_the_same(
     out = capsys.readouterr().out
     assert out.count("  yes") == 16
     assert "  NO" not in out
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # by PEFT
+def test_the_bench_of_training_runs_and_says_that_trl_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setattr(training, "_trl_is_there", lambda: False)
+    model = tiny_model.build(tmp_path / "tiny", context=2048)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(training.SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:12]))
+    assert main(["train", str(file), "--rows", "8", "--model", str(model)]) == 0
+    out = capsys.readouterr().out
+    assert "pip install trl" in out
+    assert "as they are: 8 rows" in out
+    assert "\ntunedesk " in out

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from tests import tiny_model
 from tunedesk.engine import generate
 from tunedesk.engine.adapters import Adapter, save_adapter
+from tunedesk.engine.fast_llama import FastLlama, Stretch
 from tunedesk.engine.generate import ModelGenerator
 from tunedesk.engine.models import load_net
 from tunedesk.engine.training_state import named_parameters
@@ -193,3 +196,66 @@ def test_a_broken_model_or_adapter_is_an_engine_error(
     )
     with pytest.raises(EngineError, match="does not fit"):
         list(generator.stream(request(base, tmp_path / "odd")))
+
+
+def test_several_replies_are_written_at_once_each_as_alone(
+    generator: ModelGenerator, base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [
+        request(
+            base, adapter if number % 2 else None, messages=[{"role": "user", "content": f"Hello {number}"}]
+        )
+        for number in range(4)
+    ]
+    alone = [reply(generator, order)[0] for order in orders]
+    together: list[int] = []
+    read = FastLlama.read
+
+    def counted(llama: FastLlama, stretches: list[Stretch]) -> list[Tensor]:
+        together.append(len(stretches))
+        return read(llama, stretches)
+
+    monkeypatch.setattr(FastLlama, "read", counted)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda order: reply(generator, order)[0], orders)) == alone
+    assert max(together) > 1
+    assert len(together) < sum(together)
+
+
+def test_what_a_conversation_shares_with_an_earlier_one_is_not_read_again(
+    base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = ModelGenerator()
+    asked = reply(generator, request(base))[1][0].prompt_tokens
+    turns = [
+        *QUESTION,
+        {"role": "assistant", "content": "I am sorry."},
+        {"role": "user", "content": "Thanks."},
+    ]
+    lengths: list[int] = []
+    read = FastLlama.read
+
+    def counted(llama: FastLlama, stretches: list[Stretch]) -> list[Tensor]:
+        lengths.append(len(stretches[0].ids))
+        return read(llama, stretches)
+
+    monkeypatch.setattr(FastLlama, "read", counted)
+    again, [piece, *_] = reply(generator, request(base, messages=turns))
+    assert lengths[0] < piece.prompt_tokens - asked // 2
+    assert again == reply(ModelGenerator(), request(base, messages=turns))[0]
+    lengths.clear()
+    reply(generator, request(base, adapter, messages=turns))
+    assert lengths[0] == piece.prompt_tokens  # what the base has read is nothing to an adapter
+
+
+def test_a_failed_pass_is_told_to_every_stream_and_the_next_goes_on(
+    generator: ModelGenerator, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FastLlama, "read", full)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            reply(generator, request(base))
+    assert reply(generator, request(base))[0]

@@ -22,7 +22,7 @@ from tests import tiny_model
 from tunedesk.engine import attention, layers
 from tunedesk.engine.adapters import Adapter, load_adapter, save_adapter
 from tunedesk.engine.batches import Example
-from tunedesk.engine.fast_llama import FastLlama, fits
+from tunedesk.engine.fast_llama import FastLlama, Stretch, fits
 from tunedesk.engine.models import load_model, load_net
 from tunedesk.engine.nets import FastNet, Net, PeftNet
 from tunedesk.engine.training_state import named_parameters
@@ -178,8 +178,26 @@ def test_the_cached_forward_continues_as_the_whole_text_read_at_once(folder: Pat
     ids = torch.arange(30, 60)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(input_ids=ids[None]).logits[0]
     cache = llama.new_cache(40)
-    first = llama.read(ids[:20], cache, {})
-    second = llama.read(ids[20:21], cache, {})
-    third = llama.read(ids[21:], cache, {})
+    first, second, third = (
+        llama.read([Stretch(part, cache, {})])[0] for part in (ids[:20], ids[20:21], ids[21:])
+    )
     for got, place in ((first, 19), (second, 20), (third, 29)):
         torch.testing.assert_close(got.clone(), plain[place].detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_conversations_read_together_as_each_alone_each_with_its_adapter(folder: Path) -> None:
+    llama = FastLlama(load_model(folder, torch.float32))
+    tuned = llama.stack(perturbed(FastNet(llama, 5, None)).adapter)
+    parts = [(torch.arange(30, 60), {}), (torch.arange(40, 45), tuned), (torch.arange(90, 91), tuned)]
+    alone = []
+    for ids, lora in parts:
+        cache = llama.new_cache(40)
+        alone.append([llama.read([Stretch(part, cache, lora)])[0] for part in (ids, torch.tensor([7]))])
+    caches = [llama.new_cache(40) for _ in parts]
+    for step in range(2):
+        stretches = [
+            Stretch(torch.tensor([7]) if step else ids, cache, lora)
+            for (ids, lora), cache in zip(parts, caches, strict=True)
+        ]
+        for got, wanted in zip(llama.read(stretches), alone, strict=True):
+            torch.testing.assert_close(got.clone(), wanted[step].clone(), rtol=1e-3, atol=1e-4)

@@ -7,8 +7,9 @@ low-rank additions (A stacked, B block-diagonal).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -73,6 +74,28 @@ class Cache:
     """layers x K x capacity x D."""
     length: int = 0
     """Tokens read."""
+
+    def copy(self, other: Cache, length: int) -> None:
+        """Take over the first `length` tokens of another conversation."""
+        self.keys[:, :, :length] = other.keys[:, :, :length]
+        self.values[:, :, :length] = other.values[:, :, :length]
+        self.length = length
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one conversation reads next."""
+
+    ids: Tensor
+    """t token ids."""
+    cache: Cache
+    lora: Stacked
+    """The adapter it is read with; none is an empty one."""
+
+    def mask(self) -> Tensor | None:
+        """Return which of the tokens so far each new one sees (t x tokens), None when it is one and sees all."""
+        known, new = self.cache.length, len(self.ids)
+        return torch.ones(new, known + new, dtype=torch.bool).tril_(known) if new > 1 else None
 
 
 class FastLlama:
@@ -174,46 +197,56 @@ class FastLlama:
             x = x[sources]
         return feed_forward(x, layer, lora.get((number, "gate_up")), lora.get((number, "down")))
 
-    def _layer(self, number: int, x: Tensor, attend: Callable[[Tensor], Tensor], lora: Stacked) -> Tensor:
-        """One layer without gradients."""
-        layer = self.layers[number]
-        pairs = {group: lora.get((number, group)) for group in GROUPS}
-        x = x + layer.out(attend(layer.qkv(layer.norm_in(x), pairs["qkv"])), pairs["out"])
-        inner = swiglu(layer.gate_up(layer.norm_mid(x), pairs["gate_up"]))
-        return x + layer.down(inner, pairs["down"])
-
     def new_cache(self, capacity: int) -> Cache:
         """Return an empty cache for up to `capacity` tokens."""
         shape = (len(self.layers), self.key_heads, capacity, self.head_width)
         return Cache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
 
     @torch.inference_mode()
-    def read(self, ids: Tensor, cache: Cache, lora: Stacked) -> Tensor:
-        """Read more tokens (t ids) into `cache` and return the next token's logits (V, f32)."""
-        low, high = cache.length, cache.length + len(ids)
+    def read(self, stretches: Sequence[Stretch]) -> list[Tensor]:
+        """Read more tokens of each conversation into its cache; return each one's next token's logits (V, f32)."""
+        ids = torch.cat([stretch.ids for stretch in stretches])
+        ends = list(accumulate(len(stretch.ids) for stretch in stretches))
+        spans = [slice(end - len(one.ids), end) for one, end in zip(stretches, ends, strict=True)]
+        positions = [torch.arange(one.cache.length, one.cache.length + len(one.ids)) for one in stretches]
         x = F.embedding(ids, self.embedding)
         half = self.head_width // 2
-        cos, sin = (part[0, :, None, :half] for part in self.rotary(x, torch.arange(low, high)[None]))
-        mask = torch.ones(len(ids), high, dtype=torch.bool).tril_(low) if len(ids) > 1 else None
-        both = self.heads + self.key_heads
-        for number in range(len(self.layers)):
-            keys, values = cache.keys[number, :, :high], cache.values[number, :, :high]
+        cos, sin = (part[0, :, None, :half] for part in self.rotary(x, torch.cat(positions)[None]))
+        masks = [one.mask() for one in stretches]
+        for number, layer in enumerate(self.layers):
 
-            def attend(qkv: Tensor, keys: Tensor = keys, values: Tensor = values) -> Tensor:
-                split = qkv.view(len(ids), both + self.key_heads, -1)
-                rotate(split[:, :both], (cos, sin))
-                split = split.transpose(0, 1)
-                keys[:, low:] = split[self.heads : both]
-                values[:, low:] = split[both:]
-                mixed = F.scaled_dot_product_attention(
-                    split[None, : self.heads],
-                    keys[None],
-                    values[None],
-                    mask,
-                    enable_gqa=self.heads != self.key_heads,
-                )
-                return mixed[0].transpose(0, 1).reshape(len(ids), -1)
+            def linear(group: str, value: Tensor, number: int = number, layer: Layer = layer) -> Tensor:
+                y = getattr(layer, group)(value, None)
+                for span, one in zip(spans, stretches, strict=True):
+                    if pair := one.lora.get((number, group)):
+                        y[span].addmm_(value[span] @ pair[0].t(), pair[1].t())
+                return cast(Tensor, y)
 
-            x = self._layer(number, x, attend, lora)
-        cache.length = high
-        return (self.norm(x[-1:]) @ self.head.t())[0].float()
+            qkv = linear("qkv", layer.norm_in(x)).view(len(ids), self.heads + 2 * self.key_heads, -1)
+            rotate(qkv[:, : self.heads + self.key_heads], (cos, sin))
+            mixed = [
+                self._mix(number, qkv[span], one.cache, mask)
+                for span, one, mask in zip(spans, stretches, masks, strict=True)
+            ]
+            x = x + linear("out", torch.cat(mixed))
+            x = x + linear("down", swiglu(linear("gate_up", layer.norm_mid(x))))
+        for one in stretches:
+            one.cache.length += len(one.ids)
+        last = x[torch.tensor(ends) - 1]
+        return list((self.norm(last) @ self.head.t()).float())
+
+    def _mix(self, number: int, qkv: Tensor, cache: Cache, mask: Tensor | None) -> Tensor:
+        """Put one conversation's new keys and values (of t x (H + 2K) x D) into its cache; return the mix t x H D."""
+        low, high, both = cache.length, cache.length + len(qkv), self.heads + self.key_heads
+        split = qkv.transpose(0, 1)
+        keys, values = cache.keys[number, :, :high], cache.values[number, :, :high]
+        keys[:, low:] = split[self.heads : both]
+        values[:, low:] = split[both:]
+        mixed = F.scaled_dot_product_attention(
+            split[None, : self.heads],
+            keys[None],
+            values[None],
+            mask,
+            enable_gqa=self.heads != self.key_heads,
+        )
+        return mixed[0].transpose(0, 1).reshape(len(qkv), -1)

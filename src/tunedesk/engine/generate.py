@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tunedesk.engine.models import (
     silence,
     stop_ids,
 )
+from tunedesk.engine.streams import Streams
 from tunedesk.engine.wire import GenerationChunk, GenerationRequest
 from tunedesk.errors import DataError, EngineError, TunedeskError
 
@@ -38,6 +40,7 @@ _ADAPTERS_KEPT = 8
 _UNFINISHED = "\ufffd"
 """What a decoder gives for a character whose bytes are not all there yet."""
 
+_NO_ADAPTER: Stacked = {}
 Read = Callable[[Tensor], Tensor]
 """Reads more ids of one conversation and returns the next token's logits (V)."""
 
@@ -53,19 +56,24 @@ class _Base:
     stacked: OrderedDict[Path, Stacked] = field(default_factory=OrderedDict)
     """Adapters in the fast form, the last used at the end."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    streams: Streams | None = None
+    """The open conversations of the fast form."""
 
-    def reader(self, adapter: Path | None, capacity: int) -> Read:
-        """Return a fresh conversation with the base (and `adapter`) of up to `capacity` tokens. Raises EngineError."""
+    def __post_init__(self) -> None:
         if isinstance(self.model, FastLlama):
-            llama, lora, cache = self.model, self._stacked(adapter), self.model.new_cache(capacity)
-            return lambda ids: llama.read(ids, cache, lora)
+            self.streams = Streams(self.model)
+
+    def reader(self, adapter: Path | None, capacity: int) -> AbstractContextManager[Read]:
+        """Open a conversation with the base (and `adapter`) of up to `capacity` tokens. Raises EngineError."""
+        if self.streams is not None:
+            return self.streams.opened(capacity, self._stacked(adapter))
         past = DynamicCache()
-        return lambda ids: self._library_read(ids, past, adapter)
+        return nullcontext(lambda ids: self._library_read(ids, past, adapter))
 
     @torch.no_grad()
     def _stacked(self, adapter: Path | None) -> Stacked:
         if adapter is None:
-            return {}
+            return _NO_ADAPTER
         with self.lock:
             if adapter not in self.stacked:
                 assert isinstance(self.model, FastLlama)
@@ -120,14 +128,15 @@ class ModelGenerator:
             if len(prompt) >= context:
                 raise DataError(f"the messages are {len(prompt)} tokens long and this model reads {context}")
             room = min(request.max_tokens, context - len(prompt))
-            read = base.reader(request.adapter, len(prompt) + room)
+            reader = base.reader(request.adapter, len(prompt) + room)
         except DataError as error:
             raise ValueError(error.message) from error
         except EngineError:
             raise
         except TunedeskError as error:
             raise EngineError(error.message, error.hint) from error
-        yield from _reply(base, request, prompt, room, read)
+        with reader as read:
+            yield from _reply(base, request, prompt, room, read)
 
     def _loaded(self, folder: Path) -> _Base:
         with self._lock:
