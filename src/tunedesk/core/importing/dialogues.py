@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from tunedesk.core.conversations import Row, content_text
-from tunedesk.core.importing import columns, transcripts
+from tunedesk.core.conversations import Row
+from tunedesk.core.importing import columns, helpdesk, transcripts, trees
 from tunedesk.core.importing.roles import Turn, role_of, said
 from tunedesk.core.importing.rows import NotARow, Options, Record, spoken_row, tools_of
 
@@ -14,6 +15,7 @@ _TURN_LISTS = (
     "conversations",
     "conversation",
     "messages",
+    "contents",
     "turns",
     "events",
     "dialogue",
@@ -50,7 +52,21 @@ _SPEAKERS = (
     "name",
     "type",
 )
-_TEXTS = ("value", "content", "text", "utterance", "message", "body", "plain_body", "msg", "transcript")
+_TEXTS = (
+    "value",
+    "content",
+    "text",
+    "utterance",
+    "message",
+    "body",
+    "plain_body",
+    "msg",
+    "transcript",
+    "parts",
+)
+_ASKED = ("input", "prompt", "messages", "conversation", "conversations", "history", "context")
+_ANSWERS = ("output", "ideal", "completion", "response", "answer", "target", "reference", "reply")
+"""Keys of a list of turns up to the question, and of its answer beside it."""
 _KEPT = ("weight", "name", "tool_calls", "tool_call_id")
 _UNSPOKEN = (
     "request_suggestions",
@@ -130,7 +146,7 @@ def _speaker(item: Mapping[str, Any], keys: Mapping[str, str]) -> str:
         name = (
             given.get("role", given.get("type", given.get("name"))) if isinstance(given, Mapping) else given
         )
-        if isinstance(name, str) and name.strip():
+        if isinstance(name, str) and name.strip() and (given is not item.get("type") or role_of(name)):
             told.append(name)
     return next((name for name in told if role_of(name)), told[0] if told else "")
 
@@ -142,13 +158,16 @@ def _words(value: object) -> str:
     if isinstance(value, list) and value:
         if all(isinstance(part, str) for part in value):
             return "\n".join(value)
-        if all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value):
-            return content_text(value)
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        if all(isinstance(part, str) for part in parts):
+            return "".join(map(str, parts)) if isinstance(value[0], str) else "\n".join(map(str, parts))
     return said(value)
 
 
 def dialogue(record: Record, options: Options) -> Row:
     """Return the row of a record's list of turns; raises NotARow."""
+    if trees.is_tree(record):
+        return spoken_row(trees.turns(record), record, options, ["mapping", "prompt"])
     key = turn_list(record)
     if not key:
         return _in_turn(record, options)
@@ -157,16 +176,29 @@ def dialogue(record: Record, options: Options) -> Row:
         raise NotARow(f"the dialogue is unfinished ({said(level)})")
     turns = []
     for place, item in enumerate(record[key]):
-        if isinstance(item, Mapping) and _is_aside(item):
+        if isinstance(item, Mapping) and item.get("Action", item.get("action")) in _UNSPOKEN:
             continue
         turn = _turn(item)
+        if isinstance(item, Mapping) and _is_aside(item):
+            turns += [replace(turn, speaker="note")] if turn else []
+            continue
         if turn is None:
             raise NotARow(f"turn {place + 1} has no speaker or no text")
         turns.append(turn)
+    turns += _answer(record, key, turns)
     tools_key = next((name for name in ("tools", "functions") if name in record), "")
-    row = spoken_row(turns, record, options, [key, tools_key, "system", "delexed"])
+    row = spoken_row(turns, record, options, [key, tools_key, "system", "delexed", *_ANSWERS])
     tools = tools_of(record.get(tools_key))
     return {**row, "tools": tools} if tools else row
+
+
+def _answer(record: Record, key: str, turns: list[Turn]) -> list[Turn]:
+    """Return the answer that stands beside a list of turns which ends with the question, if there is one."""
+    if key not in _ASKED or not turns or role_of(turns[-1].speaker) != "user":
+        return []
+    value = next((record[name] for name in _ANSWERS if record.get(name)), None)
+    value = value.get("content") if isinstance(value, Mapping) else value
+    return [Turn("assistant", value)] if isinstance(value, str) else []
 
 
 def _in_turn(record: Record, options: Options) -> Row:
@@ -180,7 +212,4 @@ def _in_turn(record: Record, options: Options) -> Row:
 
 
 def _is_aside(item: Mapping[str, Any]) -> bool:
-    action = item.get("Action", item.get("action"))
-    if isinstance(action, str) and action in _UNSPOKEN:
-        return True
-    return item.get("private") is True or item.get("internal") is True or item.get("public") is False
+    return helpdesk.is_hidden({columns.plain(str(key)): value for key, value in item.items()})

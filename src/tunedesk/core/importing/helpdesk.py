@@ -31,7 +31,18 @@ _INCOMING = {"incoming": True, "is_inbound": True, "inbound": True, "from_agent"
 _PUBLIC = {"private": False, "internal": False, "is_private": False, "is_internal": False, "is_note": False,
            "public": True, "is_public": True}  # fmt: skip
 """Flags that say whether the customer saw it: whether "true" means yes."""
-_KINDS = ("part_type", "type", "kind", "event_type", "message_type", "state")
+_KINDS = ("part_type", "subtype", "type", "kind", "event_type", "message_type", "state")
+_EVENTS = (
+    "lineitem",
+    "event",
+    "audit",
+    "status",
+    "service",
+    "notification",
+    "join",
+    "leave",
+    "channel_join",
+)
 _TIMES = ("created_at", "created", "timestamp", "date", "sent_at", "time", "ts", "created_time")
 _MARKS = frozenset((*_AUTHOR_IDS, *_INCOMING, *_PUBLIC, "part_type", "direction", "created_by"))
 """Keys of a message that only help desks write."""
@@ -101,7 +112,7 @@ def _body(message: Record) -> str | None:
 
 def _turn(message: Record, asked: str, agents: frozenset[str], noted: bool) -> Turn:
     text = _body(message) or ""
-    if _hidden(message, noted):
+    if is_hidden(message, noted=noted):
         return Turn("note", text)
     role = _told_role(message)
     if not role:
@@ -112,8 +123,8 @@ def _turn(message: Record, asked: str, agents: frozenset[str], noted: bool) -> T
     return Turn(role, text)
 
 
-def _hidden(message: Record, noted: bool) -> bool:
-    """Return whether a message is a note or an event; `noted` where comments are notes beside messages."""
+def is_hidden(message: Record, *, noted: bool = False) -> bool:
+    """Return whether a message with plain keys is a note or an event; `noted` where comments are notes."""
     for flag, means_seen in _PUBLIC.items():
         value = message.get(flag)
         if isinstance(value, bool) and value != means_seen:
@@ -121,7 +132,7 @@ def _hidden(message: Record, noted: bool) -> bool:
     kinds = [word for key in _KINDS if (word := _word(message, key))]
     if noted and "comment" in kinds:
         return True
-    return any("note" in word or word in ("lineitem", "event", "audit", "status") for word in kinds)
+    return any("note" in word or word in _EVENTS for word in kinds)
 
 
 def _told_role(message: Record) -> str | None:

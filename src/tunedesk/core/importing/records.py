@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.importing import columns, helpdesk, html_text, markup, transcripts
+from tunedesk.core.importing import columns, helpdesk, html_text, markup, transcripts, trees
 from tunedesk.core.importing.dialogues import dialogue, turn_list, unnamed_list
 from tunedesk.core.importing.preferences import is_preference, preference
-from tunedesk.core.importing.roles import Turn, said
+from tunedesk.core.importing.roles import Turn, role_of, said
 from tunedesk.core.importing.rows import NotARow, Options, Record, built, pair, spoken_row
 
 _SEPARATORS = re.compile(r"\s*(?:\n\n###\n\n|\n\n===\n\n|\s->|\n\n---\n\n)\s*$")
@@ -39,8 +39,23 @@ def _is_openai(record: Record) -> bool:
     if "messages" not in record or "conversations" in record:
         return False
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
+        if _in_other_words(messages):
+            return False
         return "role" in messages[0] or not turn_list({"turns": messages})
     return not (isinstance(messages, str) and _is_written(messages))
+
+
+def _in_other_words(messages: list[Any]) -> bool:
+    """Return whether messages name both sides, but none as OpenAI does (human, User …), or have bare parts of text."""
+    listed = [one for one in messages if isinstance(one, dict)]
+    roles = {str(one.get("role")) for one in listed}
+    told = {role_of(role) for role in roles}
+    if not roles & {"user", "assistant"}:
+        return {"user", "assistant"} <= told and None not in told
+    contents = [one["content"] for one in listed if isinstance(one.get("content"), list)]
+    return any(
+        isinstance(part, dict) and part.keys() == {"text"} for content in contents for part in content[:1]
+    )
 
 
 def _openai(record: Record, options: Options) -> Row:
@@ -59,6 +74,8 @@ def _completion(record: Record, options: Options) -> Row:
         return built([*prompt, *completion], record, ("prompt", "completion"))
     if markup.is_marked(whole := f"{said(prompt)}{said(completion)}"):
         return spoken_row(markup.turns(whole), record, options, ("prompt", "completion"))
+    if said(prompt).rstrip().endswith(":") and transcripts.is_transcript(whole):
+        return spoken_row(transcripts.turns(whole), record, options, ("prompt", "completion"))
     asked = _SEPARATORS.sub("", said(prompt)).strip()
     answer = _STOPS.sub("", said(completion)).strip()
     return built(pair(asked, answer, ""), record, ("prompt", "completion"))
@@ -103,7 +120,10 @@ def _pair_columns(record: Record, mapping: Mapping[str, str]) -> tuple[str, str]
     names = [str(name) for name in record]
     answer = mapping.get("assistant") or columns.find("assistant", names)
     asked = mapping.get("user") or columns.find("user", [name for name in names if name != answer])
-    return (asked, answer) if asked and answer and asked in record and answer in record else None
+    if not (asked and answer and asked in record and answer in record):
+        return None
+    objects = any(isinstance(record[name], Mapping | list) for name in (asked, answer))
+    return None if objects and not mapping else (asked, answer)
 
 
 def sides_of(sample: Sequence[Record], format_name: str) -> dict[str, str]:
@@ -200,7 +220,7 @@ FORMATS = {
         Format(
             "dialogue",
             "a list of turns under any key, each a speaker and a text",
-            lambda r: WRITTEN not in r and bool(turn_list(r) or unnamed_list(r)),
+            lambda r: WRITTEN not in r and bool(turn_list(r) or unnamed_list(r) or trees.is_tree(r)),
             dialogue,
         ),
         Format(

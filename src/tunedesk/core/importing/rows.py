@@ -95,13 +95,23 @@ def spoken_row(turns: Sequence[Turn], record: Record, options: Options, used: Se
     return with_system(row, told)
 
 
+def _text_of(value: object) -> str:
+    """Return a system prompt given as a text, as parts of texts, or as an object of such parts."""
+    parts = value.get("parts") if isinstance(value, Mapping) else value
+    if isinstance(parts, list):
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+        return "\n".join(text for text in texts if isinstance(text, str))
+    return parts if isinstance(parts, str) else ""
+
+
 def system_of(record: Record) -> tuple[str, str]:
     """Return key and text of the system prompt that `record` carries beside its turns, at most one object deep."""
     inner = [value for value in record.values() if isinstance(value, Mapping)]
     for part in (record, *inner):
         key = columns.find("system", [str(name) for name in part])
-        if key is not None and isinstance(part.get(key), str):
-            return key if part is record else "", _LABELLED.sub("", str(part[key]))
+        told = _text_of(part.get(key)) if key is not None else ""
+        if key is not None and told:
+            return key if part is record else "", _LABELLED.sub("", told)
     return "", ""
 
 
