@@ -36,13 +36,17 @@ def open_workbench(files: tuple[str, ...]) -> int:
 @click.option(
     "--models", "models", type=click.Path(path_type=Path), multiple=True, help="More folders of base models."
 )
+@click.option(
+    "--ray", metavar="ADDRESS", help="Train on this Ray cluster (`auto`: the one this host is part of)."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes on Ray.")
 @click.option("--status", is_flag=True, help="Tell whether the engine of this machine runs.")
 @click.option("--stop", is_flag=True, help="Stop it; a running job goes on at the next start.")
 @json_option
 @click.pass_context
 def serve(
-    context: click.Context, host: str, port: int, key_file: Path | None, models: tuple[Path, ...], status: bool,
-    stop: bool, as_json: bool,
+    context: click.Context, host: str, port: int, key_file: Path | None, models: tuple[Path, ...], ray: str | None,
+    workers: int, status: bool, stop: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve OpenAI's fine-tuning API on this machine: one line, the base URL, then until stopped."""
     from tunedesk.paths import state_paths
@@ -64,11 +68,24 @@ def serve(
     serve_engine(
         paths.engine, host, port,
         models_dirs=models,
-        trainer_command=(sys.executable, "-m", "tunedesk.engine.trainer"),
+        trainer_command=_trainer(ray, workers),
         generator=ModelGenerator(),
         key=_key_of(key_file),
         on_listening=lambda base_url: emit({"base_url": base_url}) if as_json else show(base_url),
     )  # fmt: skip
+
+
+def _trainer(ray: str | None, workers: int) -> tuple[str, ...]:
+    """Return the command that trains a job: here, with all devices of this host, or on a Ray cluster."""
+    from importlib import util
+
+    from tunedesk.errors import EngineError
+
+    if ray is None:
+        return (sys.executable, "-m", "tunedesk.engine.trainer")
+    if util.find_spec("ray") is None:
+        raise EngineError("ray is not installed", "in tunedesk's folder: pip install '.[engine,cluster]'")
+    return (sys.executable, "-m", "tunedesk.engine.on_ray", "--address", ray, "--workers", str(workers))
 
 
 def _key_of(key_file: Path | None) -> str | None:

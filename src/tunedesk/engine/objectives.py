@@ -6,7 +6,7 @@ that the trainer needs to know nothing else of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +66,23 @@ class Measured:
     targets: int = 0
     margins: tuple[float, ...] = ()
 
-    def add(self, part: Part) -> None:
-        """Take in a part."""
-        self.loss += float(part.loss.detach())
+    def add(self, part: Part, weight: float = 1.0) -> None:
+        """Take in a part; `weight` is the share of what is measured that the part's batch is."""
+        self.loss += float(part.loss.detach()) * weight
         self.hits += part.hits
         self.targets += part.targets
         self.margins += tuple(part.margins)
+
+    @classmethod
+    def together(cls, shares: Iterable[Measured]) -> Measured:
+        """Return what the shares of one batch come to."""
+        whole = cls()
+        for one in shares:
+            whole.loss += one.loss
+            whole.hits += one.hits
+            whole.targets += one.targets
+            whole.margins += one.margins
+        return whole
 
     def named(self, prefix: str) -> dict[str, float]:
         """Return the metrics under OpenAI's names: `prefix` is train, valid or full_valid."""
@@ -96,6 +107,10 @@ class Objective(Protocol):
         """
         ...
 
+    def weight(self, items: Sequence[Any]) -> float:
+        """Return what `items` count for in the mean over a batch."""
+        ...
+
     def parts(self, net: Net, batch: Sequence[Any]) -> Iterator[Part]:
         """Yield the batch's parts; each must have been gone back through before the next is asked for."""
         ...
@@ -115,6 +130,10 @@ class Supervised:
             except RowTooLong:
                 too_long(line)
         return found
+
+    def weight(self, items: Sequence[Example]) -> float:
+        """See Objective.weight: every trained token counts alike."""
+        return sum(example.targets for example in items)
 
     def parts(self, net: Net, batch: Sequence[Example]) -> Iterator[Part]:
         """See Objective.parts."""
@@ -188,6 +207,10 @@ class Dpo:
             except RowTooLong:
                 too_long(line)
         return found
+
+    def weight(self, items: Sequence[Pair]) -> float:
+        """See Objective.weight: every pair counts alike."""
+        return len(items)
 
     def parts(self, net: Net, batch: Sequence[Pair]) -> Iterator[Part]:
         """See Objective.parts."""

@@ -17,7 +17,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tunedesk.engine.adapters import load_adapter, save_adapter
 from tunedesk.engine.batches import CHUNK_TOKENS, Renderer
 from tunedesk.engine.channel import Channel
 from tunedesk.engine.fetch import Progress, Report
+from tunedesk.engine.fleet import Fleet, launch_command
 from tunedesk.engine.models import (
     best_device,
     context_length,
@@ -126,6 +127,7 @@ class Run:
 
     job: Job
     base: str
+    fleet: Fleet
     net: Net
     optimizer: torch.optim.Optimizer
     dtype: str
@@ -136,7 +138,8 @@ class Run:
     """The small validation batch."""
     peak: float
     """The highest learning rate."""
-    rows: RowLosses
+    rows: RowLosses | None
+    """The leader's alone."""
     step: int = 0
     """Steps done."""
     unmeasured: dict[str, float] = field(default_factory=dict)
@@ -164,30 +167,32 @@ class Run:
         return self.step % self.steps_per_epoch == 0
 
     def save(self) -> None:
-        """Write the training state. Raises StoreError."""
+        """Write the training state, which the leader does for all. Raises StoreError."""
+        if self.rows is None:
+            return
         position = Position(self.step, self.dtype, self.rows.sync(), self.unmeasured)
         save_state(self.job.folder, position, self.net.adapter, self.optimizer)
         self.saved_at = time.monotonic()
 
 
-def train(job: Job, channel: Channel) -> None:
-    """Run the recipe from where the job stands to its end, or to the next request to stop."""
+def train(job: Job, channel: Channel, fleet: Fleet) -> None:
+    """Run the recipe from where the job stands to its end, or to the next request to stop.
+
+    Every process of the fleet runs it; what is measured, saved and told is the leader's.
+    """
     run = None
     try:
-        run = load(job, channel)
+        run = load(job, channel, fleet)
         announce(run, channel)
-        if run.validation and run.step == 0:
-            before = evaluate(run, run.validation, channel)
-            accuracy = before.hits / before.targets
-            channel.message(
-                f"Before training: validation loss {before.loss:.4f}, token accuracy {accuracy:.4f}"
-            )
+        if run.step == 0:
+            leading(run, channel, measure_before)
         while run.step < run.steps or run.unmeasured:
             if not run.unmeasured:
-                if channel.stopping:
+                if fleet.any(channel.stopping):
                     raise _Stopped
                 advance(run)
-            measure(run, channel)
+            leading(run, channel, measure)
+            run.unmeasured = {}
             if run.epoch_ends or time.monotonic() - run.saved_at > SAVE_SECONDS:
                 run.save()
     except _Stopped:
@@ -195,18 +200,38 @@ def train(job: Job, channel: Channel) -> None:
             run.save()
         channel.emit("stopped", step=run.step if run else 0)
         return
+    if not fleet.leads:
+        return
     save_adapter(job.folder / "adapter", run.net.adapter, run.base)
     billed = sum(item.tokens for item in run.training) * job.epochs
     channel.emit("done", trained_tokens=billed, path="adapter")
 
 
-def load(job: Job, channel: Channel) -> Run:
+def leading(run: Run, channel: Channel, work: Callable[[Run, Channel], None]) -> None:
+    """Do what the leader does for all; when it is asked to stop meanwhile, the others, who wait, learn of it."""
+    if run.fleet.leads:
+        try:
+            work(run, channel)
+        except _Stopped:
+            run.fleet.any(True)
+            raise
+
+
+def measure_before(run: Run, channel: Channel) -> None:
+    """Say how good the model is before it is trained. Raises _Stopped."""
+    if run.validation:
+        before = evaluate(run, run.validation, channel)
+        accuracy = before.hits / before.targets
+        channel.message(f"Before training: validation loss {before.loss:.4f}, token accuracy {accuracy:.4f}")
+
+
+def load(job: Job, channel: Channel, fleet: Fleet) -> Run:
     """Load the base model (fetched if need be), the rows, the adapter, and the saved state if there is one."""
-    base = ready_model(job.model, job.models, _fetch_reporter(channel))
+    base = fleet.leader_first(lambda: ready_model(job.model, job.models, _fetch_reporter(channel)))
     renderer = Renderer(load_tokenizer(base), context_length(base))
     known = saved_position(job.folder)
     device = best_device()
-    dtype = getattr(torch, known.dtype) if known else fastest_dtype(device)
+    dtype = getattr(torch, known.dtype) if known else fleet.collect(fastest_dtype(device))[0]
     net, size = load_net(base, dtype, device, job.seed, load_adapter(job.parent) if job.parent else None)
     objective: Objective = Dpo(job.beta, net) if job.method == "dpo" else Supervised()
     training = _items(job.training_file, "training_file", objective, renderer, channel)
@@ -215,9 +240,9 @@ def load(job: Job, channel: Channel) -> Run:
         validation = _items(job.validation_file, "validation_file", objective, renderer, channel)
     parameters = list(named_parameters(net.adapter).values())
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    rows = RowLosses(job.folder / ROW_LOSSES, known.row_losses_bytes if known else 0)
+    rows = RowLosses(job.folder / ROW_LOSSES, known.row_losses_bytes if known else 0) if fleet.leads else None
     run = Run(
-        job, base.name, net, optimizer, str(dtype).removeprefix("torch."), objective, training, validation,
+        job, base.name, fleet, net, optimizer, str(dtype).removeprefix("torch."), objective, training, validation,
         _small_batch(validation, job.seed), learning_rate(size, job.multiplier) * objective.rate, rows,
     )  # fmt: skip
     if known:
@@ -244,22 +269,29 @@ def announce(run: Run, channel: Channel) -> None:
 def advance(run: Run) -> None:
     """Do one step: gradients of the batch's mean loss, clipped, applied at the schedule's rate.
 
+    Each process of the fleet works on its share of the batch, weighted by what of the batch it is.
     Raises EngineError when the loss is no longer a number.
     """
     size = run.job.batch_size
     epoch, place = divmod(run.step, run.steps_per_epoch)
     chosen = order(run.job.seed, epoch, len(run.training))[place * size : (place + 1) * size]
     batch = [run.training[number] for number in chosen]
-    measured, by_row = Measured(), []
-    for part in run.objective.parts(run.net, batch):
-        part.loss.backward()  # type: ignore[no-untyped-call]
-        measured.add(part)
+    mine = run.fleet.share(batch)
+    weight = run.objective.weight(mine) / run.objective.weight(batch)
+    own, by_row = Measured(), []
+    for part in run.objective.parts(run.net, mine):
+        (part.loss * weight).backward()  # type: ignore[no-untyped-call]
+        own.add(part, weight)
         by_row += part.rows
+    parameters = list(named_parameters(run.net.adapter).values())
+    run.fleet.add_up(parameters)
+    told = run.fleet.collect((own, by_row))
+    measured = Measured.together(one for one, _ in told)
     if not math.isfinite(measured.loss):
         raise EngineError(
             f"the loss is no longer a number at step {run.step + 1}", "lower the learning rate multiplier"
         )
-    torch.nn.utils.clip_grad_norm_(named_parameters(run.net.adapter).values(), CLIP)
+    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
     for group in run.optimizer.param_groups:
         group["lr"] = run.peak * schedule(run.step, run.steps)
     run.optimizer.step()
@@ -268,7 +300,8 @@ def advance(run: Run) -> None:
     run.steps_done += 1
     run.tokens_done += sum(item.tokens for item in batch)
     run.unmeasured = measured.named("train")
-    run.rows.write(run.step, epoch + 1, by_row)
+    if run.rows is not None:
+        run.rows.write(run.step, epoch + 1, [row for _, rows in told for row in rows])
 
 
 def measure(run: Run, channel: Channel) -> None:
@@ -300,7 +333,6 @@ def measure(run: Run, channel: Channel) -> None:
         channel.emit(
             "checkpoint", step=run.step, epoch=run.step // run.steps_per_epoch, path=path, metrics=metrics
         )
-    run.unmeasured = {}
 
 
 @torch.no_grad()
@@ -369,12 +401,24 @@ def _fetch_reporter(channel: Channel) -> Report:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train the job in the folder named by the only argument; a crash too ends in a line that says why."""
+    """Train the job in the folder named by the only argument, with all devices of this host."""
+    if (command := launch_command(arguments)) is not None:
+        os.execv(command[0], command)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: fewer faults on the big temporaries
     channel = Channel()
+    fleet = Fleet()
+    channel.speaks = fleet.leads
+    try:
+        return attempt(Path(arguments[0]), channel, fleet)
+    finally:
+        fleet.leave()
+
+
+def attempt(folder: Path, channel: Channel, fleet: Fleet) -> int:
+    """Train the job in `folder` and return the exit status; a crash too ends in a line that says why."""
     silence()
     try:
-        train(Job.read(Path(arguments[0])), channel)
+        train(Job.read(folder), channel, fleet)
     except _BadFile as bad:
         channel.emit("failed", code=f"invalid_{bad.param}", message=_told(bad.error), param=bad.param)
     except TunedeskError as error:
