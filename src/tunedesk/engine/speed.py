@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunedesk.engine.channel import Channel
+from tunedesk.engine.fleet import Fleet
 from tunedesk.engine.models import silence
 from tunedesk.engine.trainer import Job, advance, load
 from tunedesk.errors import TunedeskError
@@ -26,7 +27,7 @@ class _Silent(Channel):
     """What the trainer's steps report to, heard by nobody."""
 
     def __init__(self) -> None:
-        self.stopping = False
+        self.stopping, self.speaks = False, False
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Say nothing."""
@@ -34,7 +35,7 @@ class _Silent(Channel):
 
 def measured(folder: Path) -> tuple[int, float]:
     """Return tokens trained and the seconds they took; raises EngineError, DataError."""
-    run = load(Job.read(folder), _Silent())
+    run = load(Job.read(folder), _Silent(), Fleet())
     advance(run)
     warm, began = run.tokens_done, time.monotonic()
     while run.step < run.steps and time.monotonic() - began < SECONDS:
