@@ -117,9 +117,11 @@ def _after(edit: edits.Edit, index: int, row: Row, touched: Sequence[int] | None
 def changing(workspace: Workspace, edit: edits.Edit, on_progress: OnProgress | None = None) -> edits.Edit:
     """Return `edit` over those of its rows alone that it changes, where they are few enough to look at.
 
-    Raises DataError when it changes none.
+    Raises DataError when it changes none, and says why where it is about one.
     """
     touched = edit.indexes()
+    if touched is not None and len(touched) == 1:
+        apply(edits.of_row(edit, 0), workspace.row(touched[0]))
     alike = touched and edits.of_row(edit, 0) is edit
     if edit.kind in edits.MARKS or touched is None or not alike or len(touched) > _LOOKED_AT:
         return edit

@@ -24,7 +24,7 @@ from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.workspace import Workspace
 
 SIZES = (10_000, 100_000, 1_000_000)
-WORD = b"refund"
+WORD = b"cancel"
 _DOWN, _PAGE_DOWN = b"\x1b[B", b"\x1b[6~"
 _START_S, _COUNTING_S = 60.0, 120.0
 _COLUMNS = ("line", "turns", "chars", "intent", "preview")

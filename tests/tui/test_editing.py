@@ -206,3 +206,18 @@ async def test_matches_are_gone_through_across_conversations_and_marked_by_their
         await desk.press("N")
         await desk.until(lambda: desk.listing.index == 4)
         assert view.has_focus
+
+
+async def test_an_edited_row_stays_in_a_filtered_list_until_the_filter_looks_again(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("slash", *"loan")
+        await desk.until(lambda: desk.listing.count == 20)
+        await desk.press("enter", "down", "percent_sign", *"loan => mortgage", "enter")
+        await desk.said("replaced the text")
+        assert (desk.listing.count, desk.listing.index) == (20, 3)
+        await desk.shows("20 of 40 before the last edits: Enter looks again")
+        await desk.press("slash", "enter")
+        await desk.until(lambda: desk.listing.count == 19)
+        assert "looks again" not in frame(desk.app)

@@ -85,6 +85,8 @@ class Overlay:
     prompts: tuple[PromptLayer, ...] = ()
     facts: dict[int, tuple[tuple[int, ...], RowFacts]] = field(default_factory=dict)
     """Facts of rewritten rows, by the edits that they follow from; a cache shared by all overlays of a workspace."""
+    chunk: list[Chunk | None] = field(default_factory=list)
+    """What `rewritten_chunk` returns, once it was asked for: at every key of a filter over the same edits."""
 
     @classmethod
     def empty(cls, count: int, added: int = 0) -> Overlay:
@@ -132,7 +134,14 @@ class Overlay:
                     layer = PromptLayer(rows, reach, prompt, fold(prompt))
                     prompts = (layer,) if rows is None else (*prompts, layer)
         return replace(
-            self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts, reach=reach
+            self,
+            flags=flags,
+            tags=tags,
+            by_row=by_row,
+            bulk=tuple(bulk),
+            prompts=prompts,
+            reach=reach,
+            chunk=[],
         )
 
     def row(self, dataset: Dataset, index: int) -> Row:
@@ -188,13 +197,14 @@ class Overlay:
 
     def rewritten_chunk(self, dataset: Dataset) -> Chunk | None:
         """Return the rewritten rows as one more chunk to search, None when there are none."""
-        indexes = self.rewritten()
-        if not indexes:
-            return None
-        builder = ChunkBuilder()
-        for index in indexes:
-            builder.add(self.facts_of(dataset, index), line=dataset.line(index))
-        return Chunk.scattered(builder, pl.Series(indexes, dtype=pl.UInt32))
+        if not self.chunk:
+            indexes = self.rewritten()
+            builder = ChunkBuilder()
+            for index in indexes:
+                builder.add(self.facts_of(dataset, index), line=dataset.line(index))
+            made = Chunk.scattered(builder, pl.Series(indexes, dtype=pl.UInt32)) if indexes else None
+            self.chunk.append(made)
+        return self.chunk[0]
 
     def tags_of(self, index: int, imported: Sequence[str]) -> tuple[str, ...]:
         """Return the tags of a row: those it was imported with, then the user's."""

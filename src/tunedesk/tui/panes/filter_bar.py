@@ -101,9 +101,10 @@ class FilterBar(Horizontal):
         """Let the user type."""
         self.query_one(Input).focus()
 
-    def show_count(self, matched: int, total: int, *, complete: bool = True) -> None:
-        """Tell how many rows match, with … while the search goes on."""
+    def show_count(self, matched: int, total: int, *, complete: bool = True, stale: bool = False) -> None:
+        """Tell how many rows match, with … while the search goes on; `stale` when edits were made since."""
         text = f"{total:,}" if matched == total else f"{matched:,}{'' if complete else '…'} of {total:,}"
+        text += " before the last edits: Enter looks again" if stale and self.text.strip() else ""
         self.remove_class("-error")
         self.query_one("#filter-count", Static).update(plain_line(text))
 

@@ -125,7 +125,7 @@ class DataScreen(EstimatingScreen):
             self.split_files = None
             self.recount()
             self.look_for_personal_data(new)
-        self.query_one(FilterBar).show_count(new.matched, new.total)
+        self.query_one(FilterBar).show_count(new.matched, new.total, stale=new.stale)
         self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
@@ -198,6 +198,11 @@ class DataScreen(EstimatingScreen):
             self.say(event.hint)
 
     @on(FilterBar.Left)
+    def _filter_left(self) -> None:
+        if self.workspace is not None and self.workspace.stale:
+            self._search(self.query_one(FilterBar).text)
+        self.action_back()
+
     @on(SystemPromptPane.Left)
     def action_back(self) -> None:
         """Close what is open beside the list, and go to the list."""

@@ -86,11 +86,12 @@ class RowEditingScreen(CuratingScreen):
     ) -> None:
         """Make the edit that `build` makes of rows: at once for one, else shown first and undone as one."""
         wanted = targets or self.targets()
-        if not wanted.many:
-            self.edit_rows(build(wanted.rows), label)
-            return
         bench, workspace = self.workbench, self.workspace
         assert workspace is not None
+        if not wanted.many:
+            with self.desk.reporting(title):
+                self.edit_rows(bench.curation.changing(workspace, build(wanted.rows)), label)
+            return
         at = self.query_one(ConversationList).index
 
         async def asking() -> None:
