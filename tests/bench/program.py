@@ -103,8 +103,8 @@ class Program:
         """Type without measuring."""
         os.write(self._file, keys)
 
-    def key(self, keys: bytes, *, patience: float = PATIENCE_S) -> Burst | None:
-        """Type `keys` and return what followed; None when nothing did."""
+    def key(self, keys: bytes, *, patience: float = PATIENCE_S, quiet: float = QUIET_S) -> Burst | None:
+        """Type `keys` and return what followed until it was `quiet`; None when nothing did."""
         sent = time.perf_counter()
         os.write(self._file, keys)
         pieces: list[tuple[float, bytes]] = []
@@ -112,7 +112,7 @@ class Program:
             pieces = self.read(0.02, quiet=0.005)
         if not pieces:
             return None
-        pieces += self.read(patience, quiet=QUIET_S)
+        pieces += self.read(patience, quiet=quiet)
         size = sum(len(data) for _, data in pieces)
         passed, most = 0, pieces[-1][0]
         for at, data in pieces:
