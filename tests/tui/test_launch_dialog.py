@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 from textual.app import App
+from textual.screen import ModalScreen
 from textual.widgets import Button, Input
 
 from tests import fakes
@@ -20,15 +21,18 @@ from tunedesk.config import Profile
 from tunedesk.core.counting import pricing
 from tunedesk.core.counting.pricing import Price
 from tunedesk.core.fine_tuning import Hyperparameters
+from tunedesk.errors import ProviderError
 from tunedesk.jobs import LaunchRequest
 from tunedesk.paths import Paths
 from tunedesk.providers.base import Provider
+from tunedesk.providers.limits import CLOSED
 from tunedesk.tui.desk import Desk
 from tunedesk.tui.screens.jobs import JobsScreen
 from tunedesk.tui.screens.launch import (
     FileFacts,
     LaunchDialog,
     LaunchFacts,
+    TrainHere,
     cost_line,
     dates_of,
     file_line,
@@ -67,7 +71,7 @@ class DialogApp(App[None]):
     def __init__(self, shown: LaunchFacts) -> None:
         super().__init__()
         self.shown = shown
-        self.answers: list[LaunchRequest | None] = []
+        self.answers: list[LaunchRequest | TrainHere | None] = []
 
     def on_mount(self) -> None:
         self.push_screen(LaunchDialog(self.shown), self.answers.append)
@@ -89,6 +93,7 @@ async def test_everything_that_matters_is_on_one_screen(size: tuple[int, int]) -
             "OpenAI takes no new job from 2027-01-06, in 45 days",
             "stop on 2027-03-01, in 99 days",
             "2 warnings left",
+            "Train on this machine",
             "Launch",
             "Cancel",
         ):
@@ -101,7 +106,7 @@ async def test_enter_launches_with_the_values_as_shown() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: bool(app.answers))
         request = app.answers[0]
-        assert request is not None
+        assert isinstance(request, LaunchRequest)
         assert request.model == "gpt-4.1"
         assert request.training == Path("/data/train.jsonl")
         assert request.validation == Path("/data/validation.jsonl")
@@ -121,7 +126,7 @@ async def test_typed_hyperparameters_change_the_cost_and_are_sent() -> None:
         await pilot.press(*"bank", "enter")
         await until(pilot, lambda: bool(app.answers))
         request = app.answers[0]
-        assert request is not None
+        assert isinstance(request, LaunchRequest)
         assert request.hyperparameters == Hyperparameters(5, 8, 0.5)
         assert request.suffix == "bank"
 
@@ -178,8 +183,9 @@ async def test_another_model_is_chosen_and_its_price_shown() -> None:
         app.screen.query_one("#launch-go").focus()
         await pilot.press("enter")
         await until(pilot, lambda: bool(app.answers))
-        assert app.answers[0] is not None
-        assert app.answers[0].model == "gpt-4.1-mini"
+        request = app.answers[0]
+        assert isinstance(request, LaunchRequest)
+        assert request.model == "gpt-4.1-mini"
 
 
 async def test_names_in_the_dialog_are_not_markup() -> None:
@@ -209,10 +215,15 @@ class ScriptedBench(Workbench):
 
     def __init__(self, paths: Paths, endpoint: fakes.Endpoint) -> None:
         super().__init__(paths)
+        self.endpoint = endpoint
         self.provider = cast(Provider, fakes.ScriptedProvider(endpoint, LOCAL))
 
     async def connect(self, profile: Profile) -> Provider:
-        return self.provider
+        return (
+            self.provider
+            if profile.is_local
+            else cast(Provider, fakes.ScriptedProvider(self.endpoint, profile))
+        )
 
 
 class LaunchDesk(Desk):
@@ -262,6 +273,43 @@ async def test_one_key_splits_asks_uploads_and_follows_the_one_job(
         calls = bench.provider.endpoint.calls  # type: ignore[attr-defined]
         assert calls.count("create_job") == 1
         assert calls.count("upload") == 2
+
+
+async def test_a_closed_provider_is_left_for_this_machine_by_one_key() -> None:
+    app = DialogApp(facts(today=date(2027, 1, 7)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "no new job there since 2027-01-06: Enter trains it here instead")
+        await pilot.press("enter")
+        assert app.answers == [TrainHere()]
+
+
+async def test_a_refusal_for_good_offers_this_machine_and_the_same_again_is_no_second_job(
+    bench: ScriptedBench, tmp_path: Path
+) -> None:
+    workspace = bench.import_file(banking(tmp_path)).workspace
+    app = LaunchDesk(lambda: bench, ["small"])
+    endpoint = bench.endpoint
+    (bench.paths.config / "profiles.toml").write_text('[openai]\ncloses = ""\n')
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.workbench is not None)
+        app.profile, app.model = "openai", ""
+        endpoint.lose("create_job", ProviderError("no training", status=403, code=CLOSED), carried_out=False)
+        app.work(ask_and_launch(app, bench, workspace), name="launching")
+        await until_shown(pilot, "OpenAI")
+        await pilot.press("enter")
+        await until_shown(pilot, "Train it on this machine instead?")
+        await pilot.press("enter")
+        await until_shown(pilot, "free: it trains on this machine")
+        await pilot.press("enter")
+        await until_shown(pilot, "launched: job ftjob-1")
+        app.profile, app.model = "local", ""
+        app.work(ask_and_launch(app, bench, workspace), name="launching")
+        await until_shown(pilot, "free: it trains on this machine")
+        await pilot.press("enter")
+        await until_shown(pilot, "are job ftjob-1. Launch another")
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, ModalScreen))
+        assert list(endpoint.jobs) == ["ftjob-1"]
 
 
 async def test_a_launch_called_off_sends_nothing(bench: ScriptedBench, tmp_path: Path) -> None:

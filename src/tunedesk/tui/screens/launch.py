@@ -63,8 +63,13 @@ class LaunchFacts:
     """Messages with personal data that would be sent."""
 
 
-class LaunchDialog(ModalScreen[LaunchRequest | None]):
-    """Returns the launch as it was confirmed, None when it was called off."""
+@dataclass(frozen=True, slots=True)
+class TrainHere:
+    """The answer that the same conversations shall train on this machine instead."""
+
+
+class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
+    """Returns the launch as it was confirmed, `TrainHere` for this machine, None when it was called off."""
 
     CSS_PATH = "launch.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -101,6 +106,8 @@ class LaunchDialog(ModalScreen[LaunchRequest | None]):
                     yield _fact("Personal", told, "launch-personal")
             yield Static("", id="launch-trouble", markup=False, classes="bad")
             with Horizontal(id="launch-buttons"):
+                if not facts.profile.is_local:
+                    yield Button("Train on this machine", id="launch-here", compact=True)
                 yield Button("Launch", variant="primary", id="launch-go", compact=True)
                 yield Button("Cancel", id="launch-no", compact=True)
 
@@ -124,9 +131,10 @@ class LaunchDialog(ModalScreen[LaunchRequest | None]):
             yield from _field("Suffix", "suffix", "")
 
     def on_mount(self) -> None:
-        """Say what the first values cost, ready to launch."""
+        """Say what the first values cost, ready to launch, or to train here where the provider takes no new job."""
         self._update()
-        self.query_one("#launch-go").focus()
+        closed = self._facts.profile.is_closed(self._facts.today)
+        self.query_one("#launch-here" if closed else "#launch-go").focus()
 
     @on(Input.Changed)
     @on(Select.Changed)
@@ -142,6 +150,8 @@ class LaunchDialog(ModalScreen[LaunchRequest | None]):
             cost = cost_line(facts.estimate(model, epochs), facts.profile)
         except UsageError as error:
             trouble, cost = f"✗ {error.message}: {error.hint}", "–"
+        if facts.profile.is_closed(facts.today):
+            trouble = f"✗ no new job there since {facts.profile.closes}: Enter trains it here instead"
         if not trouble and facts.errors:
             trouble = f"✗ {findings_line(facts.errors, 0)}: they would be refused; mend them on 1 Data"
         self.query_one("#launch-cost", Static).update(plain(cost))
@@ -185,6 +195,10 @@ class LaunchDialog(ModalScreen[LaunchRequest | None]):
     def _go(self) -> None:
         if not self.query_one("#launch-go", Button).disabled:
             self.dismiss(self._request())
+
+    @on(Button.Pressed, "#launch-here")
+    def _here(self) -> None:
+        self.dismiss(TrainHere())
 
     @on(Button.Pressed, "#launch-no")
     def action_call_off(self) -> None:

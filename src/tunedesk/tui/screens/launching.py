@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from tunedesk.errors import ProviderError
 from tunedesk.jobs import LaunchRequest
+from tunedesk.providers.limits import CLOSED
 from tunedesk.tui.messages import JobLaunched, ProgressMade
-from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts
+from tunedesk.tui.screens.dialogs import ConfirmDialog
+from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts, TrainHere
 from tunedesk.tui.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -39,16 +43,28 @@ async def ask_and_launch(
     """
     profile = workbench.profile(desk.profile)
     model = desk.model or profile.default_model
+    while True:
+        gather = partial(gather_facts, workbench, workspace, profile, model, split, findings)
+        facts = await desk.in_thread(gather, name="preparing the launch")
+        request = await desk.push_screen_wait(LaunchDialog(facts))
+        if request is None:
+            desk.say("nothing was sent")
+            return
+        if not isinstance(request, TrainHere):
+            try:
+                await launch(desk, workbench, profile, request)
+                return
+            except ProviderError as error:
+                if error.code != CLOSED or profile.is_local or not await _goes_here(desk, error):
+                    raise
+        profile = workbench.profile(None)
+        model, findings = profile.default_model, None
 
-    def gather(on_progress: OnProgress) -> LaunchFacts:
-        return gather_facts(workbench, workspace, profile, model, split, findings, on_progress)
 
-    facts = await desk.in_thread(gather, name="preparing the launch")
-    request = await desk.push_screen_wait(LaunchDialog(facts))
-    if request is None:
-        desk.say("nothing was sent")
-        return
-    await launch(desk, workbench, profile, request)
+async def _goes_here(desk: Desk, error: ProviderError) -> bool:
+    question = f"{error.message}.\n\nTrain it on this machine instead?"
+    answer = await desk.push_screen_wait(ConfirmDialog("No new job there", question))
+    return answer is True
 
 
 def gather_facts(
@@ -87,8 +103,17 @@ def _file(path: Path, conversations: int, files: SplitFiles) -> FileFacts:
     return FileFacts(path, conversations, path.stat().st_size, files.sha256[path.name])
 
 
+async def _another(desk: Desk, job: str) -> bool:
+    question = f"The same files with the same settings are job {job}. Launch another beside it?"
+    answer = await desk.push_screen_wait(ConfirmDialog("Launched already", question))
+    return answer is True
+
+
 async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: LaunchRequest) -> None:
-    """Upload the files with progress, create the job, and tell the Jobs screen; raises JobError, ProviderError."""
+    """Upload the files with progress, create the job, and tell the Jobs screen; raises JobError, ProviderError.
+
+    A launch of the same that was begun before goes on; one that has its job already is made anew only when asked for.
+    """
 
     told = 0.0
     moving: dict[str, Transfer] = {}
@@ -103,7 +128,14 @@ async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: La
     desk.say(f"launching on {profile.label or profile.name} …")
     service = await workbench.jobs(profile)
     try:
-        launched = await service.launch(request, on_upload=on_upload)
+        begun = await service.begun(request)
+        if begun is not None and begun.job is not None and await _another(desk, begun.job):
+            begun = None
+        launched = await (
+            service.go_on(begun, on_upload=on_upload)
+            if begun is not None
+            else service.launch(request, on_upload=on_upload)
+        )
     finally:
         desk.post_message(ProgressMade("", 0, 0))
     desk.say(f"launched: job {launched.job}")
