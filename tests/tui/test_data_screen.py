@@ -22,6 +22,7 @@ from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.estimate import EstimatePane
 from tunedesk.tui.panes.filter_bar import FilterBar
+from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.screens.data import DataScreen
 from tunedesk.tui.widgets.status_line import StatusLine
 from tunedesk.workbench import Workbench
@@ -144,7 +145,9 @@ async def test_a_wrong_query_tells_the_column_and_keeps_the_list(tmp_path: Path,
         assert desk.listing.has_focus
 
 
-async def test_findings_are_counted_by_code_and_narrow_the_list(tmp_path: Path, faulty: Path) -> None:
+async def test_findings_are_counted_by_code_and_narrow_the_list(
+    tmp_path: Path, faulty: Path, cases: Path
+) -> None:
     async with opened(tmp_path, faulty) as desk:
         await desk.press("c")
         await desk.shows("last_not_assistant")
@@ -152,6 +155,9 @@ async def test_findings_are_counted_by_code_and_narrow_the_list(tmp_path: Path, 
         await desk.until(lambda: desk.screen.query_one(FilterBar).text.startswith("check:"))
         await desk.until(lambda: desk.listing.count == 1)
         assert desk.listing.has_focus
+        await desk.shows("✗")
+        desk.app.open(str(cases))
+        await desk.until(lambda: desk.screen.query_one(FindingsPane).border_title == "Findings")
 
 
 async def test_safe_fixes_are_applied_checked_again_and_undone(tmp_path: Path, faulty: Path) -> None:

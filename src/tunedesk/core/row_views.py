@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tunedesk.core.checking.findings import CHECKS
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.indexing import HAS_TOOLS, ITEM_BREAK, RowFacts
 from tunedesk.core.editing.overlay import EDITED, EXCLUDED, Overlay
@@ -36,6 +37,11 @@ class RowView:
     has_tools: bool
     findings: tuple[str, ...]
     """Codes of the findings of this row."""
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Its findings' codes, each behind ✗ (an error) or ! (a warning)."""
+        return tuple(f"{'✗' if CHECKS[code].severity == 'error' else '!'} {code}" for code in self.findings)
 
 
 def view_of(dataset: Dataset, overlay: Overlay, known: Known, index: int) -> RowView:

@@ -143,7 +143,7 @@ class Desk(DiffOutput):
                 lambda _, on_progress: workbench.import_file(path, on_progress=on_progress).workspace,
             ))  # fmt: skip
         else:
-            self._changes.put_nowait((f"opened {name}", lambda _, __: workbench.open(name)))
+            self._changes.put_nowait(("opened", lambda _, __: workbench.open(name)))
 
     def open_sample(self) -> None:
         """Open the shipped sample conversations in the background."""

@@ -32,7 +32,7 @@ _WIDE, _WIDER = 70, 96
 class ConversationList(VirtualList):
     """One line a conversation: line in the source, marks, turns, tokens, intent, tags, first words.
 
-    Marks: ✗ a finding, * edited, + added, - excluded, ⚙ tools.
+    Marks: ✗ an error, ! a warning, * edited, + added, - excluded, ⚙ tools.
     """
 
     BORDER_TITLE = "Conversations"
@@ -98,4 +98,5 @@ class ConversationList(VirtualList):
 
 def _marks(row: RowView) -> str:
     state = "-" if row.excluded else "+" if row.added else "*" if row.edited else " "
-    return ("✗" if row.findings else " ") + state + ("⚙" if row.has_tools else " ")
+    worst = max((mark[0] for mark in row.marked), default=" ")  # ✗ comes after !
+    return worst + state + ("⚙" if row.has_tools else " ")

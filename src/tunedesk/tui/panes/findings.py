@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tunedesk.core.checking.findings import Finding
 
 
+_NOT_CHECKED = "not checked yet: press c"
+
+
 @dataclass(frozen=True, slots=True)
 class CodeCount:
     """All findings of one code."""
@@ -71,13 +74,21 @@ class FindingsPane(Vertical):
             Column("count", "count", 6, right=True), Column("code", "code", 22), Column("fix", "fix", 4),
             Column("text", "what"),
         )  # fmt: skip
-        yield VirtualList(columns, self._rows, empty="not checked yet: press c", id="findings-list")
+        yield VirtualList(columns, self._rows, empty=_NOT_CHECKED, id="findings-list")
 
     @property
     def code(self) -> str:
         """The code under the cursor, empty when there is none."""
         index = self.query_one(VirtualList).index
         return self._counts[index].code if index is not None and index < len(self._counts) else ""
+
+    def forget(self) -> None:
+        """Show again that nothing was checked yet."""
+        self._counts = []
+        self.border_title = "Findings"
+        listing = self.query_one(VirtualList)
+        listing.empty = _NOT_CHECKED
+        listing.show(range(0))
 
     def show(self, findings: Sequence[Finding]) -> None:
         """Show the findings of a check."""

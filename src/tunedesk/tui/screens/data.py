@@ -117,6 +117,7 @@ class DataScreen(EstimatingScreen):
             return
         if old is None or old.dataset.id != new.dataset.id:
             self.findings = None
+            self.query_one(FindingsPane).forget()
             self.query_one(SystemPromptPane).set_text(_prompt_of(new))
             bar = self.query_one(FilterBar)
             if bar.text != new.query.text:
@@ -157,7 +158,7 @@ class DataScreen(EstimatingScreen):
         shown = workspace.view(index)
         words = [f"Conversation, line {shown.line:,}", shown.intent, *(f"#{tag}" for tag in shown.tags)]
         words += [word for word, true in (("edited", shown.edited), ("excluded", shown.excluded)) if true]
-        words += [f"✗ {code}" for code in shown.findings]
+        words += shown.marked
         view.show_row(
             workspace.row(index),
             " · ".join(word for word in words if word),
