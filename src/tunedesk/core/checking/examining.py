@@ -15,7 +15,7 @@ from tunedesk.core.checking.file_checks import read_line
 from tunedesk.core.checking.findings import Finding, finding
 from tunedesk.core.checking.plain_rows import PlainRow, plain_row
 from tunedesk.core.checking.row_checks import check_row, every_message, hidden_faults
-from tunedesk.core.checking.sayings import Saying, Sayings
+from tunedesk.core.checking.sayings import LONG_ANSWER, Saying, Sayings
 from tunedesk.core.checking.talk_checks import Said, talk_faults
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.core.grouping.sketches import (
@@ -34,8 +34,6 @@ from tunedesk.core.personal_data.spans import Found
 
 _SHORTEST = 12
 """Characters below which a question ("hi") is too short for two answers to it to contradict each other."""
-_ANSWER = 40
-"""Characters from which an answer that is given again and again is worth a word."""
 _SURE = 0.7
 """Confidence from which personal data is a finding: below it, a bare first name or a number by context alone."""
 _SYSTEM = ("system", "developer")
@@ -135,15 +133,19 @@ class Examiner:
 
     def _plain(self, row: PlainRow, line: int, raw: bytes, made: Examined) -> bool:
         """Take a plain row; return False, and leave it, when a message is blank."""
-        of = self._sayings.of
-        sayings = [of(one.role, one.content) for one in row.messages]
+        known = self._sayings.known
+        sayings: list[Saying] = []
         marked, common = False, -1
-        for one in sayings:
+        for message in row.messages:
+            one = known[message.role].get(message.content)
+            if one is None:
+                one = self._sayings.of(message.role, message.content)
+                known = self._sayings.known
             if one.blank:
                 return False
             marked = marked or one.marked
-            if one.talks:
-                common &= one.spoken.leaning
+            common &= one.leaning
+            sayings.append(one)
         made.rows += 1
         if self.wanted.rows:
             if marked or not common:
@@ -180,15 +182,15 @@ class Examiner:
         spoken = sayings[1:] if sayings[0].role in _SYSTEM else sayings
         keys = [one.key for one in spoken]
         prompted = len(spoken) < len(sayings)
-        prompt = int.from_bytes(sayings[0].key, "little") if prompted else NO_PROMPT
+        prompt = sayings[0].key if prompted else NO_PROMPT
         last = len(keys) - 1
         short = len(spoken) < 3 and len(spoken[0].text) < _SHORTEST - len("user: ")
-        replies = {one.key: None for one in spoken if one.role == "assistant" and len(one.text) >= _ANSWER}
+        replies = dict.fromkeys([one.key for one in spoken if one.long])
         _put(marks, line, joined([sayings[0].key, *keys] if prompted else keys), prompt, replies)
         question = joined(keys[:last])
         marks.questions.append(question)
         marks.asked.append(0 if short else question)
-        marks.answers.append(joined(keys[last:]))
+        marks.answers.append(keys[last])
         if self.wanted.near_duplicates:
             hashes = self._sayings.hashes
             self._texts.append(array("I", b"".join([hashes(one) for one in spoken])))
@@ -255,19 +257,15 @@ class Examiner:
         said = messages_of(row)
         spoken = [one for one in said if one.get("role") not in _SYSTEM]
         prompt = NOT_ASKED
-        replies: dict[bytes, None] = {}
+        replies: dict[int, None] = {}
         question, good, answer = 0, False, joined(())
         if talks:
             first = said[0] if said else {}
             content = first.get("content")
             text = content if isinstance(content, str) else str(content)
-            prompt = (
-                int.from_bytes(key_of("system", text), "little")
-                if first.get("role") in _SYSTEM
-                else NO_PROMPT
-            )
+            prompt = key_of("system", text) if first.get("role") in _SYSTEM else NO_PROMPT
             texts = [content_text(one.get("content")) for one in spoken if one.get("role") == "assistant"]
-            replies = {key_of("assistant", text): None for text in texts if len(text) >= _ANSWER}
+            replies = {key_of("assistant", text): None for text in texts if len(text) >= LONG_ANSWER}
             question, good, answer = _question(spoken)
         _put(marks, line, identity(row), prompt, replies)
         marks.questions.append(question)
@@ -278,14 +276,14 @@ class Examiner:
         return True
 
 
-def _put(marks: Marks, line: int, said: int, prompt: int, replies: Iterable[bytes]) -> None:
+def _put(marks: Marks, line: int, said: int, prompt: int, replies: Iterable[int]) -> None:
     place = len(marks.lines)
     marks.lines.append(line)
     marks.identities.append(said)
     marks.prompts.append(prompt)
     for reply in replies:
         marks.repliers.append(place)
-        marks.replies.append(int.from_bytes(reply, "little"))
+        marks.replies.append(reply)
 
 
 def _question(spoken: Sequence[dict[str, Any]]) -> tuple[int, bool, int]:
@@ -295,7 +293,9 @@ def _question(spoken: Sequence[dict[str, Any]]) -> tuple[int, bool, int]:
     keys = [key_of(str(one.get("role")), said_in(one)) for one in spoken]
     length = sum(len(str(one.get("role"))) + 3 + len(said_in(one)) for one in spoken[:last]) - 1
     good = last > 0 and spoken[0].get("role") == "user" and length >= _SHORTEST
-    return (joined(keys[:last]) if last else 0), good, joined(keys[last:])
+    rest = keys[last:]
+    answer = rest[0] if len(rest) == 1 else joined(rest)
+    return (joined(keys[:last]) if last else 0), good, answer
 
 
 def _parts(messages: Sequence[Any], line: int) -> Iterator[Finding]:

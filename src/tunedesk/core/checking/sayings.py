@@ -5,6 +5,8 @@ A row's findings are put together from this, whichever way the row was read.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from tunedesk.core.checking.talk_checks import Spoken, spoken
 from tunedesk.core.checking.text_checks import text_faults
 from tunedesk.core.grouping.sketches import key_of, shingle_hashes
@@ -14,6 +16,8 @@ from tunedesk.core.personal_data.spans import Found
 _MOST = 120_000
 """Texts kept; as many older ones stay until these are full."""
 _MOST_CHARACTERS = 24 << 20
+LONG_ANSWER = 40
+"""Characters from which an answer that is given again and again is worth a word."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -21,7 +25,8 @@ class Saying:
     """One text as one role says it."""
 
     __slots__ = (
-        "asks", "blank", "faults", "found", "hashes", "key", "marked", "public", "role", "spoken", "talks", "text",
+        "asks", "blank", "faults", "found", "hashes", "key", "leaning", "long", "marked", "public", "role", "spoken",
+        "talks", "text",
     )  # fmt: skip
 
     def __init__(self, role: str, text: str) -> None:
@@ -35,6 +40,8 @@ class Saying:
         """Code and detail of each fault of the text."""
         self.spoken: Spoken = spoken(text)
         one = self.spoken
+        self.leaning = one.leaning if self.talks else -1
+        self.long = role == "assistant" and len(text) >= LONG_ANSWER
         self.marked = bool(
             self.faults
             or (one.threat and self.talks)
@@ -54,30 +61,29 @@ class Sayings(privacy.Reader):
 
     def __init__(self) -> None:
         """Start with nothing known."""
-        self._new: dict[tuple[str, str], Saying] = {}
-        self._old: dict[tuple[str, str], Saying] = {}
+        self.known: dict[str, dict[str, Saying]] = defaultdict(dict)
+        """Role → text → what it says, of the texts met last; replaced as a whole when it is full."""
+        self._old: dict[str, dict[str, Saying]] = defaultdict(dict)
         self._answered: dict[tuple[str, frozenset[str]], list[Found]] = {}
-        self._characters = 0
+        self._texts = self._characters = 0
 
     def __len__(self) -> int:
         """Return how many texts are kept."""
-        return len(self._new) + len(self._old)
+        return sum(map(len, (*self.known.values(), *self._old.values())))
 
     def of(self, role: str, text: str) -> Saying:
         """Return what `role` says with `text`."""
-        key = (role, text)
-        saying = self._new.get(key)
+        saying = self.known[role].get(text)
         if saying is None:
-            saying = self._old.pop(key, None) or Saying(role, text)
-            self._keep(key, saying)
+            saying = self._old[role].pop(text, None) or Saying(role, text)
+            self._characters += len(text)
+            self._texts += 1
+            if self._texts > _MOST or self._characters > _MOST_CHARACTERS:
+                self._old, self.known = self.known, defaultdict(dict)
+                self._texts = self._characters = 0
+                self._answered = {}
+            self.known[role][text] = saying
         return saying
-
-    def _keep(self, key: tuple[str, str], saying: Saying) -> None:
-        self._characters += len(key[1])
-        if len(self._new) >= _MOST or self._characters > _MOST_CHARACTERS:
-            self._old, self._new, self._characters = self._new, {}, 0
-            self._answered = {}
-        self._new[key] = saying
 
     def hashes(self, saying: Saying) -> bytes:
         """Return the hashes of what is said, the role before it, as they lie in an array of 32-bit numbers."""

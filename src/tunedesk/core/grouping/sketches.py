@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 from zlib import crc32
@@ -55,16 +57,25 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def key_of(role: str, text: str) -> bytes:
-    """Return 8 bytes that stand for a normalised message; a developer's is a system's."""
+def key_of(role: str, text: str) -> int:
+    """Return the 64-bit number that stands for a normalised message; a developer's is a system's."""
     said = normalised(f"{'system' if role == 'developer' else role}: {text}")
-    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return _number(hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def joined(keys: Iterable[bytes]) -> int:
+def joined(keys: Sequence[int]) -> int:
     """Return the 64-bit number that stands for messages with these keys, in their order; never 0 or 1."""
-    made = int.from_bytes(hashlib.blake2b(b"".join(keys), digest_size=8).digest(), "little")
+    made = _number(hashlib.blake2b(_packed(len(keys))(*keys), digest_size=8).digest())
     return made if made > 1 else made + 2
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest, "little")
+
+
+@lru_cache(maxsize=1_000)
+def _packed(count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}Q").pack
 
 
 def said_in(message: dict[str, Any]) -> str:
@@ -81,7 +92,7 @@ def messages_of(row: Row) -> list[dict[str, Any]]:
     return [m for part in parts if isinstance(part, list) for m in part if isinstance(m, dict)]
 
 
-def message_keys(row: Row) -> list[bytes]:
+def message_keys(row: Row) -> list[int]:
     """Return the key of each message of a row."""
     return [key_of(str(m.get("role")), said_in(m)) for m in messages_of(row)]
 
@@ -98,7 +109,7 @@ def question(row: Row) -> int:
     """Return the number that stands for what is said before the last answer, the system's aside; 0 for nothing."""
     spoken = [m for m in messages_of(row) if m.get("role") not in _SYSTEM]
     last = max((at for at, m in enumerate(spoken) if m.get("role") == "assistant"), default=len(spoken))
-    return joined(key_of(str(m.get("role")), said_in(m)) for m in spoken[:last]) if last else 0
+    return joined([key_of(str(m.get("role")), said_in(m)) for m in spoken[:last]]) if last else 0
 
 
 def spoken_text(row: Row) -> str:

@@ -52,6 +52,7 @@ _NINO = re.compile(
     r"(?<![\w-])(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-TW-Z][A-CEGHJ-NPQRSTW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![\w-])",
     re.I,
 )
+_LETTERED = re.compile(r"\d[- ]?[A-Za-z](?![\w-])")
 _NINO_END = re.compile(r"\d ?[A-Da-d](?![\w-])")
 """How a NINO ends: cheaper to look for than the whole."""
 _SSN_TAIL = re.compile(
@@ -91,15 +92,16 @@ class _Id:
     check: _Check
     """Its check digits."""
     needs: str = ""
-    """A character that its shape holds: texts without it are passed over; "a" stands for a letter beside a digit."""
+    """A character that its shape holds: texts without it are passed over; "a" stands for a letter beside a digit,
+    "z" for a word that ends in a digit and a letter, with a space or hyphen between them or none."""
     least: int = 0
     """The length its longest run of digits has at least."""
 
 
 _NATIONAL = (
     _Id(re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"), ssn.is_valid, "-", 9),
-    _Id(re.compile(r"(?<![\w-])\d{8}[- ]?[A-Z](?![\w-])", re.I), dni.is_valid, "", 8),
-    _Id(re.compile(r"(?<![\w-])[XYZ][- ]?\d{7}[- ]?[A-Z](?![\w-])", re.I), nie.is_valid, "", 7),
+    _Id(re.compile(r"(?<![\w-])\d{8}[- ]?[A-Z](?![\w-])", re.I), dni.is_valid, "z", 8),
+    _Id(re.compile(r"(?<![\w-])[XYZ][- ]?\d{7}[- ]?[A-Z](?![\w-])", re.I), nie.is_valid, "z", 7),
     _Id(
         re.compile(r"(?<!\w)[12] ?\d\d ?(?:0[1-9]|1[0-2]|[2-9]\d) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d(?!\w)", re.I),
         nir.is_valid,
@@ -176,9 +178,17 @@ def national_ids(text: str, words: frozenset[str], longest: int, mixed: bool) ->
     for match in _NAMED.finditer(text) if named else ():
         if sum(map(str.isdigit, match.group(1))) >= 6:
             yield taken(match, "national_id", 0.9, 1)
+    lettered = bool(_LETTERED.search(text))
     for kind in (*_NATIONAL, *(_NATIONAL_DIGITS if named else ())):
-        if longest >= kind.least and (mixed if kind.needs == "a" else kind.needs in text):
+        if longest >= kind.least and _has(text, kind.needs, mixed=mixed, lettered=lettered):
             yield from _checked(text, kind, needs_word=kind in _NATIONAL_DIGITS)
+
+
+def _has(text: str, needs: str, *, mixed: bool, lettered: bool) -> bool:
+    """Return whether a text holds what a kind of id needs."""
+    if needs in ("a", "z"):
+        return mixed if needs == "a" else lettered
+    return needs in text
 
 
 def _checked(text: str, kind: _Id, *, needs_word: bool) -> Iterator[Found]:
