@@ -114,7 +114,7 @@ class Examiner:
     def __init__(self, wanted: Wanted) -> None:
         """Look for what is `wanted`."""
         self.wanted = wanted
-        self._sayings = Sayings()
+        self._sayings = Sayings(heard=wanted.rows)
         self._texts: list[array[int]] = []
 
     def examine(self, lines: Iterable[Line]) -> Examined:

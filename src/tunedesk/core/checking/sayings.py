@@ -19,6 +19,7 @@ _MOST_CHARACTERS = 24 << 20
 LONG_ANSWER = 40
 """Characters from which an answer that is given again and again is worth a word."""
 _NONE: frozenset[str] = frozenset()
+_UNHEARD = Spoken("", "", agent=False, leaning=-1)
 
 
 class Saying:
@@ -29,16 +30,16 @@ class Saying:
         "talks", "text",
     )  # fmt: skip
 
-    def __init__(self, role: str, text: str) -> None:
-        """Work out what every row needs; the rest is asked for by Sayings."""
+    def __init__(self, role: str, text: str, *, heard: bool = True) -> None:
+        """Work out what every row needs, what it says only if it is `heard`; the rest is asked for by Sayings."""
         self.role = role
         self.text = text
         self.blank = not text or text.isspace()
         self.talks = role in ("user", "assistant")
         self.key = key_of(role, text)
-        self.faults = tuple(text_faults(text, role))
+        self.faults = tuple(text_faults(text, role)) if heard else ()
         """Code and detail of each fault of the text."""
-        self.spoken: Spoken = spoken(text)
+        self.spoken: Spoken = spoken(text) if heard else _UNHEARD
         one = self.spoken
         self.leaning = one.leaning if self.talks else -1
         self.long = role == "assistant" and len(text) >= LONG_ANSWER
@@ -49,7 +50,7 @@ class Saying:
             or (one.agent and role == "user")
         )
         """Whether a row that has it may have a finding on what is said, languages aside."""
-        self.asks = privacy.asked_for(text) if role == "assistant" else _NONE
+        self.asks = privacy.asked_for(text) if heard and role == "assistant" else _NONE
         """Kinds of personal data that an answer asks for."""
         self.hashes: bytes | None = None
         self.found: list[Found] | None = None
@@ -59,8 +60,9 @@ class Saying:
 class Sayings(privacy.Reader):
     """The texts met lately, and what was found in them; memory is bounded, what comes again stays."""
 
-    def __init__(self) -> None:
-        """Start with nothing known."""
+    def __init__(self, *, heard: bool = True) -> None:
+        """Start with nothing known; texts that are not `heard` are only compared."""
+        self._heard = heard
         self.known: dict[str, dict[str, Saying]] = defaultdict(dict)
         """Role → text → what it says, of the texts met last; replaced as a whole when it is full."""
         self._old: dict[str, dict[str, Saying]] = defaultdict(dict)
@@ -75,7 +77,7 @@ class Sayings(privacy.Reader):
         """Return what `role` says with `text`."""
         saying = self.known[role].get(text)
         if saying is None:
-            saying = self._old[role].pop(text, None) or Saying(role, text)
+            saying = self._old[role].pop(text, None) or Saying(role, text, heard=self._heard)
             self._characters += len(text)
             self._texts += 1
             if self._texts > _MOST or self._characters > _MOST_CHARACTERS:

@@ -10,6 +10,7 @@ import os
 import tempfile
 import weakref
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -49,10 +50,14 @@ _BATCH = 4_096
 _IN_MEMORY = 64 << 20
 _KNOWN_SETS = 4_096
 """Sets of hashes kept read: neighbours in a bucket are measured against one another."""
+_FEW = 50_000
+"""Texts up to which time is no matter, so that more candidates are measured."""
+_BEFORE, _BEFORE_OF_MANY = 8, 2
+"""Texts before one, in the order of a bucket, that it is a candidate with; boilerplate fills buckets with thousands."""
+_TRIES, _TRIES_OF_MANY = 100, 4
+"""Candidates that a text is measured against."""
 _FROM_EACH = 8
-"""Texts of one group that another is measured against in a bucket: boilerplate fills buckets with thousands."""
-_GROUPS = 64
-"""Groups of a bucket, the latest ones, that a text is measured against."""
+"""Members of one group that it is measured against in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +140,43 @@ class Finder:
         if not self._bands:
             return
         bands = pl.concat(self._bands).with_columns(first=self.firsts()).with_row_index("place")
-        bands = bands.filter(pl.col("place") == pl.col("first"))
+        bands = bands.filter(pl.col("place") == pl.col("first")).drop("first")
+        self._bands = []
         parents = array("I", range(len(self._identities)))
-        for band in range(BANDS):
-            for bucket in _buckets(bands.select("place", pl.col(str(band)).alias("band")), parents):
-                yield from self._near_in(bucket, parents)
+        few = bands.height <= _FEW
+        candidates = _candidates(bands, _BEFORE if few else _BEFORE_OF_MANY)
+        tries = _TRIES if few else _TRIES_OF_MANY
+        for start in range(0, candidates.height, _BATCH):
+            for place, *others in candidates[start : start + _BATCH].iter_rows():
+                yield from self._joining(place, others, parents, tries)
 
-    def _near_in(self, bucket: list[int], parents: array[int]) -> Iterator[Pair]:
-        """Yield the pairs that join texts of one bucket, each text held against the groups before it."""
-        by_root: dict[int, list[int]] = {}
-        for second in bucket:
-            mine = _root(parents, second)
-            own = by_root.pop(mine, [])
-            for root in list(by_root)[-_GROUPS:]:
-                pair = self._near_one(by_root[root], second)
-                if pair is not None:
-                    low, high = sorted((root, mine))
-                    parents[high] = mine = low
-                    own += by_root.pop(root)
-                    yield pair
-            by_root[mine] = [*own, second][:_FROM_EACH]
+    def _joining(
+        self, place: int, others: Iterable[int | None], parents: array[int], tries: int
+    ) -> Iterator[Pair]:
+        """Yield the pairs that join a text to groups of earlier ones; those it shares most bands with come first."""
+        counts = Counter(others)
+        del counts[None]
+        tried: dict[int, int] = {}
+        for other, _ in counts.most_common(tries):
+            mine, root = _root(parents, place), _root(parents, other)
+            if mine == root or tried.get(root, 0) >= _FROM_EACH:
+                continue
+            pair = self._near_one(other, place)
+            if pair is None:
+                tried[root] = tried.get(root, 0) + 1
+            else:
+                low, high = sorted((root, mine))
+                parents[high] = low
+                yield pair
 
-    def _near_one(self, members: list[int], second: int) -> Pair | None:
-        """Return the pair that joins a text to one of `members`."""
-        for first in members:
-            one, two = self._set(first), self._set(second)
-            if min(len(one), len(two)) >= self.threshold * max(len(one), len(two), 1):
-                shared = len(one & two)
-                measured = shared / (len(one) + len(two) - shared)
-                if measured >= self.threshold:
-                    return Pair(min(first, second), max(first, second), measured)
-        return None
+    def _near_one(self, first: int, second: int) -> Pair | None:
+        """Return the pair of two texts when they are near, measured exactly."""
+        one, two = self._set(first), self._set(second)
+        if min(len(one), len(two)) < self.threshold * max(len(one), len(two), 1):
+            return None
+        shared = len(one & two)
+        measured = shared / (len(one) + len(two) - shared)
+        return Pair(first, second, measured) if measured >= self.threshold else None
 
     def _set(self, place: int) -> frozenset[int]:
         known = self._known.get(place)
@@ -185,13 +196,29 @@ class Finder:
         return grouped((*pairs, *self.near()), len(self._identities))
 
 
-def _buckets(bands: pl.DataFrame, parents: array[int]) -> Iterator[list[int]]:
-    """Yield the texts that agree in a band and are not all joined by now, ascending; of a group the first few."""
-    roots = array("I", [_root(parents, place) for place in bands["place"]]) if bands.height else array("I")
-    texts = bands.with_columns(root=buffer_series(roots, 0, len(roots)))
-    alike = texts.filter(pl.col("root").n_unique().over("band") > 1)
-    few = alike.filter(pl.int_range(pl.len()).over("band", "root") < _FROM_EACH)
-    yield from few.group_by("band", maintain_order=True).agg("place").get_column("place").to_list()
+def _candidates(bands: pl.DataFrame, before: int) -> pl.DataFrame:
+    """Return for each text the earlier ones that agree with it in a band: the first, and those just before it.
+
+    Columns: the text's place, then for each band `before` + 1 places, null where there is none. Texts that agree with
+    none are left out.
+    """
+    made = [bands["place"]]
+    for band in range(BANDS):
+        column = pl.col(str(band))
+        ordered = bands.select(column, "place").with_row_index("at").sort(str(band), "place")
+        first = pl.col("place").first().over(str(band))
+        found = ordered.with_columns(
+            pl.when(first != pl.col("place")).then(first).alias(f"{band} first"),
+            *(
+                pl.when(column.shift(step) == column)
+                .then(pl.col("place").shift(step))
+                .alias(f"{band} before {step}")
+                for step in range(1, before + 1)
+            ),
+        ).sort("at")
+        made += [found[name] for name in found.columns[3:]]
+    whole = pl.DataFrame(made)
+    return whole.filter(pl.any_horizontal(pl.exclude("place").is_not_null()))
 
 
 def grouped(pairs: Iterable[Pair], count: int) -> list[Group]:
