@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tunedesk.core.personal_data.spans import holds
+
 _CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 _SEPARATOR = re.compile("[\u2028\u2029]")
 _LONE = re.compile("[\ud800-\udfff]")
@@ -30,6 +32,9 @@ _BOILERPLATE = re.compile(
     r"\bas an? (?:ai|artificial intelligence|large)(?: language)?(?: (?:model|assistant))\b|\bmy knowledge cutoff\b",
     re.I,
 )
+
+_SPOKEN = ("as a", "cutoff")
+"""One of them stands in every such phrase."""
 
 _CP1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _TAIL = f"[\x80-\xbf{_CP1252}]"
@@ -77,7 +82,7 @@ def _leftovers(text: str, role: str) -> Iterator[tuple[str, str]]:
     label = _LABEL.get(role)
     if label and (found := label.match(text)):
         yield "role_label_in_text", found[0].strip()
-    if role == "assistant" and (spoken := _BOILERPLATE.search(text)):
+    if role == "assistant" and holds(text.lower(), _SPOKEN) and (spoken := _BOILERPLATE.search(text)):
         yield "boilerplate", spoken[0]
 
 
