@@ -1,4 +1,4 @@
-"""`python -m tests.bench data|keys|tokens|train|generate [FILE] [--rows N] [--model PATH]`: measure.
+"""`python -m tests.bench checks|data|keys|tokens|train|generate [FILE] [--rows N] [--model PATH]`: measure.
 
 Each beside what a user would take instead, in one run.
 """
@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import data, keys, tokens
+from tests.bench import checks, data, keys, tokens
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one bench and print its table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("bench", choices=["data", "keys", "tokens", "train", "generate"])
+    parser.add_argument("bench", choices=["checks", "data", "keys", "tokens", "train", "generate"])
     parser.add_argument("file", nargs="?", type=Path, help="chat JSONL; made up when it is left out")
     parser.add_argument("--rows", type=int, help="conversations: 200,000 to make up, or 32 to train on")
     parser.add_argument("--every", type=int, default=1, help="tokens: plain tiktoken takes 1 part of so many")
@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _of_data(chosen: argparse.Namespace, folder: Path) -> Iterator[str]:
     file = chosen.file or data.made_up(folder / "made_up.jsonl", chosen.rows or 200_000)
     reports: dict[str, Callable[[Path, Path], Iterator[str]]] = {
+        "checks": checks.report,
         "data": data.report,
         "keys": keys.report,
         "tokens": functools.partial(tokens.report, every=chosen.every),

@@ -57,7 +57,8 @@ def cookbook(path: Path) -> dict[str, int]:  # noqa: C901 - as it stands in the 
 
 def report(file: Path, folder: Path) -> Iterator[str]:
     """Yield the lines of the table: checks beside the cookbook's, duplicates and split beside what one would write."""
-    rows = sum(1 for _ in file.open("rb"))
+    with file.open("rb") as opened:
+        rows = sum(1 for _ in opened)
     yield f"{file.name}: {rows:,} rows, {file.stat().st_size / 1e6:,.0f} MB"
     theirs = _taken(lambda: cookbook(file))
     yield _line("cookbook's seven checks, plain Python", rows, theirs, theirs)

@@ -55,3 +55,13 @@ def test_the_bench_of_training_runs_and_says_that_trl_is_missing(
     assert "pip install trl" in out
     assert "as they are: 8 rows" in out
     assert "\ntunedesk " in out
+
+
+def test_the_bench_of_checks_runs_and_its_split_leaks_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = data.made_up(tmp_path / "rows.jsonl", 60)
+    assert main(["checks", str(file)]) == 0
+    out = capsys.readouterr().out
+    for name in ("cookbook", "all checks", "duplicates, exact and near", "split (0 leaks"):
+        assert f"\n{name}" in out
