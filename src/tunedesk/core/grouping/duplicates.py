@@ -154,8 +154,7 @@ class Finder:
         self, place: int, others: Iterable[int | None], parents: array[int], tries: int
     ) -> Iterator[Pair]:
         """Yield the pairs that join a text to groups of earlier ones; those it shares most bands with come first."""
-        counts = Counter(others)
-        del counts[None]
+        counts = Counter(other for other in others if other is not None)
         tried: dict[int, int] = {}
         for other, _ in counts.most_common(tries):
             mine, root = _root(parents, place), _root(parents, other)
