@@ -52,6 +52,16 @@ def test_import_then_list_by_name(rows: Path, capsys: Captured) -> None:
     assert (listed["matched"], listed["total"]) == (1, 14)
 
 
+def test_an_import_of_nothing_tells_every_reason_and_ends_with_1(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("question,answer\nq,\n,a\n")
+    told = output(capsys, "import", str(path), status=1)
+    assert (told["conversations"], told["rows"]) == (0, 2)
+    assert [one["line"] for one in told["skipped"]] == [2, 3]
+    assert output(capsys, "convert", str(path), "-o", str(tmp_path / "o.jsonl"), status=1)["dataset"] is None
+    assert not (tmp_path / "o.jsonl").exists()
+
+
 def test_import_tells_what_it_skipped(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(ROW) + "\nnot json\n" + json.dumps(ROW) + "\n")

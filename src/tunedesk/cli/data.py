@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,21 @@ def told(report: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def _nothing_told(as_json: bool) -> Iterator[None]:
+    """Tell every reason, and end with 1, when a file was read and nothing of it can be used."""
+    from tunedesk.core.importing.importers import NothingImported
+
+    try:
+        yield
+    except NothingImported as error:
+        say(f"error: {error.message}")
+        skipped = report_skipped(error.report)
+        if as_json:
+            emit({"dataset": None, "conversations": 0, "skipped": skipped, **told(error.report)})
+        raise click.exceptions.Exit(1) from error
+
+
 @click.command("import")
 @click.argument("file")
 @format_option
@@ -92,7 +109,7 @@ def import_(
     as_json: bool,
 ) -> None:
     """Import conversations from FILE into the store."""
-    with Progress("importing") as progress:
+    with _nothing_told(as_json), Progress("importing") as progress:
         imported = workbench().import_file(
             file, format_name=format_name, mapping=columns(mapping), system=system_text(system), name=name,
             on_progress=progress.update,
@@ -142,7 +159,7 @@ def convert(
 ) -> None:  # fmt: skip
     """Import FILE and write it as a training file, without the store."""
     bench = workbench()
-    with Progress("reading") as progress:
+    with _nothing_told(as_json), Progress("reading") as progress:
         imported = bench.load(
             file, format_name=format_name, mapping=columns(mapping), system=system_text(system),
             on_progress=progress.update,

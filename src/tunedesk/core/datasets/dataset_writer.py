@@ -39,8 +39,6 @@ class Provenance(msgspec.Struct, frozen=True):
     source_sha256: str = ""
     skipped: int = 0
     """Rows of the source that were left out, each with a reason that the importer reported."""
-    why: str = ""
-    """The first of these reasons, for a source of which nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def write_parts(
         written = write(folder)
         known = provenance()
         if not written.conversations:
-            raise DataError(f"{source} holds no conversations", known.why or "is it the right file?")
+            raise DataError(f"{source} holds no conversations", "is it the right file?")
         manifest = Manifest(
             id=written.sha256[:16],
             name=name,

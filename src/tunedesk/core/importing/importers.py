@@ -78,6 +78,19 @@ class Report:
         self.skipped.append(Skipped(line, reason))
 
 
+class NothingImported(DataError):
+    """Every record of a file was skipped; `report` has the reasons."""
+
+    def __init__(self, report: Report) -> None:
+        """Tell the first reason, and how many there are."""
+        first = report.skipped[0]
+        super().__init__(
+            f"no conversation can be made of it: line {first.line}: {first.reason}",
+            f"{len(report.skipped):,} records skipped: --format or --map may say how to read them",
+        )
+        self.report = report
+
+
 @dataclass(frozen=True, slots=True)
 class Importer:
     """A format that `--format` can name."""

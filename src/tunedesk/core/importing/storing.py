@@ -17,7 +17,7 @@ from tunedesk.core.datasets.dataset import ROWS, Dataset
 from tunedesk.core.datasets.dataset_writer import Provenance, Written, write_chunk, write_dataset, write_parts
 from tunedesk.core.importing import containers, importers, pieces
 from tunedesk.core.importing.crew import Crew, CrewLost, lines_of
-from tunedesk.core.importing.importers import Report
+from tunedesk.core.importing.importers import NothingImported, Report
 from tunedesk.core.importing.lines import Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.sources import Progress, Source
@@ -58,9 +58,9 @@ def import_file(
 
 
 def _provenance(report: Report) -> Provenance:
-    first = report.skipped[0] if report.skipped else None
-    why = f"line {first.line}: {first.reason}; {len(report.skipped):,} skipped in all" if first else ""
-    return Provenance(format=report.format, skipped=len(report.skipped), why=why)
+    if report.skipped and not report.imported:
+        raise NothingImported(report)
+    return Provenance(format=report.format, skipped=len(report.skipped))
 
 
 def keep_reasons(folder: Path, dataset_id: str, report: Report) -> Path | None:
