@@ -146,6 +146,7 @@ def _measure_harlequin(table: Path) -> Figures:
     if made.returncode:
         return Figures(note=f"its table could not be made: {made.stderr.strip()[-200:]}")
     with Program([tool, str(base)], {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}) as app:
+        app.wait_for("Quit", _START_S)
         app.settle(15, quiet=2.0)
         app.send(b"select * from r")
         app.settle(2, quiet=0.5)
@@ -198,6 +199,6 @@ def _lines(tool: str, found: Figures, ours: Figures) -> Iterator[str]:
             ratio = f"x{burst.most_ms / max(own.most_ms, 0.01):.1f} time, x{burst.size / max(own.size, 1):.1f} bytes"
         worst = found.worst_ms.get(name)
         yield (
-            f"    {name:<16} {burst.most_ms:8.1f} ms"
+            f"    {name:<16} first {burst.first_ms:6.1f}  whole {burst.most_ms:8.1f} ms"
             f"{'' if worst is None else f' (worst {worst:,.0f})':<14} {burst.size:7,} bytes  {ratio}"
         ).rstrip()
