@@ -308,16 +308,10 @@ class Spending:
         return usd
 
     def asking_usd(self, profile: Profile, model: str, usage: Usage) -> float | None:
-        """Return what so many tokens of a model cost to ask, None where no price is known, 0 on this machine.
-
-        The prices known are those of tuned models, which are above those of their bases: never too low.
-        """
+        """Return what so many tokens of a model cost to ask, None where no price is known, 0 on this machine."""
         if profile.is_local:
             return 0.0
-        price = pricing.price_for(model, self._prices())
-        if price is None or price.input is None or price.output is None:
-            return None
-        return round((price.input * usage.prompt_tokens + price.output * usage.completion_tokens) / 1e6, 6)
+        return pricing.asking_usd(model, usage.prompt_tokens, usage.completion_tokens, self._prices())
 
     def outcome(self, job: str) -> Entry | None:
         """Return the ledger's entry of a job, None when it was not launched from here."""

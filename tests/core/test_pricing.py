@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tunedesk.core.counting.pricing import default_epochs, epochs_for, estimate, load_prices, price_for
+from tunedesk.core.counting.pricing import (
+    asking_usd,
+    default_epochs,
+    epochs_for,
+    estimate,
+    load_prices,
+    price_for,
+)
 from tunedesk.errors import UsageError
 
 
@@ -61,3 +68,36 @@ def test_the_users_prices_go_over_the_shipped_ones(tmp_path: Path) -> None:
     own.write_text("[[model]]\ntraining = 1.5\n")
     with pytest.raises(UsageError, match=r"prices\.toml"):
         load_prices(own)
+
+
+@pytest.mark.parametrize(
+    ("row", "line", "what"),
+    [
+        ('[[model]]\nprefix = "a"\n', 1, "'training' is missing"),
+        ('\n# mine\n[[model]]\nprefix = "a"\ntraining = "5"\n', 3, "training = '5' is no price"),
+        ('[[model]]\nprefix = "a"\ntraining = 1\n[[model]]\nprefix = "b"\ntraining = -1\n', 4, "no price"),
+        ('[[model]]\nprefix = "a"\ntraining = 1\nas_of = "soon"\n', 1, "soon"),
+        ('[[model]]\nprefix = "a"\ntraining = 1\ncolour = "red"\n', 1, "colour"),
+        ("[[model]]\nprefix = 5\ntraining = 1\n", 1, "prefix is a model's name"),
+    ],
+)
+def test_a_bad_row_of_the_users_file_is_named_by_file_and_line(
+    row: str, line: int, what: str, tmp_path: Path
+) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text(row)
+    with pytest.raises(UsageError, match=rf"prices\.toml, line {line}: .*{what}"):
+        load_prices(own)
+
+
+def test_a_date_may_be_written_without_quotes(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text('[[model]]\nprefix = "a"\ntraining = 1\nas_of = 2026-11-01\n')
+    assert load_prices(own)["a"].as_of == "2026-11-01"
+
+
+def test_asking_a_base_model_costs_less_than_asking_what_is_tuned_from_it() -> None:
+    prices = load_prices()
+    assert asking_usd("gpt-4.1-mini", 1_000_000, 1_000_000, prices) == 2.0
+    assert asking_usd("ft:gpt-4.1-mini-2025-04-14:o::x", 1_000_000, 1_000_000, prices) == 4.0
+    assert asking_usd("mystery", 1, 1, prices) is None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @json_option
 def models(provider: str | None, as_json: bool) -> None:
     """List the models of a provider: what can be tuned, what can be chatted with, and until when."""
+    from datetime import date
+
     bench = workbench()
 
     async def work() -> None:
@@ -57,6 +59,8 @@ def models(provider: str | None, as_json: bool) -> None:
                 for r in rows
             ]
             table([heading, *told])
+            for notice in profile.notices(date.today()):
+                say(f"{profile.label or profile.name} {notice}")
 
     _run(bench, work)
 
@@ -207,7 +211,8 @@ async def _ask(
     from tunedesk.chat import ChatSession, Comparison
     from tunedesk.errors import ProviderError
 
-    client = await bench.connect(bench.profile(provider))
+    profile = bench.profile(provider)
+    client = await bench.connect(profile)
     sessions = [ChatSession(client, model, system, sampling) for model in models]
     comparison = Comparison(sessions)
     async for _, delta in comparison.say(text):
@@ -215,15 +220,16 @@ async def _ask(
             click.echo(visible(delta.text), nl=False)
     replies = [session.reply for session in sessions if session.reply is not None]
     if as_json:
-        emit({"answers": [_answer(reply) for reply in replies]})
+        emit({"answers": [_answer(bench, profile, reply) for reply in replies]})
     elif len(models) == 1:
         click.echo()
     else:
         for reply in replies:
             show(f"── {reply.model}\n{reply.text}\n")
-    for reply in replies:
-        if reply.error:
-            say(f"{reply.model}: {reply.error}")
+    for line in [_took(bench, profile, reply) for reply in replies if not as_json]:
+        say(line)
+    for reply in [one for one in replies if one.error]:
+        say(f"{reply.model}: {reply.error}")
     for model, error in comparison.errors.items():
         say(f"error: {model}: {error.message}")
         raise error
@@ -231,16 +237,34 @@ async def _ask(
         raise ProviderError("a model gave no answer", "ask again")
 
 
-def _answer(reply: Reply) -> dict[str, Any]:
-    from tunedesk.core.fine_tuning import Usage
-
-    usage = reply.usage or Usage()
+def _answer(bench: Workbench, profile: Profile, reply: Reply) -> dict[str, Any]:
+    """Return an answer as `--json` tells it; `usage` is null where the endpoint reported none."""
+    usage = reply.usage
+    counts = (
+        {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        if usage
+        else None
+    )
     return {
-        "model": reply.model, "text": reply.text,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+        "model": reply.model, "text": reply.text, "usage": counts, "usd": _usd(bench, profile, reply),
         "first_token_s": reply.first_token_s, "total_s": reply.total_s,
         "system_fingerprint": reply.system_fingerprint, "error": reply.error or None,
     }  # fmt: skip
+
+
+def _usd(bench: Workbench, profile: Profile, reply: Reply) -> float | None:
+    if reply.usage is None:
+        return 0.0 if profile.is_local else None
+    return bench.spending.asking_usd(profile, reply.model, reply.usage)
+
+
+def _took(bench: Workbench, profile: Profile, reply: Reply) -> str:
+    """Return what an answer took, in one line."""
+    usage, usd = reply.usage, _usd(bench, profile, reply)
+    tokens = f"{usage.prompt_tokens:,}→{usage.completion_tokens:,} tokens" if usage else "tokens unknown"
+    cost = "cost unknown" if usd is None else f"${usd:.6f}" if usd else "free"
+    first = f", first word after {reply.first_token_s:.2f} s" if reply.first_token_s is not None else ""
+    return f"{reply.model}: {tokens}, {cost}{first}, {reply.total_s:.2f} s in all"
 
 
 COMMANDS = (models, providers, doctor, chat)

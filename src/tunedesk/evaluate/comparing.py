@@ -52,6 +52,8 @@ class Answer:
     first_token_s: float | None = None
     total_s: float = 0.0
     completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    """None where the endpoint reported no usage."""
     tokens_per_second: float | None = None
     system_fingerprint: str | None = None
     error: str = ""
@@ -224,6 +226,7 @@ async def _ask(provider: Provider, model: str, position: int, item: Item, sampli
         first_token_s=reply.first_token_s,
         total_s=reply.total_s,
         completion_tokens=reply.usage.completion_tokens if reply.usage else 0,
+        prompt_tokens=reply.usage.prompt_tokens if reply.usage else None,
         tokens_per_second=reply.tokens_per_second,
         system_fingerprint=reply.system_fingerprint,
         error=reply.error or ("" if reply.text else "an empty answer"),

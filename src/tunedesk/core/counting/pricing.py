@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import date
@@ -21,7 +22,11 @@ class Price:
     model: str
     training: float
     input: float | None = None
+    """Of a model tuned from it."""
     output: float | None = None
+    base_input: float | None = None
+    """Of the model itself."""
+    base_output: float | None = None
     source: str = ""
     as_of: str = ""
     """YYYY-MM-DD on which the price was read."""
@@ -64,28 +69,71 @@ class Estimate:
 def load_prices(override: Path | None = None) -> dict[str, Price]:
     """Return the prices by model name and alias, the user's file (if it exists) over the shipped one.
 
-    Raises UsageError when the user's file is not of the shipped form.
+    Raises UsageError, with file and line, when the user's file is not of the shipped form.
     """
     shipped = resources.files("tunedesk.core.counting").joinpath("prices.toml").read_text(encoding="utf-8")
-    prices = _read(shipped)
+    prices = _read(shipped, "prices.toml")
     if override is not None and override.exists():
         try:
-            prices |= _read(override.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{override}: {error}", "each price is a [[model]] block with prefix and training"
-            ) from error
+            text = override.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{override} is not UTF-8: {error.reason}", _FORM) from error
+        prices |= _read(text, str(override))
     return prices
 
 
-def _read(text: str) -> dict[str, Price]:
+_FORM = "each price is a [[model]] block with prefix and training (US dollars a million tokens)"
+
+
+def _read(text: str, name: str) -> dict[str, Price]:
+    try:
+        rows = tomllib.loads(text).get("model", [])
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: {error}", _FORM) from error
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if _BLOCK.match(line)]
     prices: dict[str, Price] = {}
-    for row in tomllib.loads(text).get("model", []):
-        values: dict[str, Any] = dict(row)
-        name, aliases = values.pop("prefix"), values.pop("aliases", [])
-        for alias in (name, *aliases):
-            prices[alias] = Price(model=name, **values)
+    for place, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        try:
+            prices |= _prices_of(row)
+        except (KeyError, TypeError, ValueError) as error:
+            line = lines[place] if place < len(lines) else 1
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"{name}, line {line}: {what}", _FORM) from error
     return prices
+
+
+_BLOCK = re.compile(r"\s*\[\[\s*model\s*\]\]")
+_MONEY = ("training", "input", "output", "base_input", "base_output")
+
+
+def _prices_of(row: dict[str, Any]) -> dict[str, Price]:
+    """Return the price of a row by its names; raises KeyError, TypeError, ValueError."""
+    values = dict(row)
+    name, aliases = values.pop("prefix"), values.pop("aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(one, str) and one for one in (name, *aliases)):
+        raise TypeError("prefix is a model's name, aliases a list of names")
+    values["training"]
+    for key, value in values.items():
+        if key in _MONEY and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6
+        ):
+            raise ValueError(f"{key} = {value!r} is no price")
+        if key in ("as_of", "shutdown"):
+            values[key] = str(value) and date.fromisoformat(str(value)).isoformat()
+    return {alias: Price(model=name, **values) for alias in (name, *aliases)}
+
+
+def asking_usd(
+    model: str, prompt_tokens: int, completion_tokens: int, prices: dict[str, Price]
+) -> float | None:
+    """Return US dollars for asking a model once, None where the prices of that are unknown."""
+    price = price_for(model, prices)
+    tuned = model.startswith("ft:")
+    read = (price.input if tuned else price.base_input) if price else None
+    write = (price.output if tuned else price.base_output) if price else None
+    if read is None or write is None:
+        return None
+    return round((read * prompt_tokens + write * completion_tokens) / 1e6, 6)
 
 
 def write_price(path: Path, model: str, training: float, today: date) -> None:

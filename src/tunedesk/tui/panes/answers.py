@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -12,6 +12,7 @@ from tunedesk.core.conversations import Conversation
 from tunedesk.evaluate import Answer
 from tunedesk.evaluate.scores import chrf
 from tunedesk.tui.panes.compare_view import CompareView
+from tunedesk.tui.panes.transcript import cost
 from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.stream_pane import StreamPane
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
@@ -51,6 +52,9 @@ class ItemList(VirtualList):
 class AnswerPanes(Horizontal):
     """The people's answer and one pane a model."""
 
+    cost_of: Callable[[Answer], float | None] = staticmethod(lambda _: None)
+    """US dollars of an answer, None where that is unknown."""
+
     def compose(self) -> ComposeResult:
         """Begin with the people's pane."""
         yield StreamPane(tails=False)
@@ -83,7 +87,7 @@ class AnswerPanes(Horizontal):
             pane.add(answer.text)
             if answer.error:
                 pane.add(f"✗ {answer.error}", "bad")
-            pane.add(answer_facts(answer, item), "quiet")
+            pane.add(answer_facts(answer, item, self.cost_of(answer)), "quiet")
 
 
 def _columns(models: Sequence[str]) -> tuple[Column, ...]:
@@ -103,13 +107,17 @@ def similarity(answer: Answer | None, item: Conversation) -> str:
     return f"{chrf(answer.text, item.reference):.0f}" if answer.text else "✗"
 
 
-def answer_facts(answer: Answer, item: Conversation) -> str:
-    """Return what an answer took, and how near it is."""
+def answer_facts(answer: Answer, item: Conversation, usd: float | None = None) -> str:
+    """Return what an answer took and cost, and how near it is."""
+    known = answer.prompt_tokens is not None
     parts = [
         f"chrF {similarity(answer, item)}",
-        f"{answer.completion_tokens} tokens",
-        f"{answer.total_s:.1f} s",
+        f"{answer.prompt_tokens}→{answer.completion_tokens} tokens" if known else "tokens unknown",
+        cost(usd),
     ]
+    if answer.first_token_s is not None:
+        parts.append(f"first {answer.first_token_s:.2f} s")
+    parts.append(f"total {answer.total_s:.1f} s")
     if answer.system_fingerprint:
         parts.append(f"weights {answer.system_fingerprint}")
     return " · ".join(parts)

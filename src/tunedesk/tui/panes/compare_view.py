@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunedesk.core.conversations import Conversation
 from tunedesk.evaluate import Answer, CompareResult, Interval
+from tunedesk.tui.panes.transcript import cost
 from tunedesk.tui.widgets.plain import fit
 
 METRICS = (
@@ -84,6 +85,21 @@ def score_lines(result: CompareResult, width: int) -> list[str]:
     failed = [f"{score.failed}" for score in result.scores]
     if any(score.failed for score in result.scores):
         lines.append(_row("without an answer", failed, label, room))
+    return lines
+
+
+def taken_lines(view: CompareView, cost_of: Callable[[Answer], float | None]) -> list[str]:
+    """Return what the answers of each model took together, as far as the endpoint reported it."""
+    lines = []
+    for model in view.models:
+        answers = [one for one in view.known if one.model == model]
+        silent = sum(one.prompt_tokens is None for one in answers)
+        costs = [cost_of(one) for one in answers]
+        usd = None if None in costs else sum(one or 0.0 for one in costs)
+        read = sum(one.prompt_tokens or 0 for one in answers)
+        written = sum(one.completion_tokens for one in answers)
+        unknown = f" and {silent} unknown" if silent else ""
+        lines.append(f"{model}: {len(answers)} answers · {read:,}→{written:,} tokens{unknown} · {cost(usd)}")
     return lines
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from textual.content import Content
 
+from tunedesk.core.fine_tuning import Usage
 from tunedesk.providers.replies import Reply
 from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.stream_pane import StreamPane
@@ -20,6 +23,7 @@ class Transcript(StreamPane):
         self.model = model
         self.border_title = plain_line(f"{name} · {model}").markup
         self._waiting = False
+        self._total = Taken()
 
     def ask(self, text: str) -> None:
         """Show what the user said, and wait for the answer."""
@@ -39,22 +43,56 @@ class Transcript(StreamPane):
             self._waiting = False
         self.feed(text)
 
-    def finish(self, reply: Reply | None, error: str = "") -> None:
-        """Say what the answer took, or why there is none or not all of it."""
+    def finish(self, reply: Reply | None, error: str = "", usd: float | None = None) -> None:
+        """Say what the answer took and cost, or why there is none or not all of it; the frame tells the sum."""
         if self._waiting:
             self.replace_last("no answer", "quiet")
             self._waiting = False
         if reply is not None and reply.text:
-            self.add(facts(reply), "quiet")
+            self.add(facts(reply, usd), "quiet")
+            self._total = self._total.with_reply(reply, usd)
+            self.border_subtitle = plain_line(self._total.text).markup
         if error or (reply is not None and reply.error):
             self.add(f"✗ {error or (reply.error if reply else '')}", "bad")
 
 
-def facts(reply: Reply) -> str:
-    """Return tokens, time to the first text, time in all, speed and fingerprint in one line."""
-    parts = []
-    if reply.usage is not None:
-        parts.append(f"{reply.usage.prompt_tokens}→{reply.usage.completion_tokens} tokens")
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the answers of one chat took together, as far as the endpoint reports it."""
+
+    replies: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = 0.0
+    """None once the cost of one of them is unknown."""
+    unreported: int = 0
+    """Answers whose tokens the endpoint did not report."""
+
+    def with_reply(self, reply: Reply, usd: float | None) -> Taken:
+        """Return the sum with one more answer."""
+        usage = reply.usage or Usage()
+        return Taken(
+            self.replies + 1,
+            self.prompt_tokens + usage.prompt_tokens,
+            self.completion_tokens + usage.completion_tokens,
+            None if usd is None or self.usd is None else self.usd + usd,
+            self.unreported + (reply.usage is None),
+        )
+
+    @property
+    def text(self) -> str:
+        """What it comes to, on one line."""
+        tokens = f"{self.prompt_tokens:,}→{self.completion_tokens:,} tokens"
+        if self.unreported:
+            tokens += f" and {self.unreported} unknown"
+        return f"{self.replies} answers · {tokens} · {cost(self.usd)}"
+
+
+def facts(reply: Reply, usd: float | None) -> str:
+    """Return tokens, cost, time to the first text, time in all, speed and fingerprint in one line."""
+    usage = reply.usage
+    parts = ["tokens unknown" if usage is None else f"{usage.prompt_tokens}→{usage.completion_tokens} tokens"]
+    parts.append(cost(None if usage is None and usd != 0 else usd))
     if reply.first_token_s is not None:
         parts.append(f"first {reply.first_token_s:.2f} s")
     parts.append(f"total {reply.total_s:.2f} s")
@@ -63,6 +101,13 @@ def facts(reply: Reply) -> str:
     if reply.system_fingerprint:
         parts.append(f"weights {reply.system_fingerprint}")
     return " · ".join(parts)
+
+
+def cost(usd: float | None) -> str:
+    """Return what asking cost: some thousandth of a dollar as such, nothing as free, None as unknown."""
+    if usd is None:
+        return "cost unknown"
+    return "free" if not usd else f"${usd:,.2f}" if usd >= 1 else f"${usd:.6f}".rstrip("0")
 
 
 def system_line(system: str) -> Content:

@@ -23,6 +23,7 @@ from tunedesk.core.conversations import content_text
 from tunedesk.providers.replies import Reply
 from tunedesk.tui.messages import ChatWanted, WorkbenchLoaded
 from tunedesk.tui.panes.transcript import Transcript, system_line
+from tunedesk.tui.screens.asking_cost import answer_cost
 from tunedesk.tui.screens.chat_dialogs import ModelsDialog, SystemDialog
 from tunedesk.tui.screens.saving import SavingScreen
 from tunedesk.tui.widgets.prompt_box import PromptBox
@@ -240,7 +241,9 @@ class ChatScreen(SavingScreen):
         self.answering = False
         self._asking = None
         for side in self.query(Transcript):
-            side.finish(event.replies.get(side.model), event.errors.get(side.model, ""))
+            reply = event.replies.get(side.model)
+            usd = answer_cost(self.desk.workbench, self.choice.profile, reply)
+            side.finish(reply, event.errors.get(side.model, ""), usd)
         prompt = self.query_one(PromptBox)
         if not event.replies and not prompt.text:
             prompt.text = event.asked

@@ -118,7 +118,11 @@ class ChoicesScreen(CurationScreen):
         if not event.names:
             self._type_model()
             return
-        choices = [*((name, name) for name in event.names), (_OTHER, "another one: type its name")]
+        profile, spending = self.workbench.profiles()[self.desk.profile], self.workbench.spending
+        choices = [
+            *((name, " · ".join([name, *spending.notes(name, profile)])) for name in event.names),
+            (_OTHER, "another one: type its name"),
+        ]
         self.app.push_screen(ChooseDialog("Base model", choices, self.desk.model), self._model_chosen)
 
     def _model_chosen(self, model: str | None) -> None:

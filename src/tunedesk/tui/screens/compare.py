@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +27,8 @@ from tunedesk.evaluate import Answer, CompareResult
 from tunedesk.paths import private_folder
 from tunedesk.tui.messages import CompareWanted, ProgressMade, WorkbenchLoaded
 from tunedesk.tui.panes.answers import AnswerPanes, ItemList
-from tunedesk.tui.panes.compare_view import CompareView, score_lines
+from tunedesk.tui.panes.compare_view import CompareView, score_lines, taken_lines
+from tunedesk.tui.screens.asking_cost import answer_cost
 from tunedesk.tui.screens.chat_dialogs import ModelsDialog
 from tunedesk.tui.screens.desk_screen import DeskScreen
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
@@ -150,12 +152,13 @@ class CompareScreen(DeskScreen):
         read = f"{len(new.items)}" if new.items else f"up to {new.limit}"
         setup = f"on {name} ({read} prompts) · {' against '.join(new.models) or 'no model: m chooses'}"
         self.query_one("#setup", Static).update(plain_line(setup))
-        scores = self.query_one("#scores", Static)
+        panes, scores = self.query_one(AnswerPanes), self.query_one("#scores", Static)
+        panes.cost_of = partial(answer_cost, self.desk.workbench, new.profile)
         scores.display = new.result is not None
         if new.result is not None:
             lines = score_lines(new.result, max(40, self.size.width - 4))
+            lines += taken_lines(new, panes.cost_of)
             scores.update(plain("\n".join([*lines, f"report: {new.report}"])))
-        panes = self.query_one(AnswerPanes)
         if old.models != new.models:
             await panes.show_models(new.models)
         index = self.query_one(ItemList).index
