@@ -242,9 +242,23 @@ def test_a_conversation_laid_out_in_numbered_columns(read: Read) -> None:
     assert [texts(row) for row in rows] == [["q", "a", "q2", "a2"], ["q", "a"]]
 
 
-def test_html_on_both_sides_becomes_text(read: Read) -> None:
+def test_html_becomes_text_where_it_is_not_spoken_about(read: Read) -> None:
     rows, _ = read(
         "question,answer\n<p>Hi &amp; hello<br>you</p>,<div>yes</div>\nshow <b>x</b>,use <br> then\n"
     )
     assert texts(rows[0]) == ["Hi & hello\nyou", "yes"]
     assert texts(rows[1]) == ["show <b>x</b>", "use <br> then"]
+    rows, _ = read("question,answer\nHow do I pay?,<p>By <b>card</b></p>\nHow do I write html?,<p>so</p>\n")
+    assert [texts(row)[1] for row in rows] == ["By card", "<p>so</p>"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "Customer: q<br>Agent: a",
+        "[10:00] Ann (Customer): q\n[10:01] Bob (Agent): a",
+        "<p>Customer: q</p><p>Agent: a</p>",
+    ],
+)
+def test_a_whole_chat_in_one_cell(cell: str, read: Read) -> None:
+    assert texts(read(f'id,chat\n1,"{cell}"\n')[0][0]) == ["q", "a"]

@@ -49,6 +49,11 @@ def is_html(text: str) -> bool:
     return "`" not in text and bool(_NEW_LINE.search(text))
 
 
+def read(text: str) -> str:
+    """Return a text as it is read: HTML as text, anything else as it is."""
+    return to_text(text) if is_html(text) else text
+
+
 def to_text(html: str) -> str:
     """Return what is read in `html`: entities as characters, paragraphs, list items and table rows on lines."""
     reader = _Reader()

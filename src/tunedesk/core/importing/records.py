@@ -20,6 +20,8 @@ from tunedesk.core.importing.rows import NotARow, Options, Record, built, pair, 
 _SEPARATORS = re.compile(r"\s*(?:\n\n###\n\n|\n\n===\n\n|\s->|\n\n---\n\n)\s*$")
 WRITTEN = "transcript lines"
 """Key of the turns of a plain text, as the container tells them apart."""
+_ABOUT_HTML = re.compile(r"\b(?:html|css|javascript|markup|web ?page|tag)\b|`", re.I)
+"""A question whose answer may be HTML itself."""
 _STOPS = re.compile(r"(?:\s*###|\s+END|\s*<\|endoftext\|>)?\s*$")
 """Ends that the old completions API told people to write after prompts and completions."""
 
@@ -151,8 +153,8 @@ def _pairs(record: Record, options: Options) -> Row:
     names = {columns.plain(str(name)): str(name) for name in record}
     subject = names.get("subject", "")
     asked, answer = said(record[found[0]]), said(record[found[1]])
-    if html_text.is_html(asked) and html_text.is_html(answer):
-        asked, answer = html_text.to_text(asked), html_text.to_text(answer)
+    if not _ABOUT_HTML.search(asked) and ("<" not in asked or html_text.is_html(asked)):
+        asked, answer = html_text.read(asked), html_text.read(answer)
     if subject and "user" not in options.mapping and said(record[subject]).strip():
         asked = f"{said(record[subject])}\n\n{asked}"
     system = options.mapping.get("system") or columns.find("system", names.values()) or ""
@@ -174,6 +176,7 @@ def _numbered(record: Record) -> dict[str, str]:
 
 
 def _is_written(text: str) -> bool:
+    text = html_text.read(text)
     return markup.is_marked(text) or transcripts.is_transcript(text)
 
 
@@ -192,7 +195,7 @@ def _transcript(record: Record, options: Options) -> Row:
     key = options.mapping.get("text", "") or _transcript_key(record, options.mapping)
     if not key or not isinstance(record.get(key), str):
         raise NotARow('it has no "Agent: …" lines, and no marks of a model between its turns')
-    text = record[key]
+    text = html_text.read(record[key])
     turns = markup.turns(text) if markup.is_marked(text) else transcripts.turns(text)
     return spoken_row(turns, record, options, [key])
 

@@ -244,7 +244,7 @@ def _talks(
         key = said(record[names.conversation]).strip() if names.conversation else str(count)
         talk = talks.setdefault(key, _Talk(cell.line, record))
         text = said(record[names.text])
-        turn = Turn(role, html_text.to_text(text) if html_text.is_html(text) else text, cell.line)
+        turn = Turn(role, html_text.read(text), cell.line)
         talk.turns.append((said(record.get(names.order)).strip(), turn))
     return list(talks.values())
 

@@ -13,7 +13,7 @@ _TIME = rf"[\[(]{{0,2}}{_DATE}(?:[ T,]+{_CLOCK})?(?: ?[AaPp]\.?[Mm]\.?)?Z?[\])]{
 _NAME = rf"[^\W\d_](?:{WORD}|[ .'’/-]){{0,38}}?"
 _SPOKEN = re.compile(
     rf"[\s\u200e\u200f]*(?:[-*>•]\s+)?(?:{_TIME}[\s,|–-]*)?(?:<|\[)?\**({_NAME})\**(?:>|\])?\s*"
-    rf"(?:\([^)\n]{{0,40}}\)|（[^）\n]{{0,40}}）|{_TIME})?\s*[:：](?!//)\**\s*(.*)$",
+    rf"(?:\(([^)\n]{{0,40}})\)|（[^）\n]{{0,40}}）|{_TIME})?\s*[:：](?!//)\**\s*(.*)$",
     re.S,
 )
 _BRACKETED = re.compile(
@@ -34,10 +34,14 @@ def spoken(line: str) -> tuple[str, str] | None:
     """Return speaker and text of a line such as "[10:02] Agent (Ann): Hello"; None when nobody is named."""
     head = line[:_HEAD]
     found = _SPOKEN.match(line) if ":" in head or "：" in head else None
+    if found:
+        # Ann (Customer): the role beside a name says more than the name.
+        name = found[2] if found[2] and not role_of(found[1]) and role_of(found[2]) else found[1]
+        return name.strip(), found[3].strip()
     if found is None and ("[" in head or "<" in head or "【" in head):
         found = _BRACKETED.match(line)
         found = found if found and role_of(found[1]) else None
-    return (found[1].strip(), found[2].strip()) if found else None
+    return (found["who"].strip(), found["said"].strip()) if found else None
 
 
 def is_transcript(text: str) -> bool:
