@@ -23,7 +23,7 @@ from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.sources import Progress, Source
 from tunedesk.paths import private_folder, write_whole
 
-WORTH = 16 << 20
+WORTH = 48 << 20
 """Bytes of a file, a quarter of it where it is compressed, from which starting processes (half a second) pays."""
 _WHOLE_FILE = ("", "turns")
 """Formats that one line cannot be read in: none, and conversations of several lines."""
