@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,7 @@ from tunedesk.tui.screens.chat import ChatScreen
 from tunedesk.tui.screens.dates import calendar, left_text
 from tunedesk.tui.screens.files import FilesDialog
 from tunedesk.tui.screens.jobs import JobsScreen
+from tunedesk.tui.screens.launching import launch
 from tunedesk.tui.screens.queue import QueueDialog
 from tunedesk.tui.transfer import Transfer, size_text
 from tunedesk.workbench import Workbench
@@ -68,10 +70,10 @@ async def trained(bench: Workbench, endpoint: Endpoint) -> FineTuningJob:
     """Launch a job on a split of the dataset, and let it end with a spike and two checkpoints."""
     files = bench.split(bench.open("talks"), validation=0.25)
     service = JobService(bench.store, await bench.connect(bench.profile("local")), pause=no_pause)
-    launch = await service.launch(
+    made = await service.launch(
         LaunchRequest("tiny", files.train, files.validation, hyperparameters=Hyperparameters(2))
     )
-    job_id = launch.job or ""
+    job_id = made.job or ""
     now = int(time.time())
     job = replace(
         endpoint.jobs[job_id], status="succeeded", fine_tuned_model="ft:tiny:local:x", created_at=now - 60,
@@ -334,3 +336,54 @@ async def test_a_model_is_made_again_elsewhere_by_one_key(bench: Workbench, endp
         made = list(endpoint.jobs.values())[-1]
         first = next(iter(endpoint.jobs.values()))
         assert (made.model, made.training_file) == (first.model, first.training_file)
+
+
+async def test_a_launch_that_was_cut_off_is_told_and_goes_on_to_its_one_job(
+    bench: Workbench, endpoint: Endpoint
+) -> None:
+    files = bench.split(bench.open("talks"), validation=0.25)
+    service = JobService(bench.store, await bench.connect(bench.profile("local")), pause=no_pause)
+    cut_off = service.prepare(LaunchRequest("tiny", files.train))
+    bench.store.save_launch(replace(cut_off, at=time.time() - 600))
+    app = TunedeskApp(lambda: bench, ["talks"])
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.workspace is not None)
+        await pilot.press("f2")
+        await until_shown(pilot, "1 launch cut off: U")
+        await pilot.press("U")
+        await until_shown(pilot, "tiny at local")
+        await pilot.press("enter")
+        await until_shown(pilot, "nothing is sent twice")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(endpoint.jobs) == 1)
+        await until(pilot, lambda: "cut off" not in frame(app))
+        kept = bench.store.launch(cut_off.id)
+        assert kept is not None
+        assert kept.job in endpoint.jobs
+
+
+async def test_an_upload_is_stopped_by_one_key_and_nothing_is_launched(
+    bench: Workbench, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = bench.split(bench.open("talks"), validation=0.25)
+    begun = asyncio.Event()
+
+    async def upload(*_arguments: Any, on_progress: Any, **_options: Any) -> ProviderFile:
+        on_progress(1, 1000)
+        begun.set()
+        await asyncio.sleep(60)
+        raise AssertionError("not stopped")
+
+    monkeypatch.setattr(ScriptedProvider, "upload", upload)
+    app = TunedeskApp(lambda: bench, ["talks"])
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.workspace is not None)
+        request = LaunchRequest("tiny", files.train, launch="launch-1")
+        app.work(launch(app, bench, bench.profile("local"), request), name="launching", group="launch")
+        await until(pilot, begun.is_set)
+        await pilot.press("ctrl+x")
+        await until_shown(pilot, "stopped: nothing was launched")
+        kept = bench.store.launch("launch-1")
+        assert kept is not None
+        assert kept.state == "abandoned"
+        assert endpoint.jobs == {}

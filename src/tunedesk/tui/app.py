@@ -36,6 +36,8 @@ class TunedeskApp(Desk):
                     id=f"screen.{mode}.anywhere", tooltip=f"Go to the {label} screen")
             for mode, key, label in JOURNEY
         ),
+        Binding("ctrl+x", "stop_launch", "Stop the upload", show=False, id="launch.stop",
+                tooltip="Stop the launch that is uploading; nothing is launched then"),
         Binding("ctrl+l", "redraw", "Redraw", show=False, id="redraw", tooltip="Draw the whole screen again"),
         Binding("question_mark", "help", "Keys", id="help", tooltip="Every key of this screen"),
         Binding("q", "quit", "Quit", id="quit", tooltip="Leave; edits are kept and jobs go on"),
@@ -46,6 +48,11 @@ class TunedeskApp(Desk):
     def action_help(self) -> None:
         """List all keys of the screen on top."""
         self.push_screen(HelpDialog(self.screen))
+
+    def action_stop_launch(self) -> None:
+        """Stop the launch that is uploading."""
+        if not self.workers.cancel_group(self, "launch"):
+            self.say("nothing is being uploaded")
 
     def action_redraw(self) -> None:
         """Draw everything again: another program wrote over the screen."""

@@ -70,6 +70,8 @@ class JobRows:
     query: str = ""
     order: str = "started"
     falling: bool = True
+    unfinished: int = 0
+    """Launches without a job yet, that no other process is busy with as far as is known."""
     trouble: tuple[tuple[str, str], ...] = ()
     """Profiles that could not be asked, with the reason."""
 
@@ -227,5 +229,7 @@ def headline(rows: JobRows) -> str:
     """Return what stands over the list: how many, the filter, and who could not be asked."""
     count = f"Jobs {len(rows.jobs):,} of {rows.total:,}" if rows.query else f"Jobs {rows.total:,}"
     parts = [count, *([f"/{rows.query}"] if rows.query else [])]
+    if rows.unfinished:
+        parts.append(f"{rows.unfinished} launch{'' if rows.unfinished == 1 else 'es'} cut off: U")
     parts += [f"! {profile}: {why}" for profile, why in rows.trouble]
     return " · ".join(parts)

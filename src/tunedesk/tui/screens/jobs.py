@@ -76,6 +76,8 @@ class JobsScreen(ElsewhereScreen):
         _hidden("T", "recipe", "Recipe", "recipe", "Open the model's recipe in your editor"),
         _hidden("E", "export", "Export", "export", "Save the model for other programs: adapter, merged, GGUF"),
         Binding("Q", "queue", "Queue", id="jobs.queue", tooltip="The queue: jobs in order, sweeps, results"),
+        _hidden("U", "unfinished", "Unfinished launches", "unfinished",
+                "Go on with a launch that was cut off, or give it up"),
         _hidden("F", "files", "Files", "files", "Files at a provider: list, upload, download, delete"),
         _hidden("I", "import_account", "Import account", "import",
                 "Bring all jobs and files of an account here before it closes"),

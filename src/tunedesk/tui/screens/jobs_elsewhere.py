@@ -12,11 +12,14 @@ from tunedesk.config import find_key
 from tunedesk.errors import UsageError
 from tunedesk.jobs import import_jobs
 from tunedesk.jobs.overview import Listed, refresh_all
+from tunedesk.store import Launch
 from tunedesk.tui.messages import ProgressMade
+from tunedesk.tui.panes.job_view import clock
 from tunedesk.tui.screens.dates import DatesDialog, calendar
-from tunedesk.tui.screens.dialogs import ConfirmDialog, TellDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, TellDialog
 from tunedesk.tui.screens.files import FilesDialog
 from tunedesk.tui.screens.jobs_acting import ActingScreen
+from tunedesk.tui.screens.launching import given_up, go_on
 from tunedesk.tui.screens.queue import QueueAnswer, QueueDialog
 from tunedesk.tui.screens.remaking import ask_profile
 
@@ -73,6 +76,36 @@ class ElsewhereScreen(ActingScreen):
             f"{told}; no answer from {', '.join(silent)}" if silent else told,
             "warning" if silent else "information",
         )
+
+    # --- launches that were cut off
+
+    @work
+    async def action_unfinished(self) -> None:
+        """Ask which launch without a job to go on with, or to give up."""
+        workbench = self.desk.workbench
+        if workbench is None:
+            return
+        launches = {one.id: one for one in workbench.store.launches(unfinished=True)}
+        if not launches:
+            self.say("every launch has its job")
+            return
+        choices = [(one.id, _launch_line(one)) for one in launches.values()]
+        chosen = await self.app.push_screen_wait(ChooseDialog("Launches that were cut off", choices))
+        if chosen is None:
+            return
+        ways = [("on", "go on where it stopped: nothing is sent twice"), ("up", "give it up")]
+        way = await self.app.push_screen_wait(ChooseDialog(_launch_line(launches[chosen]), ways))
+        if way is not None:
+            task = self._unfinished(workbench, launches[chosen], way)
+            self.desk.work(task, name=f"launch of {launches[chosen].model}", group="launch", exclusive=True)
+
+    async def _unfinished(self, workbench: Workbench, launch: Launch, way: str) -> None:
+        service = await workbench.jobs(workbench.profile(launch.profile))
+        if way == "on":
+            await go_on(self.desk, service, launch)
+        else:
+            self.say(await given_up(service, launch.id))
+        self.look()
 
     # --- the queue
 
@@ -147,6 +180,11 @@ class ElsewhereScreen(ActingScreen):
         if workbench is not None:
             dates = await asyncio.to_thread(calendar, workbench)
             await self.app.push_screen_wait(DatesDialog(dates))
+
+
+def _launch_line(launch: Launch) -> str:
+    why = f" · {launch.error}" if launch.error else ""
+    return f"{launch.model} at {launch.profile}, {clock(launch.at)}: {launch.state.replace('_', ' ')}{why}"
 
 
 def askable(workbench: Workbench) -> list[Profile]:

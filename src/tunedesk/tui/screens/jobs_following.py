@@ -36,6 +36,8 @@ _LOOK = 1.0
 """Seconds between two looks at the store for jobs that another process launched or changed."""
 _DIAGNOSE = 1.0
 """Seconds after which new points are looked at for what they say."""
+_CUT_OFF = 60.0
+"""Seconds after which a launch without a job is told: until then it is on its way."""
 _MOST_PINNED = 9
 
 
@@ -314,11 +316,10 @@ class PinOpened(Message):
 def listed(workbench: Workbench, asked: JobRows) -> JobRows:
     """Return all jobs that the filter of `asked` matches in its order; raises QueryError."""
     jobs = workbench.store.jobs()
-    quotes = {
-        (one.profile, one.job): one.quote for one in workbench.store.launches() if one.job and one.quote
-    }
-    rows = replace(asked, total=len(jobs), prices=workbench.prices, quotes=quotes)
-    now = time.time()
+    launches, now = workbench.store.launches(), time.time()
+    quotes = {(one.profile, one.job): one.quote for one in launches if one.job and one.quote}
+    cut_off = [one for one in workbench.store.launches(unfinished=True) if now - one.at > _CUT_OFF]
+    rows = replace(asked, total=len(jobs), prices=workbench.prices, quotes=quotes, unfinished=len(cut_off))
     if asked.query:
         places = workbench.job_filter.matching(_facts(workbench, jobs, rows, now), asked.query)
         jobs = [jobs[place] for place in places]

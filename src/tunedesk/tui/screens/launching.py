@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from tunedesk.errors import ProviderError
-from tunedesk.jobs import LaunchRequest
+from tunedesk.errors import ProviderError, TunedeskError
+from tunedesk.jobs import JobService, LaunchRequest, OnUpload, new_launch_id
 from tunedesk.providers.limits import CLOSED
+from tunedesk.store import Launch
 from tunedesk.tui.messages import JobLaunched, ProgressMade
 from tunedesk.tui.screens.dialogs import ConfirmDialog
 from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts, TrainHere
@@ -114,7 +117,50 @@ async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: La
 
     A launch of the same that was begun before goes on; one that has its job already is made anew only when asked for.
     """
+    desk.say(f"launching on {profile.label or profile.name} … ^x stops the upload")
+    request = request if request.launch else replace(request, launch=new_launch_id())
+    service = await workbench.jobs(profile)
+    begun = await service.begun(request)
+    if begun is not None and begun.job is not None and await _another(desk, begun.job):
+        begun = None
+    told = upload_told(desk)
+    try:
+        if begun is not None:
+            await _told(desk, service.go_on(begun, on_upload=told))
+        else:
+            await _told(desk, service.launch(request, on_upload=told))
+    except asyncio.CancelledError:
+        desk.say(await given_up(service, begun.id if begun is not None else request.launch))
+        raise
 
+
+async def go_on(desk: Desk, service: JobService, launch: Launch) -> None:
+    """Bring a launch that was cut off to its one job; raises JobError, ProviderError."""
+    desk.say(f"going on with {launch.id} …")
+    await _told(desk, service.go_on(launch, on_upload=upload_told(desk)))
+
+
+async def given_up(service: JobService, launch_id: str) -> str:
+    """Give a launch up, and return what became of it."""
+    try:
+        await service.abandon(launch_id)
+    except TunedeskError as error:
+        return f"{error.message}: r on Jobs looks for its job"
+    return "stopped: nothing was launched"
+
+
+async def _told(desk: Desk, launching: Awaitable[Launch]) -> None:
+    try:
+        launched = await launching
+    finally:
+        desk.post_message(ProgressMade("", 0, 0))
+    desk.say(f"launched: job {launched.job}")
+    await desk.switch_mode("jobs")
+    desk.screen.post_message(JobLaunched(launched.job or ""))
+
+
+def upload_told(desk: Desk) -> OnUpload:
+    """Return what shows an upload's part, speed and time left in the status line."""
     told = 0.0
     moving: dict[str, Transfer] = {}
 
@@ -125,19 +171,4 @@ async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: La
             transfer = moving.setdefault(name, Transfer(f"uploading {name}"))
             desk.post_message(ProgressMade(transfer.text(sent, size), sent, 0, whole=True))
 
-    desk.say(f"launching on {profile.label or profile.name} …")
-    service = await workbench.jobs(profile)
-    try:
-        begun = await service.begun(request)
-        if begun is not None and begun.job is not None and await _another(desk, begun.job):
-            begun = None
-        launched = await (
-            service.go_on(begun, on_upload=on_upload)
-            if begun is not None
-            else service.launch(request, on_upload=on_upload)
-        )
-    finally:
-        desk.post_message(ProgressMade("", 0, 0))
-    desk.say(f"launched: job {launched.job}")
-    await desk.switch_mode("jobs")
-    desk.screen.post_message(JobLaunched(launched.job or ""))
+    return on_upload
