@@ -112,16 +112,19 @@ async def _another(desk: Desk, job: str) -> bool:
     return answer is True
 
 
-async def launch(desk: Desk, workbench: Workbench, profile: Profile, request: LaunchRequest) -> None:
+async def launch(
+    desk: Desk, workbench: Workbench, profile: Profile, request: LaunchRequest, *, again: bool = False
+) -> None:
     """Upload the files with progress, create the job, and tell the Jobs screen; raises JobError, ProviderError.
 
-    A launch of the same that was begun before goes on; one that has its job already is made anew only when asked for.
+    A launch of the same that was begun before goes on; one that has its job already is made anew only when asked for,
+    here or before (`again`).
     """
     desk.say(f"launching on {profile.label or profile.name} … ^x stops the upload")
     request = request if request.launch else replace(request, launch=new_launch_id())
     service = await workbench.jobs(profile)
     begun = await service.begun(request)
-    if begun is not None and begun.job is not None and await _another(desk, begun.job):
+    if begun is not None and begun.job is not None and (again or await _another(desk, begun.job)):
         begun = None
     told = upload_told(desk)
     try:

@@ -30,7 +30,7 @@ async def ask_and_remake(desk: Desk, workbench: Workbench, recipe: Recipe, path:
     quote = await desk.in_thread(lambda _: quoted(workbench, made, profile), name="reckoning the cost")
     text = "\n".join([*launch_lines(made, profile, quote), "", "Launch it?"])
     if await desk.push_screen_wait(ConfirmDialog("Make it again", text)):
-        await launch(desk, workbench, profile, made.request)
+        await launch(desk, workbench, profile, made.request, again=True)
     else:
         desk.say("nothing was sent")
 
