@@ -292,6 +292,17 @@ async def test_a_measurement_tells_the_time_until_a_job_has(bench: Workbench) ->
     bench.store.close()
 
 
+def test_a_measurement_trains_on_rows_from_all_over_the_dataset(bench: Workbench, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps({**conversation(n), "metadata": {"n": n}}) + "\n" for n in range(400)))
+    workspace = bench.load(path).workspace.apply(edits.exclude([0]))
+    rows = bench.counting.sample(workspace)
+    assert len(rows) == 32
+    assert all(list(row) == ["messages"] for row in rows)
+    assert "of 12" in rows[0]["messages"][1]["content"]
+    assert "of 384" in rows[-1]["messages"][1]["content"]
+
+
 def test_models_worth_a_look_stand_beside_the_chosen_one(bench: Workbench) -> None:
     known = bench.profiles()
     here = known[LOCAL]

@@ -13,6 +13,7 @@ from tunedesk.cli.output import Progress, dollars, duration, emit, json_option, 
 if TYPE_CHECKING:
     from tunedesk.core.counting.pricing import Estimate
     from tunedesk.core.counting.token_stats import Spread
+    from tunedesk.core.workspace import Workspace
     from tunedesk.counting import Counts
     from tunedesk.workbench import Workbench
 
@@ -26,10 +27,12 @@ _BAR = 30
 @click.option("--provider", help="Provider that would train.")
 @click.option("--epochs", type=click.IntRange(1, 50), help="Epochs; the published rule by default.")
 @click.option("--compare", "others", multiple=True, metavar="MODEL", help="A further model, side by side.")
+@click.option("--measure", is_flag=True, help="Measure for some seconds how fast this machine trains MODEL.")
 @click.option("--where", is_flag=True, help="Tell where the tokens go, and what trimming would save.")
 @json_option
 def tokens(
-    file: str, model: str, provider: str | None, epochs: int | None, others: tuple[str, ...], where: bool, as_json: bool
+    file: str, model: str, provider: str | None, epochs: int | None, others: tuple[str, ...], measure: bool,
+    where: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count the tokens of FILE and what training on them costs."""
     bench = workbench()
@@ -41,6 +44,8 @@ def tokens(
         savings = (
             bench.counting.savings(workspace, next(iter(names)), on_progress=progress.update) if where else []
         )
+    if measure:
+        _measure(bench, workspace, next(iter(names)))
     estimates = bench.spending.side_by_side(
         {name: one.stats for name, one in counted.items()}, profile, epochs or "auto"
     )
@@ -77,6 +82,20 @@ def tokens(
         )
         rows = [(one.turns, f"{one.conversations:,}", f"{one.saved:,}") for one in savings]
         table([("last turns kept", "conversations", "tokens saved"), *rows], right=(0, 1, 2))
+
+
+def _measure(bench: Workbench, workspace: Workspace, model: str) -> None:
+    """Have this machine's engine measure its speed for `model`, and say it."""
+    import asyncio
+
+    async def work() -> float:
+        try:
+            provider = await bench.connect(bench.profile(None))
+            return await bench.spending.measure(provider, model, bench.counting.sample(workspace))
+        finally:
+            await bench.close()
+
+    say(f"{model}: {asyncio.run(work()):,.0f} tokens a second on this machine")
 
 
 def _spread(counts: Counts) -> Spread:
@@ -150,7 +169,9 @@ def _show(counts: Counts, estimate: Estimate) -> None:
         f"cost           {dollars(estimate.usd)} ({dollars(estimate.low)} to {dollars(estimate.high)}{dated})"
     )
     if estimate.seconds is not None:
-        show(f"time           {duration(estimate.seconds)}, by the latest job on this machine")
+        show(f"time           {duration(estimate.seconds)} on this machine, by {estimate.measured}")
+    elif estimate.price is None and estimate.usd == 0:
+        show("time           unknown; --measure tells how fast this machine is")
     most = max((bar.conversations for bar in spread.histogram), default=0)
     for bar in (one for one in spread.histogram if one.conversations):
         length = -(-bar.conversations * _BAR // most) if most else 0

@@ -9,7 +9,6 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 
 from tunedesk.config import LOCAL
-from tunedesk.core.conversations import Row, encode_row, upload_row
 from tunedesk.core.editing import edits
 from tunedesk.errors import UsageError
 from tunedesk.tui.messages import TokensCounted
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 _RUNS = 6
 """Past launches that are shown."""
-_SAMPLE = 32
-_SAMPLE_BYTES = 500_000
-"""Rows, and bytes of them, that a measurement trains on."""
 _LIMIT = "limit"
 """Key of the choice to trim to the model's limit."""
 
@@ -152,7 +148,7 @@ class EstimatingScreen(SavedScreen):
         bench, workspace = self.workbench, self.workspace
         assert workspace is not None
         self.say(f"measuring how fast this machine trains {model}: half a minute …")
-        rows = await asyncio.to_thread(sample_rows, workspace)
+        rows = await asyncio.to_thread(bench.counting.sample, workspace)
         provider = await bench.connect(bench.profile(LOCAL))
         speed = await bench.spending.measure(provider, model, rows)
         self._counted_for = ()
@@ -245,21 +241,6 @@ class EstimatingScreen(SavedScreen):
             if len(self._counts.per_row) != self.workspace.total:
                 return "the tokens are being counted: one moment"
         return super().why_not(action)
-
-
-def sample_rows(workspace: Workspace) -> list[Row]:
-    """Return up to 32 included rows from all over the dataset, as they would be uploaded, of half a MB at most."""
-    found: list[Row] = []
-    size = 0
-    step = max(1, workspace.total // (2 * _SAMPLE))
-    for index in range(0, workspace.total, step):
-        if not workspace.overlay.excluded(index):
-            row = upload_row(workspace.row(index))
-            size += len(encode_row(row))
-            if size > _SAMPLE_BYTES or len(found) == _SAMPLE:
-                break
-            found.append(row)
-    return found
 
 
 def saved_text(tokens: int, conversations: int, per_token: float | None) -> str:
