@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tunedesk.core.conversations import Row
 from tunedesk.core.grouping import duplicates
 
@@ -99,3 +101,22 @@ def test_ten_thousand_rows_take_seconds() -> None:
     start = time.process_time()
     assert len(duplicates.find(rows)) == 1_000
     assert time.process_time() - start < 20
+
+
+def test_the_same_greeting_and_sign_off_glue_nothing_together() -> None:
+    hello, bye = (
+        "Hello and welcome, how may I help you today?",
+        "Thank you for choosing us, have a lovely day.",
+    )
+    rows = [talk(f"{hello} {sentence(seed, 12)}", f"{sentence(500 + seed, 12)} {bye}") for seed in range(300)]
+    assert duplicates.find(rows) == []
+
+
+def test_many_twins_among_many_texts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_FEW", 0)
+    rows = [
+        talk(sentence(seed), sentence(900 + seed) + " more" * (copy % 2))
+        for seed in range(60)
+        for copy in range(3)
+    ]
+    assert [len(group.members) for group in duplicates.find(rows)] == [3] * 60
