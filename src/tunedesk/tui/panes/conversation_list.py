@@ -91,7 +91,9 @@ class ConversationList(VirtualList):
             "loss": "" if row.loss is None else f"{row.loss:.3f}",
             "intent": row.intent,
             "tags": " ".join(row.tags),
-            "preview": row.preview,
+            "preview": row.preview
+            if _TAGS in self.columns
+            else " ".join([*map("#{}".format, row.tags), row.preview]),
         }
         return ListRow([texts[column.key] for column in self.columns], "dim" if row.excluded else "")
 
