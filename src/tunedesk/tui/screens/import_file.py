@@ -227,7 +227,10 @@ class ImportDialog(Dialog[ImportRequest]):
             return
         said = self._request.mapping
         choices = [
-            (one, f"{_MEANT[one]:<24}{(said if _is_speaker(one, found) else found.used).get(one, '–')}")
+            (
+                one,
+                f"{_MEANT[one]:<24}{(said if _is_speaker(one, found) else {**said, **found.used}).get(one, '–')}",
+            )
             for one in _MEANT
         ]
 
@@ -247,7 +250,7 @@ class ImportDialog(Dialog[ImportRequest]):
                 return
             mapping = _with_speaker(self._request.mapping, meaning, column, found.used.get("speaker", ""))
             if not speaker:
-                mapping = _with_column(found.used, meaning, column)
+                mapping = _with_column({**self._request.mapping, **found.used}, meaning, column)
             kept = {key: value for key, value in mapping.items() if value != _NONE}
             self._change(replace(self._request, mapping=kept))
 
