@@ -37,7 +37,7 @@ def test_the_bench_of_tokens_runs_and_every_way_counts_the_same(
     file = data.made_up(tmp_path / "rows.jsonl", 100)
     assert main(["tokens", str(file)]) == 0
     out = capsys.readouterr().out
-    assert out.count("  yes") == 16
+    assert out.count("  yes") == 18
     assert "  NO" not in out
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
-import tiktoken
 
 from tunedesk.core.conversations import content_text
 from tunedesk.core.counting.dataset_counts import dataset_tokens
@@ -28,6 +28,7 @@ from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.indexing import messages_of
 from tunedesk.core.importing.storing import import_file
 
+One = TypeVar("One", bytes, str)
 ENCODINGS = {"o200k_base": "gpt-4o", "cl100k_base": "gpt-4"}
 _PART = 20_000
 """Conversations whose messages are in memory at once."""
@@ -64,7 +65,7 @@ def report(
     yield f"{file.name}: {len(dataset):,} conversations; {threads} threads; plain tiktoken on 1 part of {every}"
     for name in encodings:
         counter = TokenCounter(ENCODINGS[name], folder / "encodings")
-        times = _texts(dataset, counter.tiktoken, threads, every)
+        times = _texts(dataset, counter, threads, every)
         rates = {
             way: times.size / seconds for way, seconds in times.seconds.items() if way.startswith("plain")
         }
@@ -77,20 +78,21 @@ def report(
         yield from _conversations(dataset, counter, size, best)
 
 
-def _texts(dataset: Dataset, encoding: tiktoken.Encoding, threads: int, every: int) -> _Times:
+def _texts(dataset: Dataset, counter: TokenCounter, threads: int, every: int) -> _Times:
     """Time plain tiktoken and the workbench's counter over the same texts, part by part."""
-    times, known = _Times(), TextCounter(encoding)
-    known.expect(1 << 30)
-    encode = encoding.encode_ordinary
-    for number, texts in enumerate(_parts(dataset)):
+    times, known, bulk = _Times(), TextCounter(counter.tiktoken), TableCounter(counter)
+    for one in (known, bulk):
+        one.expect(1 << 30)
+    encoding, encode = counter.tiktoken, counter.tiktoken.encode_ordinary
+    for number, (lines, texts) in enumerate(_parts(dataset)):
         if number % every:
             continue
-        times.size += sum(len(text.encode()) for text in texts) / 1e6
+        times.size += _bytes(texts) / 1e6
         times.messages += len(texts)
-        if number == 0:
-            share = texts[:_SHARE]
-            seconds = _seconds(lambda: encoding.encode_ordinary_batch(share, num_threads=threads))  # noqa: B023
-            slow = seconds * len(texts) / len(share)
+        share = texts[:_SHARE]
+        batch = _seconds(lambda: encoding.encode_ordinary_batch(share, num_threads=threads))  # noqa: B023
+        way = "plain tiktoken, encode_ordinary_batch"
+        times.seconds[way] = times.seconds.get(way, 0.0) + batch * _bytes(texts) / _bytes(share)
         expected = times.add("plain tiktoken, 1 thread", lambda: [len(encode(text)) for text in texts])  # noqa: B023
         times.add(
             f"plain tiktoken, {threads} threads",
@@ -104,10 +106,11 @@ def _texts(dataset: Dataset, encoding: tiktoken.Encoding, threads: int, every: i
             f"workbench's counter, warm, {threads} threads",
             lambda: _threaded(texts, threads, lambda part: known.count(part).to_list()),  # noqa: B023
         )
+        times.add(
+            f"workbench, from lines of JSON, cold, {threads} threads",
+            lambda: _threaded(lines, threads, lambda part: list(bulk.count_lines(part).total)),  # noqa: B023
+        )
         times.same = times.same and found == expected
-        if number == 0:
-            whole = sum(len(text.encode()) for text in texts) / 1e6
-            times.seconds["plain tiktoken, encode_ordinary_batch"] = slow * times.size / whole
     return times
 
 
@@ -127,24 +130,31 @@ def _conversations(dataset: Dataset, counter: TokenCounter, size: float, best: f
     yield _line("workbench, reopened", size / seconds, best, same)
 
 
-def _parts(dataset: Dataset) -> Iterator[list[str]]:
-    """Yield the texts of all messages, those of some thousand conversations at once."""
+def _parts(dataset: Dataset) -> Iterator[tuple[list[bytes], list[str]]]:
+    """Yield the lines of some thousand conversations, and the texts of all their messages."""
     for start in range(0, len(dataset), _PART):
-        rows = (msgspec.json.decode(dataset.raw(at)) for at in range(start, min(start + _PART, len(dataset))))
-        yield [
-            content_text(message.get("content"))
-            for row in rows
-            for message in messages_of(row)
-            if isinstance(message, dict)
-        ]
+        lines = [dataset.raw(at) for at in range(start, min(start + _PART, len(dataset)))]
+        yield (
+            lines,
+            [
+                content_text(message.get("content"))
+                for row in map(msgspec.json.decode, lines)
+                for message in messages_of(row)
+                if isinstance(message, dict)
+            ],
+        )
 
 
 def _size(dataset: Dataset) -> float:
-    return sum(len(text.encode()) for texts in _parts(dataset) for text in texts) / 1e6
+    return sum(_bytes(texts) for _, texts in _parts(dataset)) / 1e6
 
 
-def _threaded(texts: list[str], threads: int, count: Callable[[list[str]], list[int]]) -> list[int]:
-    """Count by several threads, each over its share of the messages."""
+def _bytes(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _threaded(texts: list[One], threads: int, count: Callable[[list[One]], list[int]]) -> list[int]:
+    """Count by several threads, each over its share."""
     parts = [texts[at : at + _SHARE] for at in range(0, len(texts), _SHARE)]
     with ThreadPoolExecutor(threads) as pool:
         return [one for part in pool.map(count, parts) for one in part]
