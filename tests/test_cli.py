@@ -78,7 +78,9 @@ def test_list_sorts_and_limits(rows: Path, capsys: Captured) -> None:
 
 def test_a_query_that_cannot_be_read_points_at_its_column(rows: Path, capsys: Captured) -> None:
     assert main(["list", str(rows), "--where", "user:card AND ("]) == 2
-    assert "error:" in capsys.readouterr().err
+    query, caret, error, *_ = capsys.readouterr().err.splitlines()
+    assert query[len(caret) - 1] == "("
+    assert error == "error: this ( is never closed"
 
 
 def test_export_leaves_metadata_behind_unless_kept(rows: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -13,6 +13,7 @@ from tunedesk.cli.output import Progress, emit, json_option, say, show, table
 
 if TYPE_CHECKING:
     from tunedesk.core.importing.importers import Report
+    from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
 
 FORMATS = click.Choice(["openai", "sharegpt", "alpaca", "parquet"])
@@ -179,6 +180,18 @@ def convert(
         show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
 
 
+def _filtered(workspace: Workspace, query: str) -> Workspace:
+    """Return what a query leaves; where it cannot be understood, point at the column before the error is told."""
+    from tunedesk.core.searching.query import QueryError
+
+    try:
+        return workspace.with_query(query)
+    except QueryError as error:
+        say(query.replace("\n", " "))
+        say(" " * (error.column - 1) + "^")
+        raise
+
+
 @click.command("list")
 @click.argument("file")
 @click.option(
@@ -190,7 +203,7 @@ def convert(
 def list_(file: str, query: str, column: str | None, limit: int, as_json: bool) -> None:
     """List conversations of FILE (or a dataset) that match a query."""
     bench = workbench()
-    workspace = bench.open_source(file).with_query(query)
+    workspace = _filtered(bench.open_source(file), query)
     if column:
         workspace = workspace.with_sort(column.lstrip("-"), column.startswith("-"))
     rows = bench.listed(workspace, limit)

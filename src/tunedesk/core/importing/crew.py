@@ -89,7 +89,10 @@ class Crew:
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, path, folder, reading), daemon=True)
             self._workers[ours] = _Worker(process, ours)
+            # A child takes over what is blocked: the terminal's interrupt is the parent's to act on.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             process.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     def __enter__(self) -> Crew:
@@ -210,8 +213,6 @@ class Crew:
 
 def work(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
     """Be one of the processes: write the parts of one piece after the other until there is none left."""
-    # The terminal's interrupt is the parent's to act on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     # A parent that was killed has nobody who listens.
     with suppress(EOFError, BrokenPipeError):
