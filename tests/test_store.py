@@ -202,3 +202,15 @@ def test_a_journey_remembers_steps_in_order_and_can_be_forgotten(store: Store) -
     assert list(journey.steps.items()) == [("import", {"dataset": "e"}), ("split", {"train": 8})]
     store.forget_journey("k")
     assert store.journey("k") is None
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "garbage.sqlite3").write_bytes(b"no database at all, but long enough to be looked at " * 100)
+    with pytest.raises(StoreError) as broken:
+        Store(tmp_path / "garbage.sqlite3")
+    assert "move the file away" in broken.value.hint
+    (tmp_path / "folder.sqlite3").mkdir()
+    with pytest.raises(StoreError) as shut:
+        Store(tmp_path / "folder.sqlite3")
+    assert "move" not in shut.value.hint
+    assert "space" in shut.value.hint

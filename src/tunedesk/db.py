@@ -28,10 +28,15 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         _migrate(connection, path, migrations)
     except sqlite3.Error as error:
-        raise StoreError(
-            f"cannot open {path}: {error}", "move the file away to start afresh, or restore a copy"
-        ) from error
+        raise StoreError(f"cannot open {path}: {error}", hint_for(error)) from error
     return connection
+
+
+def hint_for(error: sqlite3.Error) -> str:
+    """Return what to do about a file that cannot be opened: a full disk or a lack of rights is no broken file."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "free some space, and check the disk and the rights on the folder; nothing shown as saved was lost"
+    return "move the file away to start afresh, or restore a copy"
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
