@@ -90,6 +90,7 @@ async def test_a_profile_may_want_hyperparameters_at_the_top_and_no_metadata(htt
         (failure(403, "training_not_available"), "does not offer training", "on this machine instead", False),
         (failure(404), "does not know", "name or id", False),
         (failure(409), "in conflict", "wait", True),
+        (Canned(b"<html>404</html>", 404, content_type="text/html"), "does not know it", "base URL", False),
         (failure(413), "too large", "smaller", False),
         (failure(429, retry_after="7"), "slow down", "wait 7 s", True),
         (failure(429, "insufficient_quota"), "quota", "billing", False),

@@ -102,7 +102,8 @@ class RecipeBook:
                 return path
         raise DataError(
             f"the training file of {beside.name} is neither at {wanted.path or 'a known place'} nor kept here",
-            "put it beside the recipe, or name one with --train",
+            "put it beside the recipe, name one with --train, or fetch what its provider still has: "
+            "tunedesk jobs --import --provider NAME",
         )
 
 

@@ -114,6 +114,8 @@ def _from_status(error: openai.APIStatusError, profile: Profile, doing: str) -> 
     elif code == "insufficient_quota":
         hint = f"the quota is used up: check billing there, or {TRAIN_HERE}"
     said = _said(error)
+    if status in (404, 405) and not said:
+        hint = "check the base URL: it ends as its makers say, often in /v1"
     wait = _retry_after(error.response.headers)
     if status == 429 and wait is not None and code != "insufficient_quota":
         hint = f"wait {_span(wait)}, or check the account's limits"
