@@ -23,7 +23,8 @@ from tests import tiny_model
 from tunedesk.engine.batches import Example
 from tunedesk.engine.models import load_net
 from tunedesk.engine.objectives import Supervised
-from tunedesk.engine.trainer import learning_rate, order, schedule
+from tunedesk.engine.trainer import Job, learning_rate, order, schedule
+from tunedesk.errors import EngineError
 
 WORDS = [
     "card",
@@ -351,3 +352,37 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert order(1, 0, 50) == order(1, 0, 50)
     assert sorted(order(1, 1, 50)) == list(range(50))
     assert len({tuple(order(seed, epoch, 50)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+
+
+def test_training_ends_after_as_many_epochs_without_a_lower_validation_loss_as_asked(
+    models: Path, tmp_path: Path
+) -> None:
+    folder = write_job(
+        tmp_path / "job", models, rows=8, epochs=12, metadata={"tunedesk_patience": "2"},
+        hyperparameters={"n_epochs": 12, "batch_size": 4, "learning_rate_multiplier": 60.0},
+    )  # fmt: skip
+    lines = run(folder)
+    full = {
+        line["step"]: line["full_valid_loss"] for line in kinds(lines, "metrics") if "full_valid_loss" in line
+    }
+    best = min(full, key=lambda step: full[step])
+    assert max(full) == best + 2 * 2 < 24
+    told = [line["message"] for line in kinds(lines, "message")]
+    assert any(f"after step {best}: checkpoint ckpt-step-{best}" in message for message in told)
+    assert lines[-1]["trained_tokens"] == max(full) // 2 * kinds(lines, "started")[0]["tokens_per_epoch"]
+    result, kept = (
+        load_file(folder / path / "adapter_model.safetensors")
+        for path in ("adapter", f"checkpoints/step-{best}")
+    )
+    assert all(torch.equal(result[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize(("patience", "validation"), [("soon", 6), ("1", 0)])
+def test_early_stopping_that_cannot_be_done_is_refused(
+    models: Path, tmp_path: Path, patience: str, validation: int
+) -> None:
+    folder = write_job(
+        tmp_path / "job", models, validation=validation, metadata={"tunedesk_patience": patience}
+    )
+    with pytest.raises(EngineError, match="tunedesk_patience"):
+        Job.read(folder)

@@ -5,7 +5,9 @@ epoch to `checkpoints/step-N/`, each row's loss to `row_losses.jsonl`, and its s
 on where a stopped or killed one was.
 
 The recipe: LoRA of rank 16 on all linears, AdamW, a learning rate that warms up over 5 % of the steps and falls
-linearly to zero, gradients clipped to norm 1, the loss being the mean over a batch's trained tokens.
+linearly to zero, gradients clipped to norm 1, the loss being the mean over a batch's trained tokens. With
+`tunedesk_patience` in the job's metadata, training ends after so many epochs without a lower validation loss, and
+the best epoch's adapter is the result.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,6 +55,8 @@ CLIP = 1.0
 VALIDATE_EVERY = 10
 """Steps between losses of the small validation batch; fewer in runs of under a hundred steps."""
 SAVE_SECONDS = 60.0
+PATIENCE = "tunedesk_patience"
+"""Key of a job's metadata that asks for early stopping; OpenAI's API has no field for it."""
 
 
 class _Stopped(Exception):
@@ -84,6 +89,8 @@ class Job:
     """supervised or dpo."""
     beta: float
     """Of dpo alone."""
+    patience: int
+    """Epochs without a lower validation loss after which training ends; 0 for never."""
 
     @classmethod
     def read(cls, folder: Path) -> Job:
@@ -99,10 +106,20 @@ class Job:
                 Path(raw["parent_adapter"]) if raw.get("parent_adapter") else None, Path(raw["training_file"]),
                 Path(raw["validation_file"]) if raw.get("validation_file") else None, int(tuning["n_epochs"]),
                 int(tuning["batch_size"]), float(tuning["learning_rate_multiplier"]), int(raw["seed"]), method,
-                float(tuning.get("beta", 0.1)),
+                float(tuning.get("beta", 0.1)), _patience(raw),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EngineError(f"job.json cannot be used: {error!r}") from error
+
+
+def _patience(raw: dict[str, Any]) -> int:
+    """Return what the metadata ask for as early stopping. Raises EngineError."""
+    asked = (raw.get("metadata") or {}).get(PATIENCE, "0")
+    if not (asked.isascii() and asked.isdigit()):
+        raise EngineError(f"metadata.{PATIENCE} is {asked!r}", "give a whole number of epochs, 1 or more")
+    if int(asked) and not raw.get("validation_file"):
+        raise EngineError(f"metadata.{PATIENCE} needs a validation file", "add one, or leave it out")
+    return int(asked)
 
 
 def learning_rate(parameters: int, multiplier: float) -> float:
@@ -144,6 +161,8 @@ class Run:
     """Steps done."""
     unmeasured: dict[str, float] = field(default_factory=dict)
     """Training loss and accuracy of the last step while its metrics are not yet written."""
+    best: tuple[int, float] | None = None
+    """Step and loss of the epoch's end with the lowest validation loss so far."""
     began: float = field(default_factory=time.monotonic)
     tokens_done: int = 0
     """Tokens trained since `began`."""
@@ -166,11 +185,20 @@ class Run:
         """Whether the last step was the last of an epoch."""
         return self.step % self.steps_per_epoch == 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done and measured, or as many epochs as were asked brought nothing better."""
+        if self.unmeasured or self.step == 0:
+            return False
+        waited = (self.step - self.best[0]) // self.steps_per_epoch if self.best else 0
+        return self.step >= self.steps or 0 < self.job.patience <= waited
+
     def save(self) -> None:
         """Write the training state, which the leader does for all. Raises StoreError."""
         if self.rows is None:
             return
-        position = Position(self.step, self.dtype, self.rows.sync(), self.unmeasured)
+        best_step, best_loss = self.best or (0, 0.0)
+        position = Position(self.step, self.dtype, self.rows.sync(), self.unmeasured, best_step, best_loss)
         save_state(self.job.folder, position, self.net.adapter, self.optimizer)
         self.saved_at = time.monotonic()
 
@@ -186,7 +214,7 @@ def train(job: Job, channel: Channel, fleet: Fleet) -> None:
         announce(run, channel)
         if run.step == 0:
             leading(run, channel, measure_before)
-        while run.step < run.steps or run.unmeasured:
+        while not fleet.any(run.ended):
             if not run.unmeasured:
                 if fleet.any(channel.stopping):
                     raise _Stopped
@@ -200,10 +228,24 @@ def train(job: Job, channel: Channel, fleet: Fleet) -> None:
             run.save()
         channel.emit("stopped", step=run.step if run else 0)
         return
-    if not fleet.leads:
-        return
-    save_adapter(job.folder / "adapter", run.net.adapter, run.base)
-    billed = sum(item.tokens for item in run.training) * job.epochs
+    if fleet.leads:
+        finish(run, channel)
+
+
+def finish(run: Run, channel: Channel) -> None:
+    """Save the result: the last adapter, or the best epoch's when early stopping was asked for; and say it."""
+    adapter = run.net.adapter
+    if run.best:
+        step, loss = run.best
+        channel.message(f"Lowest validation loss {loss:.4f} after step {step}: checkpoint ckpt-step-{step}")
+        if run.job.patience and step != run.step:
+            adapter = load_adapter(run.job.folder / f"checkpoints/step-{step}")
+            channel.message(
+                f"Stopped after step {run.step} of {run.steps}; the result is that of step {step}"
+            )
+    save_adapter(run.job.folder / "adapter", adapter, run.base)
+    epochs = run.step // run.steps_per_epoch
+    billed = sum(item.tokens for item in run.training) * epochs
     channel.emit("done", trained_tokens=billed, path="adapter")
 
 
@@ -248,6 +290,7 @@ def load(job: Job, channel: Channel, fleet: Fleet) -> Run:
     if known:
         restore(job.folder, net.adapter, optimizer)
         run.step, run.unmeasured = known.step, known.unmeasured
+        run.best = (known.best_step, known.best_loss) if known.best_step else None
     return run
 
 
@@ -318,7 +361,10 @@ def measure(run: Run, channel: Channel) -> None:
     if run.probe and (run.step % every == 0 or run.epoch_ends):
         metrics.update(evaluate(run, run.probe, channel).named("valid"))
     if run.validation and run.epoch_ends:
-        metrics.update(evaluate(run, run.validation, channel).named("full_valid"))
+        whole = evaluate(run, run.validation, channel)
+        metrics.update(whole.named("full_valid"))
+        if run.best is None or whole.loss < run.best[1]:
+            run.best = (run.step, whole.loss)
     channel.emit("metrics", step=run.step, total_steps=run.steps, **metrics)
     if run.steps_done:
         seconds = time.monotonic() - run.began

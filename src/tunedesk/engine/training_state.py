@@ -30,6 +30,9 @@ class Position:
     """Length of row_losses.jsonl at this step; what follows is written again."""
     unmeasured: dict[str, float]
     """Loss and accuracy of the step when it was stopped before its metrics were written, else empty."""
+    best_step: int = 0
+    """Step of the epoch's end with the lowest validation loss, 0 before the first."""
+    best_loss: float = 0.0
 
 
 def save_state(folder: Path, position: Position, adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:

@@ -206,6 +206,7 @@ class Worker:
             "hyperparameters": job.hyperparameters,
             "seed": job.seed,
             "fine_tuned_model": job.model_name,
+            "metadata": job.metadata or {},
         }
         write_whole(folder / "job.json", json.dumps(orders, indent=1))
         return JobRun(self._state, job, start.base)
