@@ -194,7 +194,7 @@ class FastLlama:
         layer = self.layers[number]
         x = attention(x, layer, packing, lora.get((number, "qkv")), lora.get((number, "out")))
         if sources is not None:
-            x = x[sources]
+            x = x.index_select(0, sources)  # its way back adds in a fixed order, that of x[sources] does not
         return feed_forward(x, layer, lora.get((number, "gate_up")), lora.get((number, "down")))
 
     def new_cache(self, capacity: int) -> Cache:
