@@ -123,6 +123,8 @@ class JobsScreen(ElsewhereScreen):
             self.restore(state)
             self._restore_view(state)
         super().begin(workbench)
+        if kind := _FOCUS.get(str(state.get("focus"))):
+            self.query_one(kind).focus()
 
     # --- titles
 
@@ -288,8 +290,6 @@ class JobsScreen(ElsewhereScreen):
         curve.cursor = cursor if isinstance(cursor, int | float) else None
         if isinstance(top := state.get("events"), int):
             self.call_after_refresh(events.rest_at, top)
-        if kind := _FOCUS.get(str(state.get("focus"))):
-            self.query_one(kind).focus()
 
 
 _FOCUS: dict[str, type[Widget]] = {"list": JobList, "curve": LossCurve, **_PANES}
