@@ -125,7 +125,7 @@ def folder(path: Path, seen: Seen) -> Iterator[Item]:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in Path(name).parts)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
