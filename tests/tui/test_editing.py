@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.fakes import Endpoint, ScriptedProvider
-from tests.tui.bench import conversation, write_rows
+from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame
 from tests.tui.test_data_screen import Desk, cases, opened
 from tunedesk.core.fine_tuning import ChatDelta
+from tunedesk.core.searching.matches import Matches
+from tunedesk.core.workspace import Workspace
 from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.transcript import Transcript
 from tunedesk.tui.screens.chat import ChatScreen, Choice
+from tunedesk.tui.screens.data_work import RowsMatched, scan
 from tunedesk.tui.screens.edit_preview import EditDialog
 from tunedesk.tui.screens.message_dialogs import MessageDialog
 from tunedesk.tui.widgets.prompt_box import PromptBox
@@ -221,3 +226,19 @@ async def test_an_edited_row_stays_in_a_filtered_list_until_the_filter_looks_aga
         await desk.press("slash", "enter")
         await desk.until(lambda: desk.listing.count == 19)
         assert "looks again" not in frame(desk.app)
+
+
+def test_the_first_screenful_is_told_before_the_search_goes_on(tmp_path: Path, cases: Path) -> None:
+    bench = workbench(tmp_path)
+    workspace = bench.import_file(cases).workspace
+    told: list[RowsMatched] = []
+
+    class Slow:
+        def searching(self, text: str, stopped: Callable[[], bool]) -> Iterator[Workspace]:
+            yield replace(workspace, found=Matches([range(2)]), matches=Matches([range(2)]))
+            assert [one.complete for one in told] == [False]
+            yield workspace.with_query(text)
+
+    scan(cast(Workspace, Slow()), "card", lambda one: told.append(cast(RowsMatched, one)), lambda: False)
+    assert [(one.workspace.matched, one.complete) for one in told] == [(2, False), (20, True)]
+    bench.store.close()

@@ -58,18 +58,17 @@ def scan(
     workspace: Workspace, text: str, post: Callable[[Message], object], stopped: Callable[[], bool]
 ) -> None:
     """Search `workspace` for `text`, posting what is found; ends within a chunk when `stopped` says so."""
-    held: Workspace | None = None
+    last: Workspace | None = None
     try:
-        for found in workspace.searching(text, stopped):
-            if held is not None:
-                post(RowsMatched(held, False))
-            held = found
+        for last in workspace.searching(text, stopped):
+            if text.strip() and not last.found.aligned:  # the first screenful, shown while the search goes on
+                post(RowsMatched(last, False))
     except UsageError as error:
         if not stopped():
             post(QueryRefused(error.message, error.hint, getattr(error, "column", 0)))
         return
-    if held is not None and not stopped():
-        post(RowsMatched(held, True))
+    if last is not None and not stopped():
+        post(RowsMatched(last, True))
 
 
 def with_findings(workspace: Workspace, findings: Iterable[Finding]) -> Workspace:
