@@ -207,8 +207,10 @@ class JobService:
 
         So the same command given twice, after a stop or by mistake, does not pay twice. Raises ProviderError.
         """
-        training = self._files.described(request.training)
-        validation = self._files.described(request.validation) if request.validation else None
+        training = await asyncio.to_thread(self._files.described, request.training)
+        validation = (
+            await asyncio.to_thread(self._files.described, request.validation) if request.validation else None
+        )
         wanted = replace(_blank(request, self._profile, training, validation), account=self.provider.account)
         return await find_begun(self.store, self.provider, wanted)
 
