@@ -145,7 +145,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, paths: Paths) -> Endpoint:
 
     monkeypatch.setattr(Workbench, "connect", connect)
     (paths.config / "prices.toml").write_text(
-        '[[model]]\nprefix = "judge"\ntraining = 1.0\ninput = 2.0\noutput = 10.0\nas_of = "2026-11-01"\n'
+        '[[model]]\nprefix = "judge"\ntraining = 1.0\nbase_input = 2.0\nbase_output = 10.0\nas_of = "2026-11-01"\n'
     )
     return endpoint
 
