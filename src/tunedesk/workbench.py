@@ -121,6 +121,24 @@ class Endpoints(Library):
             self._providers[profile.name] = await asyncio.to_thread(connect, profile, key, self.paths)
         return self._providers[profile.name]
 
+    async def askable_models(self, profile: Profile, chosen: Iterable[str] = ()) -> list[tuple[str, str]]:
+        """Return the models to choose from for a question, each with what it was tuned from and when it stops.
+
+        Those that can be tuned come first, then what was tuned from them; `chosen` ones are offered in any case.
+        """
+        listed = {model.id: model.shutdown_date for model in await (await self.connect(profile)).models()}
+        listed |= {name: None for name in chosen if name not in listed}
+        known = await asyncio.to_thread(self.store.jobs, profile.name)
+        bases = {one.job.fine_tuned_model: one.job.model for one in known}
+        found = []
+        for model, told in listed.items():
+            what = [f"tuned from {bases[model]}"] if model in bases else []
+            price = pricing.price_for(model, self.prices)
+            stops = told or (price.shutdown if price else "")
+            what += [f"stops on {stops}"] if stops else []
+            found.append((model, " · ".join(what)))
+        return sorted(found, key=lambda one: (one[0] not in profile.tunable, one[0] not in bases, one[0]))
+
     async def tunable_models(self, profile: Profile) -> list[str]:
         """Return the models to choose from for a job: the profile's own list, then what the endpoint tells in time.
 

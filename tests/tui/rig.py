@@ -29,6 +29,7 @@ from tunedesk.providers.base import Provider
 from tunedesk.store import Store
 from tunedesk.tui import desk as desk_module
 from tunedesk.tui.desk import Desk
+from tunedesk.workbench import Workbench
 
 STYLES = Path(desk_module.__file__).with_name("app.tcss")
 """The app's shared styles."""
@@ -154,6 +155,7 @@ class Bench:
     """The part of the workbench that these screens use."""
 
     job_filter, training_rows = job_filter, rows
+    askable_models: Any = Workbench.askable_models
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
         self.paths = Paths(folder / "data", folder / "config", folder / "cache", folder / "logs")

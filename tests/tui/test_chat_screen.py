@@ -17,6 +17,7 @@ from tests.tui.rig import (
     until,
     until_shown,
 )
+from tunedesk.core.counting.pricing import Price
 from tunedesk.errors import ProviderError
 from tunedesk.tui.desk import Desk
 from tunedesk.tui.messages import ChatWanted
@@ -194,11 +195,14 @@ async def test_models_are_picked_from_the_providers_list(bench: Bench, endpoint:
         assert chat(app).choice.models == (TUNED, "base-2")
 
 
-async def test_no_ticked_model_is_refused_with_a_reason(bench: Bench) -> None:
+async def test_no_ticked_model_is_refused_with_a_reason_and_each_tells_when_it_stops(bench: Bench) -> None:
+    bench.prices["base-2"] = Price("base-2", 1.0, as_of="2026-11-01", shutdown="2027-01-14")
     async with desk(bench).run_test(size=(100, 24)) as pilot:
         await until_shown(pilot, "tuned ·")
         await pilot.press("ctrl+t")
         await until_shown(pilot, "Models side by side")
+        await until_shown(pilot, "base-2  stops on 2027-01-14")
+        await until_shown(pilot, f"{TUNED}  tuned from base-1")
         await pilot.press("space", "down", "space", "enter")
         await until_shown(pilot, "tick one to 4 models")
 

@@ -305,22 +305,9 @@ class ChatScreen(SavingScreen):
             )
 
     async def _list_models(self, workbench: Workbench, profile: str) -> None:
-        found = workbench.profile(profile)
-        provider = await workbench.connect(found)
-        listed = {model.id: "" for model in await provider.models()}
-        listed |= {
-            name: "" for name in self.choice.models if self.choice.profile == profile and name not in listed
-        }
-        tuned = {
-            known.job.fine_tuned_model: f"tuned from {known.job.model}"
-            for known in await asyncio.to_thread(workbench.store.jobs, profile)
-            if known.job.fine_tuned_model
-        }
-        listed |= {model: what for model, what in tuned.items() if model in listed}
-        ordered = sorted(
-            listed.items(), key=lambda pair: (pair[0] not in found.tunable, not pair[1], pair[0])
-        )
-        self.post_message(self.ModelsListed(ordered))
+        chosen = self.choice.models if self.choice.profile == profile else ()
+        models = await workbench.askable_models(workbench.profile(profile), chosen)
+        self.post_message(self.ModelsListed(models))
 
     @on(ModelsListed)
     @work

@@ -298,9 +298,8 @@ class CompareScreen(DeskScreen):
             self.desk.work(task, name=f"models of {self.desk.profile}", group="models")
 
     async def _list_models(self, workbench: Workbench, profile: str) -> None:
-        provider = await workbench.connect(workbench.profile(profile))
-        models = dict.fromkeys((*self.view.models, *(model.id for model in await provider.models())))
-        self.post_message(self.ModelsListed([(model, "") for model in models]))
+        models = await workbench.askable_models(workbench.profile(profile), self.view.models)
+        self.post_message(self.ModelsListed(models))
 
     @on(CompareWanted)
     def _wanted(self, event: CompareWanted) -> None:
