@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.datasets import dataset_writer
 from tunedesk.core.datasets.arrow_parts import buffer_series, map_part, write_part
 from tunedesk.core.datasets.dataset import Dataset, list_datasets
 from tunedesk.core.datasets.dataset_writer import Provenance, write_dataset
@@ -40,6 +41,18 @@ def test_an_imported_dataset_gives_back_every_row_and_its_line(tmp_path: Path) -
     assert list(again.source_rows())[1] == SourceRow(4, rows[1])
     assert (len(again), again.name) == (3, "mine")
     assert again.field_names() == ["id", "intent"]
+
+
+def test_the_same_content_in_other_parts_replaces_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [chat(f"row {number}") for number in range(5)]
+    whole = write_dataset(numbered(rows), tmp_path, name="one", source="x")
+    monkeypatch.setattr(dataset_writer, "CHUNK_ROWS", 2)
+    parts = write_dataset(numbered(rows), tmp_path, name="two", source="y")
+    assert (whole.id, len(whole.chunks), len(parts.chunks)) == (parts.id, 1, 3)
+    assert [parts.row(index) for index in range(5)] == [whole.row(index) for index in range(5)]
+    assert [folder.name for folder in tmp_path.iterdir()] == [parts.id]
 
 
 def test_the_id_comes_from_the_content_alone(tmp_path: Path) -> None:

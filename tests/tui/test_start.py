@@ -23,6 +23,7 @@ seen = {"import": [name for name in HEAVY if name in sys.modules]}
 def load():
     ends = time.monotonic() + 20
     while "q Quit" not in seen.get("frame", "") and time.monotonic() < ends:  # the footer comes a moment later
+        time.sleep(0.05)
         strips = app.screen._compositor.render_strips()
         seen["frame"] = "\\n".join(strip.text for strip in strips)
     seen["load"] = [name for name in HEAVY if name in sys.modules]

@@ -29,9 +29,16 @@ class _OneObjectALine(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _Journal(logging.handlers.RotatingFileHandler):
+    """The file of the log. Where the disk is full a line is lost, and nothing else is said or held up by it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let the line go: logging's own words for each of them would fill whatever reads our error output."""
+
+
 def write_log(path: Path) -> logging.Handler:
     """Begin to write the engine's log to `path`, 3 x 2 MB at most, readable by the owner alone."""
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=2_000_000, backupCount=2, encoding="utf-8")
+    handler = _Journal(path, maxBytes=2_000_000, backupCount=2, encoding="utf-8")
     path.chmod(0o600)
     handler.setFormatter(_OneObjectALine())
     for name, level in _LEVELS.items():

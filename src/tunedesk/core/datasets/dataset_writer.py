@@ -109,19 +109,16 @@ def write_parts(
 def _publish(folder: Path, target: Path, manifest: Manifest) -> Dataset:
     """Give a finished import its name, or its manifest to the same content imported earlier."""
     content = msgspec.json.format(msgspec.json.encode(manifest))
+    aside = folder / "earlier"
     if target.exists():
-        try:
-            Dataset.open(target)
-        except DataError:
-            # Renaming aside first keeps the name free of anything half-removed.
-            aside = folder / "damaged"
-            target.replace(aside)
-        else:
+        if _holds(target, manifest):
             write_whole(target / MANIFEST, content)
             return Dataset.open(target)
+        # Damaged, or cut into other parts. Renaming aside first keeps the name free of anything half-removed.
+        target.replace(aside)
     write_whole(folder / MANIFEST, content)
-    if (folder / "damaged").exists():
-        shutil.rmtree(folder / "damaged")
+    if aside.exists():
+        shutil.rmtree(aside)
     sync_folder(folder)
     try:
         folder.replace(target)
@@ -131,6 +128,14 @@ def _publish(folder: Path, target: Path, manifest: Manifest) -> Dataset:
             raise
     sync_folder(target.parent)
     return Dataset.open(target)
+
+
+def _holds(target: Path, manifest: Manifest) -> bool:
+    """Whether the dataset in `target` is whole and made of the very parts that `manifest` names."""
+    try:
+        return Dataset.open(target).manifest.files == manifest.files
+    except DataError:
+        return False
 
 
 def renamed(dataset: Dataset, *, name: str, source: str) -> Dataset:
