@@ -19,7 +19,9 @@ WORDS = ("quince", "walrus", "bobbin", "pluto", "xylem", "jigsaw", "mango", "fjo
 
 
 def started(home: Path, source: str) -> Program:
-    app = Program([sys.executable, "-m", "tunedesk", source], {"TUNEDESK_HOME": str(home)}, columns=120)
+    app = Program(
+        [sys.executable, "-m", "tunedesk", source], {"TUNEDESK_HOME": str(home)}, columns=120, rows=70
+    )
     assert app.wait_for("to train on", 60) is not None
     assert app.wait_for("billed", 60) is not None  # all is painted
     return app
@@ -31,7 +33,7 @@ def test_what_was_shown_as_saved_survives_a_kill_at_any_moment(tmp_path: Path) -
     shown: list[str] = []
     for round_number, source in enumerate((str(file), "cases", "cases")):
         app = started(tmp_path / "home", source)
-        app.send(b"\x1b[B" * 5 * round_number)  # rows whose titles have room
+        app.send(b"\x1b[H" + b"\x1b[B" * 5 * round_number)  # from the top: rows whose titles have room
         words = WORDS[3 * round_number :][: 3 + round_number]
         for word in words:
             tag = f"{word}{round_number}"
