@@ -10,9 +10,23 @@ from typing import Any
 
 import pytest
 
-from tests.core.test_checks import ANSWER, CALL, CALLS, IMAGE, TEXT_PART, TOOLS, A, S, U, clean, row
+from tests.core.check_examples import (
+    ANSWER,
+    CALL,
+    CALLS,
+    IMAGE,
+    PREFERENCE,
+    TEXT_PART,
+    TOOLS,
+    A,
+    S,
+    U,
+    clean,
+    row,
+)
 from tunedesk.core.checking.checks import Rules, check_file, is_rows_file
 from tunedesk.core.checking.fixes import fix_file
+from tunedesk.core.conversations import Row
 from tunedesk.errors import DataError
 
 GOOD = [json.dumps(one, ensure_ascii=False) for one in clean()]
@@ -31,6 +45,22 @@ def keyed(inner: str, more: str = "") -> str:
     return f'{{"messages":[{{"role":"user",{inner}}},{{"role":"assistant","content":"A word."}}]{more}}}'
 
 
+def tool(**more: Any) -> Row:
+    """Return a row that names a tool with these fields."""
+    return row(U, A, tools=[{"type": "function", "function": {"name": "rate", **more}}])
+
+
+def called(arguments: str) -> Row:
+    """Return a row that calls a tool with these arguments."""
+    return row(U, {**CALLS, "tool_calls": [{**CALL, "function": {"name": "rate", "arguments": arguments}}]})
+
+
+def pictured(image: dict[str, Any]) -> Row:
+    """Return a row whose question holds this image."""
+    return row({**U, "content": [TEXT_PART, {"type": "image_url", "image_url": image}]}, A)
+
+
+IMAGE_URL = "https://example.com/a.png"
 SAID = '"content":"What is that?"'
 UMLAUT = lines(row({**U, "content": "Käse für die Zürcher Karte, bitte"}, A))
 CYRILLIC = "\n".join(json.dumps(one, ensure_ascii=False) for one in clean(10)).replace("My", "Мой")
@@ -142,7 +172,7 @@ LINES: dict[str, tuple[Any, Told]] = {
         [(6, None, "duplicate_key")],
     ),
     "a key's mark in the text": (keyed('"content":"Is \\"content\\": right, {\\"a\\" : 1}?"'), []),
-    "an escaped backslash before a quote": (keyed('"content":"C:\\\\","name":"b\\\\"'), []),
+    "an escaped backslash before a quote": (keyed('"content":"C:\\\\"', ',"metadata":{"a":"b\\\\"}'), []),
     "NaN": (keyed(SAID, ',"metadata":{"x":NaN}'), [(6, None, "nan")]),
     "minus infinity": (keyed(SAID, ',"metadata":{"x":-Infinity}'), [(6, None, "nan")]),
     "a huge whole number": (keyed(SAID, f',"metadata":{{"x":{"9" * 5_000}}}'), []),
@@ -172,6 +202,23 @@ LINES: dict[str, tuple[Any, Told]] = {
         {"input": {"messages": [U]}, "preferred_output": [A], "non_preferred_output": [CALLS], "score": 2},
         [(6, None, "unknown_key")],
     ),
+    "preference with a strange key inside": (
+        {**PREFERENCE, "input": {"messages": [U], "tools": [], "model": "x"}},
+        [(6, None, "unknown_key"), (6, None, "tools_empty")],
+    ),
+    "preference that asks with a picture": (
+        {**PREFERENCE, "input": {"messages": [{**U, "content": [TEXT_PART, IMAGE]}]}},
+        [(6, 0, "preference_invalid")],
+    ),
+    "preference after an answer": (
+        {**PREFERENCE, "input": {"messages": [U, A]}},
+        [(6, 1, "preference_invalid")],
+    ),
+    "preference without a question": ({**PREFERENCE, "input": {"messages": [S]}}, [(6, None, "no_user")]),
+    "preference with a bad call on the other side": (
+        {**PREFERENCE, "non_preferred_output": [{**CALLS, "tool_calls": [{"id": "c"}]}]},
+        [(6, 2, "tool_call_invalid")],
+    ),
     "preference without one side": (
         {"input": {"messages": [U]}, "preferred_output": [A]},
         [(6, None, "preference_invalid")],
@@ -185,7 +232,22 @@ LINES: dict[str, tuple[Any, Told]] = {
         [(6, 2, "content_empty")],
     ),
     "tool list": (row(U, CALLS, {**ANSWER, "content": [TEXT_PART]}, A, tools=TOOLS), []),
-    "calls null": (row({**U, "name": "ann"}, {**A, "tool_calls": None, "function_call": None}), []),
+    "a call of the older form null": (row({**U, "name": "ann"}, {**A, "function_call": None}), []),
+    "calls null": (row(U, {**A, "tool_calls": None}), [(6, 1, "tool_calls_empty")]),
+    "tools empty": (row(U, A, tools=[]), [(6, None, "tools_empty")]),
+    "129 tools": (row(U, A, tools=TOOLS * 129), [(6, None, "tools_invalid")]),
+    "a tool's name with a space": (tool(name="get rate"), [(6, None, "tools_invalid")]),
+    "a tool's name of 65 characters": (tool(name="x" * 65), [(6, None, "tools_invalid")]),
+    "a tool's description as a number": (tool(description=1), [(6, None, "tools_invalid")]),
+    "strict as text": (tool(strict="yes"), [(6, None, "tools_invalid")]),
+    "strict null": (tool(strict=None), []),
+    "a call of a name with a dot": (
+        row(U, {**CALLS, "tool_calls": [{**CALL, "function": {"name": "a.b", "arguments": "{}"}}]}),
+        [(6, 1, "tool_call_invalid")],
+    ),
+    "NaN in arguments": (called('{"of": NaN}'), [(6, 1, "tool_arguments_not_json")]),
+    "a key twice in arguments": (called('{"of": 1, "of": 2}'), [(6, 1, "tool_arguments_not_json")]),
+    "a name with a space": (row({**U, "name": "Ann Lee"}, A), [(6, 0, "name_refused")]),
     "calls empty": (row(U, {**A, "tool_calls": []}), [(6, 1, "tool_calls_empty")]),
     "call with empty text": (row(U, {**CALLS, "content": ""}, ANSWER, A), []),
     "call of the user": (row({**U, "tool_calls": [CALL]}, A), [(6, 0, "tool_call_invalid")]),
@@ -223,6 +285,23 @@ LINES: dict[str, tuple[Any, Told]] = {
     "a picture of the system's": (
         row({**S, "content": [IMAGE]}, U, A),
         [(6, 0, "content_invalid")],
+    ),
+    "a picture in some detail": (pictured({"url": IMAGE_URL, "detail": "some"}), [(6, 0, "content_invalid")]),
+    "a picture in low detail": (pictured({"url": IMAGE_URL, "detail": "low"}), []),
+    "a picture on a disk": (pictured({"url": "file:///a.png"}), [(6, 0, "image_invalid")]),
+    "a picture without base64": (pictured({"url": "data:image/png;base64,@@"}), [(6, 0, "image_invalid")]),
+    "sound of no known form": (
+        row({**U, "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "ogg"}}]}, A),
+        [(6, 0, "content_invalid")],
+    ),
+    "an old answer in parts": (
+        row(
+            U,
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": [TEXT_PART]},
+            A,
+        ),
+        [(6, 2, "content_invalid")],
     ),
     "eleven pictures": (row({**U, "content": [IMAGE] * 11}, A), [(6, None, "image_invalid")]),
     "a moving picture": (
@@ -267,6 +346,8 @@ def test_a_file_of_odd_bytes_is_told_as_it_is(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", LINES)
 def test_one_odd_line_among_good_ones_is_told_alone(name: str, tmp_path: Path) -> None:
     extra, wanted = LINES[name]
+    if isinstance(extra, dict) and "preferred_output" in extra:
+        wanted = [*wanted, (0, None, "kinds_mixed")]
     path = tmp_path / "data.jsonl"
     path.write_text(lines(extra), encoding="utf-8", newline="")
     assert told(path) == expected(wanted)

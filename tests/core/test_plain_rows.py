@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.test_checks import ROWS, A, S, U, clean
+from tests.core.check_examples import ROWS, A, S, U, clean
 from tunedesk.core.checking import examining
 from tunedesk.core.checking.checks import Checked, Rules, check_lines
 from tunedesk.core.checking.examining import Line

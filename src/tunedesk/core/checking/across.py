@@ -50,6 +50,7 @@ class Across:
         contradicting = set(_contradictions(distinct))
         for first, line in sorted(contradicting):
             yield finding("contradiction", line, None, f"line {first}")
+        yield from _kinds(rows)
         yield from _prompts(rows)
         yield from self._replies(distinct)
         lines = marks.lines
@@ -86,6 +87,15 @@ def _contradictions(distinct: pl.DataFrame) -> Iterator[tuple[int, int]]:
         pl.col("lines").first().over("asked").alias("at"),
     )
     yield from same.filter(pl.col("given") != pl.col("answers")).select("at", "lines").iter_rows()
+
+
+def _kinds(rows: pl.DataFrame) -> Iterator[Finding]:
+    """Yield one finding for a file that holds both conversations and preference rows."""
+    kinds = rows.group_by(pl.col("prompts") == NOT_ASKED).agg(pl.len(), pl.col("lines").min()).rows()
+    if len(kinds) == 2:
+        (_, count, line), (_, others, at) = sorted(kinds)
+        talks = f"{count:,} conversations, first on line {line}"
+        yield finding("kinds_mixed", 0, None, f"{talks}; {others:,} preference rows, first on line {at}")
 
 
 def _prompts(rows: pl.DataFrame) -> Iterator[Finding]:

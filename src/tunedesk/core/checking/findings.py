@@ -52,6 +52,9 @@ CHECKS: dict[str, Check] = {
     "no_messages": Check("error", "there is no list of messages with at least one in it"),
     "unknown_key": Check("warning", "a key that the API does not know", "remove the key"),
     "tools_invalid": Check("error", "tools are not a list of functions with names"),
+    "tools_empty": Check(
+        "warning", "tools is an empty list, which the chat API refuses", "remove the empty list"
+    ),
     "no_assistant": Check("error", "no message is the assistant's: nothing can be trained"),
     "last_not_assistant": Check(
         "error", "the last message is not the assistant's", "drop what follows the last answer"
@@ -76,6 +79,9 @@ CHECKS: dict[str, Check] = {
         "error", "the content is only white space", "drop the message where it is the system's or a tail"
     ),
     "field_invalid": Check("error", "name, refusal or another field has the wrong type"),
+    "name_refused": Check(
+        "warning", "the chat API refuses such a name: 1 to 64 characters, no space, no < > | / \\ are taken"
+    ),
     "weight_invalid": Check(
         "error", "the weight is not the integer 0 or 1", "write 1.0 and true as 1, 0.0 and false as 0"
     ),
@@ -91,12 +97,12 @@ CHECKS: dict[str, Check] = {
         "error", "a tool call lacks its id, type, name or arguments as text", "write arguments as JSON text"
     ),
     "tool_calls_empty": Check(
-        "error", "tool_calls is an empty list, which the API refuses", "remove the empty list"
+        "error", "tool_calls is an empty list or null, which the API refuses", "remove it"
     ),
     "tool_ids": Check("error", "two tool calls in one message have the same id"),
     "tool_call_unanswered": Check("error", "a tool call is not answered before the talk goes on"),
     "tool_answer_without_call": Check("error", "a tool answers that no message before it called"),
-    "tool_arguments_not_json": Check("warning", "the arguments of a tool call are not a JSON object"),
+    "tool_arguments_not_json": Check("warning", "the arguments of a tool call are not one JSON object"),
     "tool_not_declared": Check("warning", "a tool is called that the row's tools do not name"),
     # Text
     "nul": Check("error", "the text holds a NUL character", "remove it"),
@@ -122,6 +128,7 @@ CHECKS: dict[str, Check] = {
     ),
     "mask_empty": Check("error", "nothing that is trained is left after the cut at the model's limit"),
     # The whole file
+    "kinds_mixed": Check("error", "a training file holds conversations or preference rows, never both"),
     "too_few_examples": Check("error", "a training file needs at least 10 conversations"),
     "exact_duplicate": Check("warning", "the same conversation stands further up", "leave the later one out"),
     "near_duplicate": Check("warning", "nearly the same conversation stands further up"),

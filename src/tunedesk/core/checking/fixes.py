@@ -16,6 +16,7 @@ from tunedesk.core.checking import text_checks
 from tunedesk.core.checking.file_checks import encoded, read_line
 from tunedesk.core.checking.findings import CHECKS
 from tunedesk.core.checking.row_checks import (
+    INPUT_KEYS,
     PREFERENCE_KEYS,
     can_drop,
     check_row,
@@ -206,14 +207,23 @@ def _unknown_keys(row: Row) -> None:
         known = (*(PREFERENCE_KEYS if preference else ROW_KEYS), "metadata")
         for key in [key for key in row if key not in known]:
             del row[key]
+        asked = row.get("input")
+        for key in [key for key in asked if key not in INPUT_KEYS] if isinstance(asked, dict) else ():
+            del asked[key]
     for message in filter(is_known, _messages(row)):
         for key in [key for key in message if key not in (*MESSAGE_KEYS, "audio")]:
             del message[key]
 
 
+def _no_tools(row: Row) -> None:
+    for part in (row, row.get("input")):
+        if isinstance(part, dict) and part.get("tools") == []:
+            del part["tools"]
+
+
 def _no_calls(row: Row) -> None:
     for message in _messages(row):
-        if message.get("tool_calls") == []:
+        if "tool_calls" in message and message["tool_calls"] in ([], None):
             del message["tool_calls"]
 
 
@@ -284,6 +294,7 @@ _FIXERS: dict[str, Fixer] = {
     "weight_invalid": _weights,
     "tool_call_invalid": _arguments,
     "tool_calls_empty": _no_calls,
+    "tools_empty": _no_tools,
     "system_in_middle": _system_first,
     "system_repeated": _one_system,
     "content_empty": _empty,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tunedesk.core.checking.file_checks import is_lone, texts_of
@@ -28,6 +30,13 @@ _MESSAGE_LISTS = frozenset(("messages", "preferred_output", "non_preferred_outpu
 _MOST_IMAGES = 10
 _LARGEST_IMAGE = 10 << 20
 _IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_DETAILS = ("auto", "low", "high")
+_SOUNDS = ("wav", "mp3")
+_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
+"""Names of messages that the chat API takes, by its own error message."""
+INPUT_KEYS = ("messages", "tools", "parallel_tool_calls")
+"""Keys of what a preference row asks."""
 
 
 def check_row(row: object, line: int) -> Iterator[Finding]:
@@ -100,6 +109,9 @@ def _preference(row: dict[str, Any], line: int) -> Iterator[Finding]:
     if not isinstance(asked, dict) or not isinstance(messages, list) or not messages:
         yield finding("preference_invalid", line, None, "input has no messages")
         return
+    unknown = [f"input.{key}" for key in asked if key not in INPUT_KEYS]
+    if unknown:
+        yield finding("unknown_key", line, None, ", ".join(unknown[:5]))
     sides = [row.get("preferred_output"), row.get("non_preferred_output")]
     for name, side in zip(PREFERENCE_KEYS[1:], sides, strict=True):
         if not isinstance(side, list) or len(side) != 1 or role_of(side[0]) != "assistant":
@@ -107,10 +119,30 @@ def _preference(row: dict[str, Any], line: int) -> Iterator[Finding]:
             return
     if sides[0] == sides[1]:
         yield finding("preference_same", line, None)
-    everything = [*messages, sides[0][0], sides[1][0]]  # type: ignore[index]
+    yield from _compared(asked, messages, [side[0] for side in sides if side], line)
+
+
+def _compared(asked: dict[str, Any], messages: Messages, answers: Messages, line: int) -> Iterator[Finding]:
+    """Yield the faults of a prompt's messages and of the two answers, which are counted on from them."""
+    everything = [*messages, *answers]
     for place, message in enumerate(everything):
         yield from _message(message, line, place, everything)
-    yield from tool_faults(asked, messages, line)
+        if any(kind not in ("text", "refusal") for kind in _kinds(message)):
+            yield finding("preference_invalid", line, place, "images, audio and files are not taken")
+    yield from _asked_order(messages, line)
+    yield from tool_faults(asked, [*messages, answers[0]], line)
+    for one in tool_faults(asked, [*messages, answers[1]], line):
+        if one.message == len(messages):
+            yield replace(one, message=one.message + 1)
+
+
+def _asked_order(messages: Messages, line: int) -> Iterator[Finding]:
+    """Yield what is wrong with the order of a preference row's prompt, which the two answers follow."""
+    roles = [role_of(message) for message in messages]
+    if roles[-1] == "assistant":
+        yield finding("preference_invalid", line, len(roles) - 1, "input ends with an answer already")
+    if "user" not in roles:
+        yield finding("no_user", line, None)
 
 
 def _message(message: object, line: int, place: int, messages: Messages) -> Iterator[Finding]:
@@ -127,6 +159,9 @@ def _message(message: object, line: int, place: int, messages: Messages) -> Iter
         value = message.get(key)
         if key in message and not isinstance(value, str) and not (value is None and key == "refusal"):
             yield finding("field_invalid", line, place, f"{key} is not text")
+    name = message.get("name")
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        yield finding("name_refused", line, place, repr(name)[:60])
     if "weight" in message:
         yield from _weight(message, line, place)
     yield from _content(message, line, place, messages)
@@ -163,7 +198,7 @@ def _content(message: dict[str, Any], line: int, place: int, messages: Messages)
     if content is None:
         if not (role == "assistant" and acts) and not (role == "function" and "content" in message):
             yield finding("content_missing", line, place)
-    elif isinstance(content, list):
+    elif isinstance(content, list) and role != "function":
         yield from _parts(content, role, line, place)
     elif not isinstance(content, str):
         yield finding("content_invalid", line, place, f"it is {type(content).__name__}")
@@ -225,28 +260,42 @@ def _is_whole(part: dict[str, Any], kind: str) -> bool:
     """Return whether a content part has what its type needs."""
     inner = part.get(kind)
     if kind == "image_url":
-        return isinstance(inner, dict) and isinstance(inner.get("url"), str)
+        return (
+            isinstance(inner, dict)
+            and isinstance(inner.get("url"), str)
+            and inner.get("detail", "auto") in _DETAILS
+        )
     if kind == "input_audio":
-        return isinstance(inner, dict) and isinstance(inner.get("data"), str)
+        return (
+            isinstance(inner, dict) and isinstance(inner.get("data"), str) and inner.get("format") in _SOUNDS
+        )
     return isinstance(inner, dict if kind == "file" else str)
 
 
 def _image_fault(url: str) -> str:
-    """Return why the image of a data URL is not taken; other addresses are not looked at."""
+    """Return why an image is not taken: no address, or a data URL of another type or size."""
     if not url.startswith("data:"):
-        return ""
+        return "" if url.startswith(("https://", "http://")) else f"{url[:40]!r} is no address of one"
     kind, _, data = url[5:].partition(",")
     kind = kind.partition(";")[0].lower()
     if kind not in _IMAGE_TYPES:
         return f"it is {kind[:40] or 'of no type'}"
+    if not _BASE64.fullmatch(data):
+        return "its data are not base64"
     return f"it has {len(data) * 3 // 4:,} bytes" if len(data) * 3 // 4 > _LARGEST_IMAGE else ""
 
 
 def _images(messages: Messages) -> int:
     """Return how many images the messages hold."""
-    contents = [message.get("content") for message in messages if isinstance(message, dict)]
-    parts = [part for content in contents if isinstance(content, list) for part in content]
-    return sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
+    return sum(_kinds(message).count("image_url") for message in messages)
+
+
+def _kinds(message: object) -> list[object]:
+    """Return the types of a message's content parts."""
+    content = message.get("content") if isinstance(message, dict) else None
+    return (
+        [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    )
 
 
 def _order(messages: Messages, line: int) -> Iterator[Finding]:

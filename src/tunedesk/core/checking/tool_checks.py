@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from tunedesk.core.checking.findings import Finding, finding
 
 Messages = list[Any]
 _MOST_FUNCTIONS = 128
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""Names that functions may have (the API's description of FunctionObject)."""
 
 
 def role_of(message: object) -> str:
@@ -28,6 +31,8 @@ def _tools(row: dict[str, Any], line: int) -> Iterator[Finding]:
     wrong = _tools_fault(row["tools"]) if "tools" in row else ""
     if wrong:
         yield finding("tools_invalid", line, None, wrong)
+    elif row.get("tools") == []:
+        yield finding("tools_empty", line, None)
     if "functions" in row:
         functions = row["functions"]
         good = isinstance(functions, list) and 0 < len(functions) <= _MOST_FUNCTIONS
@@ -45,6 +50,8 @@ def _tools(row: dict[str, Any], line: int) -> Iterator[Finding]:
 def _tools_fault(tools: object) -> str:
     if not isinstance(tools, list):
         return "tools is not a list"
+    if len(tools) > _MOST_FUNCTIONS:
+        return f"there are {len(tools):,}, {_MOST_FUNCTIONS} are the most"
     for tool in tools:
         if not isinstance(tool, dict):
             return "a tool is not an object"
@@ -58,6 +65,12 @@ def _tools_fault(tools: object) -> str:
 def _function_fault(function: object) -> str:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         return "a function has no name"
+    if not _NAME.fullmatch(function["name"]):
+        return f"the name {function['name'][:70]!r} is not 1 to 64 of a-z, A-Z, 0-9, _ and -"
+    if not isinstance(function.get("description", ""), str):
+        return f"the description of {function['name'][:40]} is not text"
+    if not isinstance(function.get("strict"), bool | None):
+        return f"strict of {function['name'][:40]} is not true or false"
     if not isinstance(function.get("parameters", {}), dict):
         return f"the parameters of {function['name'][:40]} are not an object"
     return ""
@@ -95,7 +108,7 @@ def _calls(row: dict[str, Any], messages: Messages, line: int) -> Iterator[Findi
             continue
         if role == "function":
             yield from _old_answer(message, called, line, place)
-        if message.get("tool_calls") is not None:
+        if "tool_calls" in message:
             yield from _message_calls(message, declared, line, place, waiting)
         if message.get("function_call") is not None:
             yield from _old_call(message, declared, line, place, called)
@@ -107,7 +120,7 @@ def _message_calls(
     message: dict[str, Any], declared: set[str] | None, line: int, place: int, waiting: dict[str, int]
 ) -> Iterator[Finding]:
     calls = message["tool_calls"]
-    if calls == [] and isinstance(calls, list):
+    if calls is None or calls == []:
         yield finding("tool_calls_empty", line, place)
         return
     if not isinstance(calls, list):
@@ -165,13 +178,27 @@ def _function(
     name, arguments = function.get("name"), function.get("arguments")
     if declared is not None and isinstance(name, str) and name not in declared:
         yield finding("tool_not_declared", line, place, name[:60])
-    if isinstance(arguments, str):
-        try:
-            good = isinstance(json.loads(arguments), dict)
-        except (ValueError, RecursionError):
-            good = False
-        if not good:
-            yield finding("tool_arguments_not_json", line, place)
+    if isinstance(arguments, str) and not _is_object(arguments):
+        yield finding("tool_arguments_not_json", line, place)
+
+
+def _is_object(arguments: str) -> bool:
+    """Return whether arguments are one JSON object that all readers take alike: no NaN, no key twice."""
+    try:
+        return isinstance(json.loads(arguments, object_pairs_hook=_unlike, parse_constant=_refuse), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def _call_fault(call: object) -> str:
@@ -184,6 +211,8 @@ def _call_fault(call: object) -> str:
         return "its type is not function"
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         return "its function has no name"
+    if not _NAME.fullmatch(function["name"]):
+        return f"its name {function['name'][:70]!r} is not 1 to 64 of a-z, A-Z, 0-9, _ and -"
     return "" if isinstance(function.get("arguments"), str) else "its arguments are not text"
 
 
