@@ -103,3 +103,21 @@ def test_what_is_no_text_is_named_and_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(DataError, match=what):
             list(importers.read(path))
+
+
+def test_a_system_prompt_beside_the_messages_becomes_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"system": "Be kind.", "messages": [U, A]}) + "\n")
+    (found,) = importers.read(path)
+    assert found.row == {"messages": [{"role": "system", "content": "Be kind."}, U, A]}
+
+
+def test_a_completion_that_is_labelled_as_not_wanted_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    labels = [{"prompt": "q", "completion": "a", "label": good} for good in (True, False)]
+    path.write_text("\n".join(map(json.dumps, labels)))
+    found = importers.read(path)
+    assert [one.line for one in found] == [1]
+    assert [(one.line, one.reason) for one in found.report.skipped] == [
+        (2, "its label says that the completion is not wanted")
+    ]

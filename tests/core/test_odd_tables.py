@@ -262,3 +262,48 @@ def test_html_becomes_text_where_it_is_not_spoken_about(read: Read) -> None:
 )
 def test_a_whole_chat_in_one_cell(cell: str, read: Read) -> None:
     assert texts(read(f'id,chat\n1,"{cell}"\n')[0][0]) == ["q", "a"]
+
+
+EXCHANGES = {
+    "in order": "conversation_id,customer,agent\n1,Where is it?,Which one?\n1,The red one.,There.\n2,Why?,So.\n",
+    "by turn": "dialogue_id,turn,user,assistant\n1,2,The red one.,There.\n1,1,Where is it?,Which one?\n2,1,Why?,So.\n",
+    "one side a row": "chat_id,customer_message,agent_message\n1,Where is it?,\n1,,Which one?\n1,The red one.,NULL\n"
+    "1,,There.\n2,Why?,\n2,,So.\n",
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_exchanges_of_one_conversation_are_put_together(name: str, read: Read) -> None:
+    rows, report = read(EXCHANGES[name])
+    assert [texts(row) for row in rows] == [
+        ["Where is it?", "Which one?", "The red one.", "There."],
+        ["Why?", "So."],
+    ]
+    assert (report.format, report.guessed, report.skipped) == ("turns", "", [])
+    assert not {"customer", "agent", "user", "assistant"} & set(rows[0]["metadata"])
+
+
+def test_what_may_be_a_subject_is_asked_about_and_a_unique_id_changes_nothing(read: Read) -> None:
+    rows, report = read("case,question,answer\nfees,Where is it?,There.\nfees,Why?,So.\n")
+    assert len(rows) == 1
+    assert "'case'" in report.guessed
+    rows, report = read("case,question,answer\n1,Where is it?,There.\n2,Why?,So.\n")
+    assert (len(rows), report.format, report.guessed) == (2, "pairs", "")
+    rows, _ = read("category,question,answer\nfees,Where is it?,There.\nfees,Why?,So.\n")
+    assert len(rows) == 2
+    lines = "".join(f"1,Where is it, number {n}?,There.\n" for n in range(40)).replace("it,", "it")
+    assert len(read(f"thread,question,answer\n{lines}")[0]) == 40
+    rows, report = read("topic_no,question,answer\n1,Where?,There.\n1,,\n1,Why?,So.\n",
+                        mapping={"conversation": "topic_no", "user": "question", "assistant": "answer"})  # fmt: skip
+    assert (len(rows), [one.line for one in report.skipped]) == (1, [3])
+
+
+def test_a_name_over_two_columns_that_are_used_is_told(read: Read) -> None:
+    rows, report = read("answer,question,answer\nHere.,Where is it?,There.\n")
+    assert texts(rows[0]) == ["Where is it?", "Here."]
+    assert "'answer'" in report.guessed
+
+
+def test_lines_of_a_name_and_a_date_above_the_header_are_passed_over(read: Read) -> None:
+    rows, _ = read("Tickets\nCreated;2024-01-01\n\nquestion;answer\nWhere is it?;There.\nWhy?;So.\n")
+    assert texts(rows[0]) == ["Where is it?", "There."]

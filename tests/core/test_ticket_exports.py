@@ -152,9 +152,16 @@ def test_a_chat_log_between_two_names_is_read_with_a_map(tmp_path: Path) -> None
         ("Kunde", "Berater"), ("Cliente", "Agente"), ("Client", "Conseiller"), ("Клиент", "Оператор"),
         ("ग्राहक", "एजेंट"), ("ลูกค้า", "พนักงาน"), ("العميل", "الموظف"), ("客户", "客服"), ("お客様", "担当者"),
         ("고객", "상담원"), ("Müşteri", "Temsilci"), ("Khách hàng", "Nhân viên"), ("Klient", "Konsultant"),
-        ("Πελάτης", "Υπάλληλος"), ("[10:00] Customer", "[10:01] Agent (Ann)"), ("**Customer**", "**Support**"),
+        ("Πελάτης", "Υπάλληλος"), ("顧客", "オペレーター"), ("Vevő", "Ügyintéző"), ("Πελάτης", "Εκπρόσωπος"),
+        ("Q", "A"), ("Customer 2", "Agent 10"),
+        ("[10:00] Customer", "[10:01] Agent (Ann)"), ("**Customer**", "**Support**"),
     ],
 )  # fmt: skip
 def test_transcripts_in_many_languages(customer: str, agent: str, tmp_path: Path) -> None:
     rows, _ = read(tmp_path, f"{customer}: Where is it?\n{agent}: On its\nway\n{customer}: bye\n")
+    assert [(m["role"], m["content"]) for m in rows[0]["messages"]] == TALK
+
+
+def test_speakers_on_a_line_of_their_own_with_the_time(tmp_path: Path) -> None:
+    rows, _ = read(tmp_path, "Customer  10:01 AM\nWhere is it?\nAgent  10:02\nOn its\nway\n")
     assert [(m["role"], m["content"]) for m in rows[0]["messages"]] == TALK

@@ -208,8 +208,9 @@ def _unknown_keys(row: Row) -> None:
         for key in [key for key in row if key not in known]:
             del row[key]
         asked = row.get("input")
-        for key in [key for key in asked if key not in INPUT_KEYS] if isinstance(asked, dict) else ():
-            del asked[key]
+        if isinstance(asked, dict):
+            for key in [key for key in asked if key not in INPUT_KEYS]:
+                del asked[key]
     for message in filter(is_known, _messages(row)):
         for key in [key for key in message if key not in (*MESSAGE_KEYS, "audio")]:
             del message[key]

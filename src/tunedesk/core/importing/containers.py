@@ -194,7 +194,7 @@ def _is_prose(text: str) -> bool:
     named = sum(transcripts.spoken(line) is not None for line in lines)
     header = any(first.count(delimiter) for delimiter in ",;\t|") and transcripts.spoken(first) is None
     header = header or any(line.startswith('"') and transcripts.spoken(line[1:]) for line in lines)
-    return transcripts.is_transcript(text) and named * 3 >= len(lines) and not header
+    return transcripts.is_transcript(text, lettered=True) and named * 3 >= len(lines) and not header
 
 
 def _has_columns(source: Source) -> bool:

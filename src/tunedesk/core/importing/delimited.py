@@ -156,6 +156,8 @@ class _Header:
     """Rows that hold something before the header."""
     is_data: bool = False
     """There is none: the first row is data."""
+    twice: tuple[str, ...] = ()
+    """Names that several columns have."""
 
 
 def _header_of(rows: Sequence[Sequence[str]]) -> _Header:
@@ -165,7 +167,9 @@ def _header_of(rows: Sequence[Sequence[str]]) -> _Header:
     usual = Counter(filled).most_common(1)[0][0] if filled else 0
     at = 0
     for place in range(min(len(rows), _MOST_PREAMBLE)):
-        if named[place] > 1 and all(count < filled[place] for count in filled[:place]):
+        if named[place] > 1 and all(
+            filled[before] < filled[place] or _is_note(rows[before]) for before in range(place)
+        ):
             at = place
             break
     else:
@@ -175,7 +179,14 @@ def _header_of(rows: Sequence[Sequence[str]]) -> _Header:
         return _Header([])
     if not named[at] and _is_data(rows[at]):
         return _Header([f"column_{place}" for place in range(1, len(rows[at]) + 1)], at, True)
-    return _Header(_names(rows[at]), at)
+    counted = Counter(cell.strip() for cell in rows[at] if cell.strip())
+    return _Header(_names(rows[at]), at, twice=tuple(name for name, count in counted.items() if count > 1))
+
+
+def _is_note(row: Sequence[str]) -> bool:
+    """Return whether a row is a line such as "Created;2024-01-01" above a header."""
+    cells = [cell.strip() for cell in row if cell.strip()]
+    return len(cells) <= 2 and any(_VALUE.fullmatch(cell) for cell in cells)
 
 
 def _is_data(row: Sequence[str]) -> bool:
@@ -202,6 +213,7 @@ def read_csv(lines: Iterable[tuple[int, str]], head: str, seen: Seen) -> Iterato
     dialect = dialect_of(head)
     header = _header_of([row for row in _rows(head, dialect) if not _declares(row)])
     seen.headerless = header.is_data
+    seen.twice = header.twice
     reader = _Reader(((number, f"{line}\n") for number, line in lines), dialect)
     left = header.skipped + (0 if header.is_data else 1)
     for line, row, height in reader.rows():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunedesk.core.conversations import SourceRow
-from tunedesk.core.importing import containers, guessing, json_records, records, tables
+from tunedesk.core.importing import containers, exchanges, guessing, json_records, records, tables
 from tunedesk.core.importing.columns import plain
 from tunedesk.core.importing.records import FORMATS
 from tunedesk.core.importing.rows import NotARow, Options, with_system
@@ -174,8 +174,13 @@ class Import:
         usable = [item.record for item in sample if not item.fault]
         self.options = self._checked(usable)
         names = None
-        if self.report.format in ("", "turns") and not self._fits_a_record_format(usable):
-            names = tables.turn_columns([r for r in usable if isinstance(r, Mapping)], self.options.mapping)
+        talked = self.report.format in ("", "turns")
+        listed = [record for record in usable if isinstance(record, Mapping)]
+        if talked and (both := exchanges.exchange_columns(listed, self.options.mapping)) is not None:
+            yield from self._regroup_exchanges(chain(sample, items), both)
+            return
+        if talked and not self._fits_a_record_format(usable):
+            names = tables.turn_columns(listed, self.options.mapping)
         if names is not None:
             yield from self._regroup(chain(sample, items), names)
             return
@@ -187,6 +192,9 @@ class Import:
             what = "the first line reads like data, not like a header" if seen.headerless else ""
             raise DataError(what or "no known format fits this file", _columns_hint(usable))
         self.used = {**records.sides_of(self.sample, self.report.format), **self.options.mapping}
+        unclear = [name for name in self.used.values() if name in seen.twice]
+        if unclear and not self.options.mapping:
+            self.report.guessed = f"that the first of the columns called {unclear[0]!r} is meant"
         for item in chain(sample, items):
             yield from self._one(item, forced)
 
@@ -203,6 +211,19 @@ class Import:
         tables.know_someone(self.sample, names, self.options.mapping)
         if not names.conversation:
             self.report.guessed = "which messages belong together: no column tells conversations apart"
+        yield from self._talks(items, names)
+
+    def _regroup_exchanges(
+        self, items: Iterator[Item], names: exchanges.ExchangeColumns
+    ) -> Iterator[SourceRow]:
+        """Yield the conversations of a table that has what both sides said in each row."""
+        self.report.format = "turns"
+        self.used = names.used
+        if not names.sure:
+            self.report.guessed = f"that rows of one {names.conversation!r} are one conversation"
+        yield from self._talks(exchanges.turns_of(items, names), names.turns)
+
+    def _talks(self, items: Iterator[Item], names: tables.TurnColumns) -> Iterator[SourceRow]:
         whole = (
             item
             if item.fault or isinstance(item.record, Mapping)

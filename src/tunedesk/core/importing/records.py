@@ -15,7 +15,7 @@ from tunedesk.core.importing import columns, helpdesk, html_text, markup, transc
 from tunedesk.core.importing.dialogues import dialogue, turn_list, unnamed_list
 from tunedesk.core.importing.preferences import is_preference, preference
 from tunedesk.core.importing.roles import Turn, role_of, said
-from tunedesk.core.importing.rows import NotARow, Options, Record, built, pair, spoken_row
+from tunedesk.core.importing.rows import NotARow, Options, Record, built, pair, spoken_row, with_system
 
 _SEPARATORS = re.compile(r"\s*(?:\n\n###\n\n|\n\n===\n\n|\s->|\n\n---\n\n)\s*$")
 WRITTEN = "transcript lines"
@@ -63,7 +63,10 @@ def _in_other_words(messages: list[Any]) -> bool:
 def _openai(record: Record, options: Options) -> Row:
     if "messages" not in record:
         raise NotARow("it has no messages")
-    return dict(record)
+    told = record.get("system")
+    if not isinstance(told, str) or not told.strip() or not isinstance(record["messages"], list):
+        return dict(record)
+    return with_system({key: value for key, value in record.items() if key != "system"}, told)
 
 
 def _is_completion(record: Record) -> bool:
@@ -72,6 +75,8 @@ def _is_completion(record: Record) -> bool:
 
 def _completion(record: Record, options: Options) -> Row:
     prompt, completion = record.get("prompt"), record.get("completion")
+    if record.keys() == {"prompt", "completion", "label"} and record["label"] is False:
+        raise NotARow("its label says that the completion is not wanted")
     if isinstance(prompt, list) and isinstance(completion, list):
         return built([*prompt, *completion], record, ("prompt", "completion"))
     if markup.is_marked(whole := f"{said(prompt)}{said(completion)}"):
@@ -118,7 +123,8 @@ def _is_sharegpt(record: Record) -> bool:
     )
 
 
-def _pair_columns(record: Record, mapping: Mapping[str, str]) -> tuple[str, str] | None:
+def pair_columns(record: Record, mapping: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the columns of `record` that ask and answer, None where they are not both there."""
     names = [str(name) for name in record]
     answer = mapping.get("assistant") or columns.find("assistant", names)
     asked = mapping.get("user") or columns.find("user", [name for name in names if name != answer])
@@ -130,24 +136,24 @@ def _pair_columns(record: Record, mapping: Mapping[str, str]) -> tuple[str, str]
 
 def sides_of(sample: Sequence[Record], format_name: str) -> dict[str, str]:
     """Return the columns of pairs that ask, answer and instruct in the first records; none of other formats."""
-    found = _pair_columns(sample[0], {}) if sample and format_name == "pairs" else None
+    found = pair_columns(sample[0], {}) if sample and format_name == "pairs" else None
     system = columns.find("system", [str(name) for name in sample[0]]) if found else None
     used = {"user": found[0], "assistant": found[1]} if found else {}
     return {**used, "system": system} if system else used
 
 
 def _is_pair(record: Record) -> bool:
-    return _pair_columns(record, {}) is not None or bool(_numbered(record))
+    return pair_columns(record, {}) is not None or bool(numbered(record))
 
 
 def _pairs(record: Record, options: Options) -> Row:
-    found = _pair_columns(record, options.mapping)
-    numbered = {} if options.mapping else _numbered(record)
-    if numbered:
+    found = pair_columns(record, options.mapping)
+    placed = {} if options.mapping else numbered(record)
+    if placed:
         turns = [
-            Turn(side, said(record[name])) for name, side in numbered.items() if said(record[name]).strip()
+            Turn(side, said(record[name])) for name, side in placed.items() if said(record[name]).strip()
         ]
-        return spoken_row(turns, record, options, list(numbered))
+        return spoken_row(turns, record, options, list(placed))
     if found is None:
         raise NotARow("no columns for the customer's and the agent's side")
     names = {columns.plain(str(name)): str(name) for name in record}
@@ -162,7 +168,7 @@ def _pairs(record: Record, options: Options) -> Row:
     return built(_with_past(messages, record.get("history")), record, (*found, system, subject, "history"))
 
 
-def _numbered(record: Record) -> dict[str, str]:
+def numbered(record: Record) -> dict[str, str]:
     """Return the columns of a conversation in one row (user_1, assistant_1 …) in order, with their side."""
     found: list[tuple[int, bool, str, str]] = []
     for name in record:

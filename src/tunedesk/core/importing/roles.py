@@ -31,7 +31,9 @@ def _folded(name: str) -> str:
 _NAMES = tomllib.loads(
     resources.files("tunedesk.core.importing").joinpath("speakers.toml").read_text("utf-8")
 )
-_ROLES = {_folded(name): role for role, names in _NAMES.items() for name in names.split()}
+_ROLES = {
+    "".join(_BETWEEN.split(_folded(name))): role for role, names in _NAMES.items() for name in names.split()
+}
 _ONE_LETTER = {"s": "assistant", "a": "assistant", "c": "user", "q": "user"}
 """Met in call transcripts and benchmark sets; only trusted where the other side is one letter, too."""
 

@@ -57,6 +57,8 @@ class Seen:
     """Lines of a table passed over before its header."""
     headerless: bool = False
     """The first row of a table is data: its columns are called column_1, column_2 …"""
+    twice: tuple[str, ...] = ()
+    """Names that stand over several columns of a table; those after the first are called NAME_3 by their place."""
 
 
 class Source:

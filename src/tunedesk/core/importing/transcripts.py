@@ -13,18 +13,21 @@ _TIME = rf"[\[(]{{0,2}}{_DATE}(?:[ T,]+{_CLOCK})?(?: ?[AaPp]\.?[Mm]\.?)?Z?[\])]{
 _NAME = rf"[^\W\d_](?:{WORD}|[ .'’/-]){{0,38}}?"
 _SPOKEN = re.compile(
     rf"[\s\u200e\u200f]*(?:[-*>•]\s+)?(?:{_TIME}[\s,|–-]*)?(?:<|\[)?\**({_NAME})\**(?:>|\])?\s*"
-    rf"(?:\(([^)\n]{{0,40}})\)|（[^）\n]{{0,40}}）|{_TIME})?\s*[:：](?!//)\**\s*(.*)$",
+    rf"(?:\(([^)\n]{{0,40}})\)|（[^）\n]{{0,40}}）|{_TIME})?\s*(?:(?<!\d)[:：]|(?<=\d)[:：](?!\d\d))(?!//)\**\s*(.*)$",
     re.S,
 )
 _BRACKETED = re.compile(
     rf"\s*(?:{_TIME}[\s,|–-]*)?[\[<【](?P<who>{_NAME})[\]>】]\s*(?:{_TIME}\s*)?[:：-]?\s+(?P<said>.*)$", re.S
 )
 """[Agent] Hello, <customer> Hi."""
+_HEADING = re.compile(rf"\s*({_NAME})\s*[,|–-]?\s+{_TIME}\s*$")
+"""Agent  10:02 AM, on a line of its own above what was said."""
 _RULE = re.compile(
     r"\s*(?:[-=*_#~]{3,}|(?:#+\s*)?(?:conversation|dialogue|dialog|chat|ticket|call|transcript|session|case)\b"
     r"[\s#:no.]*[\w-]*\s*[:#=-]*)\s*$",
     re.I,
 )
+_LETTERS = {"Q": "user", "A": "assistant"}
 _HEAD = 160
 """Characters of a line within which its speaker is named."""
 _END = re.compile(r"\s*(?:<\|endoftext\|>|</s>)\s*\Z")
@@ -38,18 +41,23 @@ def spoken(line: str) -> tuple[str, str] | None:
         # Ann (Customer): the role beside a name says more than the name.
         name = found[2] if found[2] and not role_of(found[1]) and role_of(found[2]) else found[1]
         return name.strip(), found[3].strip()
+    if headed := _HEADING.match(line):
+        return (headed[1].strip(), "") if role_of(headed[1]) else None
     if found is None and ("[" in head or "<" in head or "【" in head):
         found = _BRACKETED.match(line)
         found = found if found and role_of(found[1]) else None
     return (found["who"].strip(), found["said"].strip()) if found else None
 
 
-def is_transcript(text: str) -> bool:
-    """Return whether `text` is a conversation written out: both sides named at the start of lines."""
+def is_transcript(text: str, *, lettered: bool = False) -> bool:
+    """Return whether `text` is a conversation written out: both sides named at the start of lines.
+
+    `lettered`: Q and A name sides, too, which in a cell or field are rather a question's own examples.
+    """
     roles = set()
     for line in text[:20_000].splitlines():
         said = spoken(line)
-        role = role_of(said[0]) if said else None
+        role = role_of(said[0]) or (_LETTERS.get(said[0]) if lettered else None) if said else None
         if role in ("user", "assistant"):
             roles.add(role)
         if len(roles) == 2:
@@ -77,7 +85,7 @@ def _turns(lines: Iterable[tuple[int, str]], known: Collection[str]) -> list[Tur
 
 
 def _speaks(name: str, known: Collection[str], before: Collection[str]) -> bool:
-    return bool(role_of(name)) or not before or name in before or name.lower() in known
+    return bool(role_of(name)) or name in _LETTERS or not before or name in before or name.lower() in known
 
 
 def conversations(lines: Iterable[tuple[int, str]], known: Collection[str] = ()) -> list[list[Turn]]:
@@ -88,7 +96,9 @@ def conversations(lines: Iterable[tuple[int, str]], known: Collection[str] = ())
     parts = _parted(lines, lambda line: bool(_RULE.match(line)))
     if len(parts) == 1:
         blocks = _parted(parts[0], lambda line: not line.strip())
-        if len(blocks) > 1 and all(is_transcript("\n".join(line for _, line in block)) for block in blocks):
+        if len(blocks) > 1 and all(
+            is_transcript("\n".join(line for _, line in block), lettered=True) for block in blocks
+        ):
             parts = blocks
     return [made for made in (_turns(part, known) for part in parts) if made]
 
