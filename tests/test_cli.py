@@ -163,6 +163,22 @@ def test_fix_mends_and_reports(rows: Path, tmp_path: Path, capsys: Captured) -> 
     assert output(capsys, "check", str(out))["errors"] == 0
 
 
+def test_fix_shows_what_it_would_do_and_writes_nothing(rows: Path, tmp_path: Path, capsys: Captured) -> None:
+    rows.write_text(rows.read_text() + rows.read_text().splitlines()[0])
+    before = rows.read_bytes()
+    done = output(capsys, "fix", str(rows), "--dry-run")
+    assert done == {
+        "dry_run": True,
+        "fixed": [{"line": 15, "code": "exact_duplicate", "diff": ["- the whole row"]}],
+    }
+    assert main(["fix", str(rows), "--dry-run"]) == 0
+    shown = capsys.readouterr()
+    assert "exact_duplicate: 1" in shown.out
+    assert "none made" in shown.err
+    assert rows.read_bytes() == before
+    assert main(["fix", str(rows)]) == 2
+
+
 def test_fix_refuses_a_code_without_a_safe_fix(rows: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["fix", str(rows), "-o", str(tmp_path / "x"), "--codes", "no_assistant"]) == 2
     assert "no safe fix" in capsys.readouterr().err

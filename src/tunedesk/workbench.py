@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, overload
 
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
 from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows, is_rows_file
+from tunedesk.core.checking.file_checks import encoded
+from tunedesk.core.checking.fix_preview import LineFix, preview_file, preview_lines
 from tunedesk.core.checking.fixes import FIXABLE, fix_file, fix_rows
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.counting import pricing
@@ -270,18 +272,28 @@ class Workbench(Endpoints):
         on_progress: OnProgress | None = None,
     ) -> list[tuple[int, str]]:
         """Write `source` with its safe fixes applied; return (line, code) of each. Raises DataError, UsageError."""
-        unknown = set(codes or ()) - FIXABLE
-        if unknown:
-            raise UsageError(
-                f"no safe fix for {', '.join(sorted(unknown))}", f"there is for: {', '.join(sorted(FIXABLE))}"
-            )
-        wanted = frozenset(codes) if codes else FIXABLE
+        wanted = _fixable(codes)
         if source == "-" or (Path(source).exists() and is_rows_file(source)):
             return fix_file(source, output, wanted, on_progress)
         done: list[tuple[int, str]] = []
         rows = fix_rows(self._source_rows(source), wanted, lambda *one: done.append(one))
         write_rows((row.row for row in rows), output, keep_metadata=True)
         return done
+
+    def preview_fixes(
+        self,
+        source: str,
+        codes: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+        most: int | None = None,
+    ) -> Iterator[LineFix]:
+        """Yield what `fix_file` would do, with a diff for each of the first `most` fixes of a code."""
+        wanted = _fixable(codes)
+        if source == "-" or (Path(source).exists() and is_rows_file(source)):
+            return preview_file(source, wanted, on_progress, most)
+        return preview_lines(
+            ((one.line, encoded(one.row)) for one in self._source_rows(source)), wanted, most
+        )
 
     def _source_rows(self, source: str) -> Any:
         if source == "-" or Path(source).exists():
@@ -417,3 +429,13 @@ def _listed(view: RowView) -> dict[str, Any]:
 
 
 __all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]
+
+
+def _fixable(codes: Sequence[str] | None) -> frozenset[str]:
+    """Return the codes to fix, all that can be when none are named; raises UsageError for one that cannot."""
+    unknown = set(codes or ()) - FIXABLE
+    if unknown:
+        raise UsageError(
+            f"no safe fix for {', '.join(sorted(unknown))}", f"there is for: {', '.join(sorted(FIXABLE))}"
+        )
+    return frozenset(codes) if codes else FIXABLE

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.importing import importers
+from tunedesk.core.importing import importers, sources
 from tunedesk.errors import DataError
 
 Write = Callable[[str | bytes], Path]
@@ -372,6 +372,23 @@ def test_a_folder_of_transcripts_is_read_file_by_file(tmp_path: Path) -> None:
     )
     (tmp_path / "chats" / ".hidden").write_text("x")
     assert says(load(tmp_path / "chats")[0][0]) == [PAIR[0], ("assistant", "On its\nway.")]
+
+
+def test_a_file_that_vanishes_from_a_folder_is_skipped_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("Customer: q\nAgent: a\n", encoding="utf-8")
+    found = importers.read(tmp_path)
+    opened = sources.Source.open
+
+    def open_and_lose(path: Path, *more: Any) -> sources.Source:
+        (tmp_path / "b.txt").unlink(missing_ok=True)
+        return opened(path, *more)
+
+    monkeypatch.setattr(sources.Source, "open", open_and_lose)
+    assert len(list(found)) == 1
+    assert [(one.line, "cannot be read" in one.reason) for one in found.report.skipped] == [(2, True)]
 
 
 @pytest.mark.parametrize("rule", ["\n", "-----\n", "Conversation 2\n"])

@@ -264,21 +264,52 @@ def check(
 
 @click.command()
 @click.argument("file")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
 @click.option("--codes", help="Fix only these codes (comma-separated).")
+@click.option("--dry-run", is_flag=True, help="Show what each fix would change, and write nothing.")
 @json_option
-def fix(file: str, output: Path, codes: str | None, as_json: bool) -> None:
-    """Apply the safe fixes to FILE and write the result."""
+def fix(file: str, output: Path | None, codes: str | None, dry_run: bool, as_json: bool) -> None:
+    """Apply the safe fixes to FILE and write the result; --dry-run shows them as a diff first."""
+    from tunedesk.errors import UsageError
+
+    wanted = tuple(codes.split(",")) if codes else None
+    if dry_run:
+        _preview_fixes(file, wanted, as_json)
+        return
+    if output is None:
+        raise UsageError("fix needs -o OUTPUT to write to", "--dry-run shows the fixes without writing")
     with Progress(f"fixing {Path(file).name}: bytes") as progress:
-        fixed = workbench().fix_file(
-            file, output, tuple(codes.split(",")) if codes else None, progress.update
-        )
+        fixed = workbench().fix_file(file, output, wanted, progress.update)
     if as_json:
         emit({"fixed": [{"line": line, "code": code} for line, code in fixed]})
     else:
         for line, code in fixed:
             show(f"line {line}: {code}")
         say(f"{len(fixed):,} fixes: {output}")
+
+
+_DIFFS = 3
+"""Diffs shown of each code; --json has all."""
+
+
+def _preview_fixes(file: str, codes: tuple[str, ...] | None, as_json: bool) -> None:
+    """Tell what the safe fixes would change, by finding."""
+    from tunedesk.core.checking.findings import CHECKS
+
+    with Progress(f"looking at {Path(file).name}: bytes") as progress:
+        found = list(workbench().preview_fixes(file, codes, progress.update, None if as_json else _DIFFS))
+    if as_json:
+        listed = [{"line": one.line, "code": one.code, "diff": list(one.diff)} for one in found]
+        emit({"fixed": listed, "dry_run": True})
+        return
+    for code in dict.fromkeys(one.code for one in found):
+        lines = [one for one in found if one.code == code]
+        show(f"{code}: {len(lines):,} × {CHECKS[code].fix}")
+        for one in lines[:_DIFFS]:
+            show("\n".join([f"  line {one.line}", *(f"    {part}" for part in one.diff)]))
+        if len(lines) > _DIFFS:
+            show(f"  and {len(lines) - _DIFFS:,} more")
+    say(f"{len(found):,} fixes, none made: -o OUTPUT instead of --dry-run makes them")
 
 
 @click.command()

@@ -90,7 +90,7 @@ def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progre
         whole = _Whole(rules)
         for batch in examined(source.raw_lines(), rules.wanted(file=True)):
             whole.take(batch)
-        found = [*_of_source(source, path, rules), *whole.all()]
+        found = [*_of_source(source, rules), *whole.all()]
     finally:
         source.close()
     if _is_array(source.head):
@@ -102,7 +102,7 @@ def check_file(path: Path | str, rules: Rules | None = None, on_progress: Progre
     return Checked(whole.count, _ordered(found))
 
 
-def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Finding]:
+def _of_source(source: Source, rules: Rules) -> Iterator[Finding]:
     """Yield what the file as a whole shows; the source has been read to its end."""
     if source.encoding != "utf-8":
         yield finding("not_utf8", 1, None, f"the file is {source.encoding.upper()}", fixable=True)
@@ -113,9 +113,8 @@ def _of_source(source: Source, path: Path | str, rules: Rules) -> Iterator[Findi
     if source.cut:
         yield finding("gzip_cut", 0, None)
     largest = LARGEST.get(rules.provider)
-    size = Path(path).stat().st_size if str(path) != "-" else 0
-    if largest and size > largest:
-        yield finding("file_too_large", 0, None, f"{size:,} bytes, {largest:,} are the most")
+    if largest and source.size > largest:
+        yield finding("file_too_large", 0, None, f"{source.size:,} bytes, {largest:,} are the most")
 
 
 def is_rows_file(path: Path | str) -> bool:

@@ -113,11 +113,19 @@ def _beginning(source: Source) -> str:
 
 def folder(path: Path, seen: Seen) -> Iterator[Item]:
     """Yield the records of every file under `path`, in natural order; a file that holds one dialogue is one record."""
-    files = sorted(
-        (p for p in path.rglob("*") if p.is_file()), key=lambda p: _natural(str(p.relative_to(path)))
-    )
+    try:
+        found = [p for p in path.rglob("*") if p.is_file()]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror}", "Is something changing the folder?"
+        ) from error
+    files = sorted(found, key=lambda p: _natural(str(p.relative_to(path))))
     for place, file in enumerate((f for f in files if not _hidden(str(f.relative_to(path)))), 1):
-        source = Source.open(file)
+        try:
+            source = Source.open(file)
+        except DataError as error:
+            yield Item(place, None, error.message)
+            continue
         try:
             yield from _member(source, place, str(file.relative_to(path)), seen)
         finally:

@@ -79,7 +79,8 @@ class Source:
         self.foreign = ""
         """The older encoding, once a line needed it."""
         self._stream = stream
-        self._size = size
+        self.size = size
+        """Bytes of the file as it was opened, 0 when not known."""
         self._progress = on_progress
         chunks = self._unmarked(self._inflated(self._read()))
         pieces: list[bytes] = []
@@ -179,7 +180,7 @@ class Source:
             done += len(chunk)
             yield chunk
             if self._progress is not None:
-                self._progress(done, self._size)
+                self._progress(done, self.size)
 
     def _inflated(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         first = next(chunks, b"")
