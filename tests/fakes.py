@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tunedesk.config import Profile
@@ -316,6 +316,10 @@ class Canned:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
+_TLS = b"\x16"
+"""First byte of who wants a secure connection, which is not spoken here."""
+
+
 class HttpEndpoint:
     """A server on loopback that answers what it is told to, and remembers what it was asked."""
 
@@ -329,7 +333,7 @@ class HttpEndpoint:
         """Queue answers for a route (a regular expression over the path); the last one stays."""
         self.answers.setdefault((method, path), deque()).extend(answers)
 
-    async def __aenter__(self) -> HttpEndpoint:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}/v1"
@@ -342,7 +346,10 @@ class HttpEndpoint:
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            first = await reader.readexactly(1)
+            if first == _TLS:
+                return
+            head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, target, _ = head[0].split(" ")
             headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
             body = await _body(reader, headers)

@@ -167,8 +167,8 @@ def test_the_same_launch_given_twice_is_one_job_until_it_has_ended(
 def test_a_request_that_got_no_answer_is_sent_anew_only_when_no_list_shows_its_job(
     cloud: Training, capsys: Captured, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunedesk.jobs.service.LOOKS", (0.0,))
-    monkeypatch.setattr("tunedesk.jobs.service.SETTLED", 0.0)
+    monkeypatch.setattr("tunedesk.jobs.launching.LOOKS", (0.0,))
+    monkeypatch.setattr("tunedesk.jobs.asking.SETTLED", 0.0)
     arguments = ["launch", "--train", str(training), "--provider", "openai", "--yes"]
     cloud.lose("create_job", carried_out=False)
     assert main(arguments) == 1

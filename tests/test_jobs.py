@@ -23,7 +23,7 @@ from tunedesk.jobs import (
     new_launch_id,
     unsettled,
 )
-from tunedesk.jobs.service import _locked
+from tunedesk.jobs.launching import _locked
 from tunedesk.paths import Paths
 from tunedesk.providers.base import UNREACHABLE
 from tunedesk.store import Store
@@ -216,7 +216,7 @@ async def test_where_metadata_is_dropped_the_job_is_found_by_its_file_whatever_t
     if reused:
         await jobs.launch(replace(request_, launch=new_launch_id()))
         endpoint.jobs["made elsewhere"] = replace(endpoint.jobs["ftjob-1"], id="made elsewhere", metadata={})
-    monkeypatch.setattr("tunedesk.jobs.service.time.time", lambda: 4_000_000_000.0)
+    monkeypatch.setattr("tunedesk.jobs.launching.time.time", lambda: 4_000_000_000.0)
 
     def forgetful() -> None:
         endpoint.jobs |= {one.id: replace(one, metadata={}) for one in endpoint.jobs.values()}

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunedesk.errors import JobError, TunedeskError
+from tunedesk.jobs.asking import LaunchRequest, new_launch_id
 from tunedesk.jobs.queue import NOT_STARTED, QueueItem, QueueRow, StopRules, best, carried_out, held_back
-from tunedesk.jobs.service import JobService, LaunchRequest, new_launch_id
+from tunedesk.jobs.service import JobService
 from tunedesk.paths import private_folder
 from tunedesk.store import QueuedLaunch, QueueRules, Store
 from tunedesk.store.queue import WAITING

@@ -12,7 +12,8 @@ import msgspec
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters
 from tunedesk.core.lineage import recipe_of
 from tunedesk.errors import DataError, JobError, ProviderError, UsageError
-from tunedesk.jobs.service import JobService, LaunchRequest
+from tunedesk.jobs.asking import LaunchRequest
+from tunedesk.jobs.service import JobService
 from tunedesk.jobs.tailing import JobChanged, Update
 from tunedesk.store import Store
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import Hyperparameters, base_model
 from tunedesk.core.lineage import Recipe
+from tunedesk.jobs.asking import LaunchRequest
 from tunedesk.jobs.recipes import RecipeBook
-from tunedesk.jobs.service import LaunchRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Uploader:
             if file is not None:
                 return file
             raise JobError(
-                f"the upload of {path.name} got no answer, and the provider does not list it ({error.message})",
+                f"the upload of {path.name} was not confirmed, and the provider does not list it ({error.message})",
                 "start the launch again: it looks once more before it sends anything",
             ) from error
 

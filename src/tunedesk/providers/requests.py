@@ -18,7 +18,7 @@ import openai
 from tunedesk.config import Profile
 from tunedesk.errors import ProviderError
 from tunedesk.providers.base import UNREACHABLE, key_fingerprint
-from tunedesk.providers.sdk_errors import garbled, translated
+from tunedesk.providers.sdk_errors import garbled, sent_elsewhere, translated
 
 T = TypeVar("T")
 Client = openai.AsyncOpenAI
@@ -69,7 +69,7 @@ class Requests:
             finally:
                 given_up.set()
             with translated(self.profile, "connecting"):
-                self._client = _client(base_url, key)
+                self._client = _client(self.profile, base_url, key)
         return self._client
 
     async def _call(self, doing: str, send: Callable[[Client], Awaitable[T]]) -> T:
@@ -138,16 +138,21 @@ class Requests:
         return shape
 
 
-def _client(base_url: str, key: str) -> Client:
+def _client(profile: Profile, base_url: str, key: str) -> Client:
     """Build a client that only this profile's address and key reach, whatever the SDK finds in the environment."""
     host = urlsplit(base_url).hostname or ""
+
+    async def answered(response: Any) -> None:
+        if response.request.method != "GET" and response.has_redirect_location:
+            raise sent_elsewhere(profile, response.status_code, str(response.headers.get("location", "")))
+
     here = host in ("127.0.0.1", "localhost", "::1")
     client = Client(
         base_url=base_url,
         api_key=key,
         max_retries=0,
         timeout=READ,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if here else None,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=not here, event_hooks={"response": [answered]}),
     )
     if host != "api.openai.com":
         client.organization = client.project = None

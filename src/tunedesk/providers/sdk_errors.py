@@ -6,6 +6,7 @@ import importlib
 import math
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,15 +59,18 @@ _WORDS: dict[int, tuple[str, str]] = {
 def translated(profile: Profile, doing: str) -> Iterator[None]:
     """Run a request; whatever the SDK raises comes out as a ProviderError that tells what was being done.
 
-    Our own errors (a file that shrank under an upload) come out as they were, though the SDK wraps them.
+    Our own errors (a file that shrank under an upload) come out as they were, though the SDK wraps them. What was
+    being handled before the request, such as another one's failure, is none of its causes.
     """
+    before = sys.exception()
     try:
         yield
     except ProviderError:
         raise
     except _WIRE_ERRORS as error:
-        ours = next((cause for cause in _causes(error) if isinstance(cause, TunedeskError)), None)
-        raise (ours or _translate(error, profile, doing)) from error
+        chain = list(_causes(error, before))
+        ours = next((cause for cause in chain if isinstance(cause, TunedeskError)), None)
+        raise (ours or _translate(error, chain, profile, doing)) from error
 
 
 def garbled(profile: Profile, doing: str) -> ProviderError:
@@ -79,17 +83,29 @@ def garbled(profile: Profile, doing: str) -> ProviderError:
     )
 
 
+def sent_elsewhere(profile: Profile, status: int, address: str) -> ProviderError:
+    """Return the error for a request that an endpoint would have sent to another address, and that was not sent there.
+
+    What creates something goes to the address that the user named, and there only.
+    """
+    return ProviderError(
+        f"{_name(profile)} does not take the request here: it points to {address[:200]} (HTTP {status})",
+        "if that is the provider's own address, set it as base_url in profiles.toml; it may ask to sign in",
+        status=status,
+    )
+
+
 def _name(profile: Profile) -> str:
     return profile.label.split(" (")[0] or profile.name
 
 
-def _translate(error: Exception, profile: Profile, doing: str) -> ProviderError:
+def _translate(error: Exception, chain: list[BaseException], profile: Profile, doing: str) -> ProviderError:
     if isinstance(error, openai.APIStatusError):
         return _from_status(error, profile, doing)
     if isinstance(error, openai.APIResponseValidationError):
         return garbled(profile, doing)
     if isinstance(error, openai.APIConnectionError | _TRANSPORT.HTTPError | _TRANSPORT.StreamError | OSError):
-        return _from_connection(error, profile, doing)
+        return _from_connection(chain, profile, doing)
     if isinstance(error, UnicodeError):
         return ProviderError(f"the key for {_name(profile)} has a character that no key has", "copy it again")
     if isinstance(error, openai.APIError):
@@ -176,8 +192,7 @@ def _moment(value: str) -> float | None:
         return None
 
 
-def _from_connection(error: Exception, profile: Profile, doing: str) -> ProviderError:
-    chain = list(_causes(error))
+def _from_connection(chain: list[BaseException], profile: Profile, doing: str) -> ProviderError:
     host = profile.base_url or "the engine on this machine"
     start = "start it with `tunedesk serve`" if profile.is_local else "check the network and the base URL"
     if any(isinstance(e, socket.gaierror) for e in chain) or "Name or service not known" in str(chain[-1]):
@@ -205,8 +220,9 @@ def _from_connection(error: Exception, profile: Profile, doing: str) -> Provider
     )  # fmt: skip
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
+def _causes(error: BaseException, before: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what led to it, up to what was being handled `before`."""
+    seen = {id(before)}
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))

@@ -1,0 +1,159 @@
+"""Killed exactly at a durable call: a shim under the program counts them in all threads and ends it at the chosen one.
+
+The shim is a library that is loaded before the C library (LD_PRELOAD) and built by the compiler of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from tests.engine.test_server_process import Server, server
+from tunedesk.paths import Paths
+from tunedesk.store import Store
+
+ROOT = Path(__file__).parents[1]
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+CALLS = {
+    "fsync": ("int", "int f"),
+    "fdatasync": ("int", "int f"),
+    "ftruncate": ("int", "int f, off_t n"),
+    "ftruncate64": ("int", "int f, off_t n"),
+    "pwrite": ("ssize_t", "int f, const void *b, size_t n, off_t o"),
+    "pwrite64": ("ssize_t", "int f, const void *b, size_t n, off_t o"),
+    "rename": ("int", "const char *a, const char *b"),
+    "renameat": ("int", "int f, const char *a, int g, const char *b"),
+    "link": ("int", "const char *a, const char *b"),
+    "linkat": ("int", "int f, const char *a, int g, const char *b, int n"),
+    "unlink": ("int", "const char *a"),
+    "unlinkat": ("int", "int f, const char *a, int n"),
+}
+"""Every call by which this program makes something durable: its result and its arguments, as C declares them."""
+_HEAD = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+static atomic_long calls;
+static long dies_at;
+__attribute__((constructor)) static void begin(void) {
+  const char *at = getenv("DIES_AT"); dies_at = at ? atol(at) : 0; unsetenv("LD_PRELOAD");
+}
+static void moment(void) { if (atomic_fetch_add(&calls, 1) + 1 == dies_at) kill(getpid(), SIGKILL); }
+"""
+
+
+def shim(folder: Path) -> Path:
+    """Build the library in `folder` and return its path."""
+    assert COMPILER is not None
+    source, built = folder / "shim.c", folder / "shim.so"
+    code = _HEAD
+    for name, (result, arguments) in CALLS.items():
+        words = ", ".join(one.replace("*", " ").split()[-1] for one in arguments.split(","))
+        code += (
+            f"{result} {name}({arguments}) {{ static {result} (*next)({arguments});\n"
+            f'  if (!next) next = dlsym(RTLD_NEXT, "{name}"); moment(); return next({words}); }}\n'
+        )
+    source.write_text(code)
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-w", "-o", built, source, "-ldl"], check=True)
+    return built
+
+
+@dataclass
+class Place:
+    """A user's machine: a home of its own, and an engine that it shares with the others."""
+
+    home: Path
+    engine: Server
+    library: Path
+
+    def __post_init__(self) -> None:
+        data = self.home / "data"
+        data.mkdir(parents=True, mode=0o700)
+        (data / "engine").symlink_to(self.engine.folder)
+
+    @property
+    def store(self) -> Path:
+        return Paths(self.home / "data", self.home, self.home, self.home).store
+
+    def run(self, *command: str, dies_at: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command of this place's own, killed at its durable call of that number (0: left alone)."""
+        environment = {
+            **os.environ, "TUNEDESK_HOME": str(self.home), "NO_COLOR": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
+        }  # fmt: skip
+        if dies_at:
+            environment |= {"LD_PRELOAD": str(self.library), "DIES_AT": str(dies_at)}
+        done = subprocess.run(
+            [sys.executable, "-m", *command], env=environment, cwd=ROOT, capture_output=True, text=True,
+            timeout=100, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, -signal.SIGKILL), f"{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    @cached_property
+    def client(self) -> openai.OpenAI:
+        return self.engine.client()
+
+    def training(self, name: str, words: str) -> Path:
+        """Write a training file that nobody else has."""
+        rows = [
+            {"messages": [{"role": "user", "content": f"{words} {n}?"}, {"role": "assistant", "content": "Yes."}]}
+            for n in range(12)
+        ]  # fmt: skip
+        path = self.home / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def files_there(self, *files: Path) -> list[list[str]]:
+        """Return, for each file, the ids under which the engine holds it."""
+        import hashlib
+
+        listed = [(one.id, one.filename) for one in self.client.files.list(purpose="fine-tune")]
+        endings = [hashlib.sha256(file.read_bytes()).hexdigest()[:24] + ".jsonl" for file in files]
+        return [[id_ for id_, name in listed if name.endswith(ending)] for ending in endings]
+
+    def jobs_there(self, training: str) -> list[Any]:
+        """Return the engine's jobs on a file."""
+        return [job for job in self.client.fine_tuning.jobs.list() if job.training_file == training]
+
+    def check_told(self, job: str) -> None:
+        """Hold what the store knows of a job against the engine's word: the status, and each event once, in order."""
+        there = sorted(
+            self.client.fine_tuning.jobs.list_events(job, limit=50), key=lambda e: (e.created_at, e.id)
+        )
+        with Store(self.store) as store:
+            known = store.job(job, "local")
+            assert known is not None
+            assert known.job.status == "succeeded"
+            assert [event.id for event in store.events("local", job)] == [event.id for event in there]
+            steps = [event.data["step"] for event in there if event.type == "metrics"]  # type: ignore[index]
+            assert [point.step for point in store.points("local", job)] == sorted(steps)
+
+
+def deaths(points: Sequence[int] | None, most: int = 2000) -> Iterator[int]:
+    """Yield the chosen calls, or every one; the caller breaks off when a command outlives its call."""
+    yield from points if points is not None else range(1, most)
+
+
+@contextmanager
+def shared_engine(folder: Path) -> Iterator[Server]:
+    """Run an engine whose training takes a moment."""
+    with server(folder, "--steps", "4", "--delay", "0.02") as running:
+        yield running
