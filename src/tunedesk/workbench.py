@@ -17,6 +17,7 @@ from tunedesk.core.checking.fix_preview import LineFix, preview_file, preview_li
 from tunedesk.core.checking.fixes import FIXABLE, fix_file, fix_rows
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.counting import pricing
+from tunedesk.core.counting.local_tokens import LocalCounter
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.editing import edits
 from tunedesk.core.grouping.duplicates import THRESHOLD
@@ -215,7 +216,10 @@ class Workbench(Endpoints):
     def rules(self, model: str, profile: Profile) -> Rules:
         """Return what conversations are held against for `model` at `profile`."""
         counter = self.counting.counter(model or profile.default_model)
-        return Rules(provider=profile.name, count_tokens=counter.row, limit=counter.limit)
+        unstopped = counter.unstopped() if isinstance(counter, LocalCounter) else ""
+        return Rules(
+            provider=profile.name, count_tokens=counter.row, limit=counter.limit, unstopped=unstopped
+        )
 
     def check(
         self,

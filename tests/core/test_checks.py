@@ -48,7 +48,7 @@ def checked(tmp_path: Path) -> Callable[[bytes], Checked]:
 
 
 def test_every_code_has_a_failing_and_a_passing_example() -> None:
-    apart = {"over_long", "mask_empty", "bom_missing", "file_too_large", "part_not_text"}
+    apart = {"over_long", "mask_empty", "no_stop_token", "bom_missing", "file_too_large", "part_not_text"}
     assert set(CHECKS) == set(ROWS) | set(WHOLE) | set(FILES) | apart
 
 
@@ -113,6 +113,29 @@ def test_a_cut_of_a_tail_without_weight_does_not_hit_a_reply() -> None:
     (found,) = check([*clean(), long], Rules(count_tokens=words, limit=50)).findings
     assert found.code == "over_long"
     assert "stop token" not in found.text
+
+
+def test_a_cut_in_the_middle_of_a_long_talk_tells_how_much_is_lost_behind_it() -> None:
+    talk = [{**(A if place % 2 else U), "content": f"say {place} " * 40} for place in range(400)]
+    limit = 81 * 300 + 40
+    counted = 0
+
+    def count(one: Row) -> int:
+        nonlocal counted
+        counted += 1
+        return words(one)
+
+    (found,) = check([*clean(), row(*talk)], Rules(count_tokens=count, limit=limit)).findings
+    assert (found.line, found.code) == (13, "over_long")
+    assert "message 300, user" in found.text
+    assert " characters more, 99 more messages; it hits the reply" in found.text
+    assert counted < 40
+
+
+def test_a_template_that_writes_no_stop_token_is_told_once() -> None:
+    (found,) = check(clean(), Rules(unstopped="<|im_end|>")).findings
+    assert (found.line, found.code, found.severity) == (0, "no_stop_token", "warning")
+    assert found.text.endswith("<|im_end|>")
 
 
 def test_what_a_provider_takes_is_checked_for_that_provider(

@@ -122,3 +122,16 @@ def test_a_template_or_tokenizer_that_cannot_be_read_is_told(folder: Path, tmp_p
     (other / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="tokenizer"):
         LocalCounter("broken", other)
+
+
+def test_a_template_without_a_stop_token_is_known(folder: Path, tmp_path: Path) -> None:
+    assert LocalCounter("tiny", folder).unstopped() == ""
+    import shutil
+
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    (bare / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    )
+    counter = LocalCounter("bare", bare)
+    assert counter.unstopped() == "<|im_end|>"

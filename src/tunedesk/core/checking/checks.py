@@ -7,6 +7,7 @@ examined one by one, by several processes when there are many (examining.py); wh
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,8 @@ class Rules:
     """Tokens of a row for the model, where lengths are to be checked (TokenCounter.row)."""
     limit: int = 0
     """Tokens one conversation may have."""
+    unstopped: str = ""
+    """The stop token that the model's chat template does not write after an answer; empty where it does."""
     personal_data: bool = True
     """Also look for personal data, which takes half of the time."""
     near_duplicates: bool = True
@@ -192,7 +195,7 @@ class _Whole:
         )
         over = f"{tokens:,} tokens, {tokens - limit:,} over {limit:,}"
         where = f"the cut is in message {place}, {_role(messages[place])}, at character {kept + 1:,}"
-        where += f": {text[:_CUT_SHOWN]!r}"
+        where += f": {text[:_CUT_SHOWN]!r}{_more(len(text) - _CUT_SHOWN, len(messages) - place - 1)}"
         answers = [at for at, m in enumerate(messages) if _role(m) == "assistant" and m.get("weight") != 0]
         lost = [at for at in answers if at > place or (at == place and not kept)]
         if answers and len(lost) == len(answers):
@@ -210,6 +213,8 @@ class _Whole:
         if self.count < FEWEST:
             few = finding("too_few_examples", 0, None, f"it has {self.count}")
             yield replace(few, severity="warning") if self.rules.provider == "local" else few
+        if self.rules.unstopped and self.count:
+            yield finding("no_stop_token", 0, None, self.rules.unstopped)
         yield from self._across.findings()
 
 
@@ -218,11 +223,16 @@ def _role(message: object) -> str:
     return role if isinstance(role, str) else ""
 
 
+def _more(characters: int, messages: int) -> str:
+    """Say how much is cut behind what is shown of it."""
+    more = [f"{characters:,} characters more"] if characters > 0 else []
+    more += [f"{messages:,} more messages"] if messages else []
+    return f" and {', '.join(more)}" if more else ""
+
+
 def _cut(row: Row, messages: list[object], count: Callable[[Row], int], limit: int) -> tuple[int, int]:
     """Return the message that the limit cuts, and how many characters of it are kept."""
-    place = 0
-    while place + 1 < len(messages) and count({**row, "messages": messages[: place + 1]}) <= limit:
-        place += 1
+    place = bisect(range(1, len(messages)), limit, key=lambda end: count({**row, "messages": messages[:end]}))
     message = messages[place]
     if not isinstance(message, dict):
         return place, 0

@@ -127,6 +127,10 @@ CHECKS: dict[str, Check] = {
         "error", "this provider trains on text alone: images, audio and files are refused"
     ),
     "mask_empty": Check("error", "nothing that is trained is left after the cut at the model's limit"),
+    "no_stop_token": Check(
+        "warning",
+        "the model's chat template writes no stop token after an answer (this engine adds it, others may not)",
+    ),
     # The whole file
     "kinds_mixed": Check("error", "a training file holds conversations or preference rows, never both"),
     "too_few_examples": Check("error", "a training file needs at least 10 conversations"),

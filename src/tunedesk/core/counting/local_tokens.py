@@ -87,6 +87,15 @@ class LocalCounter:
     def _refuse(self, message: str) -> None:
         raise self._jinja.TemplateError(message)
 
+    def unstopped(self) -> str:
+        """Return the stop token that the template never writes after an answer; empty where it writes one."""
+        asked, answer = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello there"}
+        try:
+            text = self._render([asked, answer], None)
+        except self._refused:
+            return ""
+        return "" if text.rstrip().endswith(self._stops) else self._special.get("eos_token", "") or "none"
+
     def text(self, text: str) -> int:
         """Return the tokens of a text by itself."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
