@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -329,7 +329,16 @@ class Curation:
     def coverage(self, source: str | Workspace, on_progress: OnProgress | None = None) -> Coverage:
         """Return which intents the included rows cover, which are thin, and how many answers refuse or hand off."""
         workspace = self._open_source(source) if isinstance(source, str) else source
-        return cover(row for _, row in _told(workspace, on_progress))
+        rows = array("I")
+
+        def told() -> Iterator[Row]:
+            for index, row in _told(workspace, on_progress):
+                rows.append(index)
+                yield row
+
+        found = cover(told())
+        topics = {name: array("I", (rows[at] for at in places)) for name, places in found.topics.items()}
+        return replace(found, topics=topics)
 
     def _map_path(self, workspace: Workspace) -> Path:
         return self._paths.data / "privacy" / f"{workspace.dataset.id}.json"

@@ -26,7 +26,7 @@ from tunedesk.core.importing import importers
 from tunedesk.core.importing.exporters import Written, write_rows
 from tunedesk.core.row_views import RowView
 from tunedesk.core.searching.completion import FieldValues, candidates
-from tunedesk.core.searching.facets import facet_groups, narrowed
+from tunedesk.core.searching.facets import facet_groups, narrowed, term
 from tunedesk.core.workspace import Workspace
 from tunedesk.counting import Counting, Counts
 from tunedesk.curation import Curation, fixing
@@ -186,7 +186,7 @@ class Workbench(Endpoints):
     """All services of one user's state folders; safe to call from several threads, one call at a time each."""
 
     # What the app takes from here, as it may not load Polars before its first frame.
-    facets, narrowed = staticmethod(facet_groups), staticmethod(narrowed)
+    facets, narrowed, term = staticmethod(facet_groups), staticmethod(narrowed), staticmethod(term)
     completions, field_values = staticmethod(candidates), FieldValues
     job_filter, training_rows = job_filter, rows
 

@@ -76,3 +76,22 @@ def test_endings_make_no_other_topic_and_scripts_without_blanks_have_words() -> 
 def test_what_is_about_nothing_common_is_other() -> None:
     asked = [["parcel", "late"]] * 20 + [["zebra"], []]
     assert topics(asked)[-2:] == [OTHER, OTHER]
+
+
+def test_topics_tell_their_conversations_and_intents_do_not() -> None:
+    asked = [f"My card was stolen in {place}, block the card" for place in ("Rome", "Bonn", "Lyon", "York")]
+    asked += [
+        f"The mortgage rate at {place} rose, why the mortgage rate"
+        for place in ("Rome", "Bonn", "Lyon", "York")
+    ]
+    rows = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Well."}]}
+        for text in asked
+    ]
+    found = cover(rows)
+    assert {name: len(places) for name, places in found.topics.items()} == {
+        one.name: one.conversations for one in found.intents
+    }
+    assert sorted(at for places in found.topics.values() for at in places) == list(range(8))
+    assert any(list(places) == [0, 1, 2, 3] for places in found.topics.values())
+    assert not cover([{**one, "metadata": {"intent": "a"}} for one in rows]).topics

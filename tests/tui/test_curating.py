@@ -157,6 +157,11 @@ async def test_intents_are_shown_with_the_thin_ones(
         await desk.shows("card_question")
         await desk.press("escape")
         assert desk.app.screen is data(desk)
+        await desk.press("C")
+        await desk.until(lambda: isinstance(desk.app.screen, CoverageDialog))
+        await desk.press("enter")
+        await desk.until(lambda: data(desk).query_one(FilterBar).text.startswith("intent:"))
+        await desk.until(lambda: 0 < desk.listing.count < 20)
 
 
 async def test_a_prompt_with_metadata_goes_on_the_rows_shown(tmp_path: Path, messy: Path) -> None:

@@ -42,7 +42,8 @@ def coverage(file: str, as_json: bool) -> None:
     with Progress("looking at the intents") as progress:
         found = workbench().curation.coverage(file, progress.update)
     if as_json:
-        emit({**asdict(found), "thin": list(found.thin)})
+        told = {key: value for key, value in asdict(found).items() if key != "topics"}
+        emit({**told, "thin": list(found.thin)})
         return
     rows = [
         (f"{one.share:.1%}", f"{one.conversations:,}", one.name, "thin" if one.thin else "")

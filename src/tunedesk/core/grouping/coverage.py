@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from tunedesk.core.checking.talk_checks import refusal
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.core.grouping.topics import topics, words_of
 from tunedesk.core.personal_data.spans import holds
 
+NONE = "(none)"
+"""Instead of an intent, where a conversation has none."""
 _KEYS = ("intent", "category", "topic", "label", "reason", "type", "subject", "queue")
 _THIN_SHARE = 0.2
 """An intent with less than this share of the mean is thin; so is one with fewer than _THIN_ROWS."""
@@ -64,6 +67,8 @@ class Coverage:
     """Share of conversations with an answer that only refuses."""
     hand_offs: float
     """Share of conversations that are handed to someone else."""
+    topics: Mapping[str, array[int]] = field(default_factory=dict)
+    """Conversations by topic, counted from 0 as they were given (typecode I); empty where metadata names intents."""
 
     @property
     def thin(self) -> tuple[str, ...]:
@@ -92,14 +97,18 @@ def cover(rows: Iterable[Row]) -> Coverage:
         handed += any(_hands_off(text) for text in answers)
     total = len(labels)
     by = next((key for key in _KEYS if 2 * keys[key] >= total > 0 and _names_groups(key, labels)), "")
-    counts = Counter(one.get(by, "(none)") for one in labels) if by else Counter(topics(asked))
+    told = [one.get(by, NONE) for one in labels] if by else topics(asked)
+    counts = Counter(told)
     mean = total / max(1, len(counts))
     intents = tuple(
         Intent(name, count, count / total, count < max(_THIN_ROWS, _THIN_SHARE * mean))
         for name, count in counts.most_common()
     )
     share = 1 / max(1, total)
-    return Coverage(total, by or "topics", intents, refused * share, handed * share)
+    places: dict[str, array[int]] = {}
+    for place, name in enumerate(told if not by else ()):
+        places.setdefault(name, array("I")).append(place)
+    return Coverage(total, by or "topics", intents, refused * share, handed * share, places)
 
 
 def _names_groups(key: str, labels: list[dict[str, str]]) -> bool:

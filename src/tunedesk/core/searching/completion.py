@@ -62,7 +62,8 @@ class FieldValues:
     def fits(self, workspace: Workspace) -> bool:
         """Whether the values are those of `workspace`, whatever it is narrowed to."""
         mine = self._workspace
-        return mine.overlay is workspace.overlay and mine.known.findings is workspace.known.findings
+        same = mine.overlay is workspace.overlay and mine.known.findings is workspace.known.findings
+        return same and mine.known.topics is workspace.known.topics
 
     def __call__(self, field: str) -> list[str]:
         """Return the values of a field, the most frequent first; none for a field that the dataset has not."""
@@ -70,6 +71,8 @@ class FieldValues:
             return list(WORDS[field.lower()])
         if field.lower() == "check":
             return sorted(self._workspace.known.findings or {})
+        if field.lower() == "about":
+            return list(self._workspace.known.topics or {})
         if field not in self._known:
             try:
                 self._known[field] = [value for value, _ in self._workspace.with_query("").facets(field)]

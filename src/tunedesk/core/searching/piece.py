@@ -45,6 +45,8 @@ class Known:
     """Rows with a finding, by the finding's code."""
     errors: array[int] | None = None
     """Rows with a finding of severity error."""
+    topics: Mapping[str, array[int]] | None = None
+    """Rows by what their questions are about, by the topic's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +223,9 @@ class Piece:
                 return self._has_system()
             case "has", word:
                 return self._listed((known.pii if word == "pii" else known.errors) or array("I"))
-            case "check", code:
-                rows = {fold(name): rows for name, rows in (known.findings or {}).items()}.get(fold(code))
+            case "check" | "about", name:
+                listed = (known.findings if node.field == "check" else known.topics) or {}
+                rows = {fold(one): rows for one, rows in listed.items()}.get(fold(name))
                 return self._listed(rows or array("I"))
             case _:
                 repeated = self._listed(known.duplicates or array("I"))

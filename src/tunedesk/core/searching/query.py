@@ -6,7 +6,7 @@
     tokens>500  turns>=6  chars<2000  loss>2  rating>=4        numbers, metadata too
     intent:card_lost  tag:keep  source:"web form"              metadata, the whole value, whatever the case
     is:edited  is:excluded  is:tagged
-    has:pii  has:tools  has:error  has:system  check:CODE  dup:yes
+    has:pii  has:tools  has:error  has:system  check:CODE  about:"lost card"  dup:yes
     -word  OR  ( … )                                           not, or, groups
 
 `parse` turns a text into a tree of nodes; search.py finds the rows.
@@ -29,7 +29,7 @@ WORDS = {
     "has": ("pii", "tools", "error", "system"),
     "dup": ("yes", "no"),
 }
-FIELDS = (*SCOPES, "intent", "tag", "is", "has", "check", "dup", *NUMBERS)
+FIELDS = (*SCOPES, "intent", "tag", "is", "has", "check", "about", "dup", *NUMBERS)
 """Every field that needs no metadata, for completion."""
 
 
@@ -88,7 +88,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What tunedesk itself knows of a row: `is:`, `has:`, `check:`, `dup:`."""
+    """What tunedesk itself knows of a row: `is:`, `has:`, `check:`, `about:`, `dup:`."""
 
     field: str
     value: str
@@ -172,7 +172,7 @@ def refines(new: Node, old: Node) -> bool:
 
 _FIELD = re.compile(r"([^\W\d][\w.\-]*)(:|<=|>=|!=|<|>|=)")
 _NUMBERS_SUCH_AS = {"tokens": 500, "chars": 2000, "turns": 6, "loss": 2}
-_VALUES_SUCH_AS = {"intent": "card_lost", "tag": "keep", "check": "CODE"}
+_VALUES_SUCH_AS = {"intent": "card_lost", "tag": "keep", "check": "CODE", "about": '"lost card"'}
 _NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?|-?\.\d+")
 
 
@@ -261,7 +261,7 @@ class _Parser:
             raise QueryError(f"{name}: needs a value", _hint(name), column=place)
         if name in WORDS and value.lower() not in WORDS[name]:
             raise QueryError(f"{name}: does not know {value!r}", _hint(name), column=place)
-        if name in WORDS or name == "check":
+        if name in WORDS or name in ("check", "about"):
             return State(name, value.lower() if name in WORDS else value, column)
         return Field(name if name in ("intent", "tag") else written, fold(value), column)
 

@@ -41,7 +41,7 @@ _SAMPLE = 512
 SCREENFUL = 40
 """Matches that are worth showing before the search is done."""
 
-_PREDICATES = frozenset({"pii", "error", "dup", "check"})
+_PREDICATES = frozenset({"pii", "error", "dup", "check", "about"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,7 @@ def _require_state(known: Known, node: State) -> None:
         "pii": known.pii is None and "personal data has not been looked for yet",
         "error": known.errors is None and "the checks have not run yet",
         "check": known.findings is None and "the checks have not run yet",
+        "about": known.topics is None and "topics have not been looked for yet",
         "dup": known.duplicates is None and "duplicates have not been looked for yet",
     }.get(word)
     if missing:

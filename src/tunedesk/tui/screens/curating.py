@@ -7,18 +7,25 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
 
 from tunedesk.tui.messages import FindingsFound
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView
+from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.screens.choices import ChoicesScreen
 from tunedesk.tui.screens.curation import conversations
-from tunedesk.tui.screens.data_work import index_of, with_duplicates, with_findings, with_personal_data
+from tunedesk.tui.screens.data_work import (
+    index_of,
+    with_duplicates,
+    with_findings,
+    with_personal_data,
+    with_topics,
+)
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.screens.duplicates import DuplicatesDialog
 from tunedesk.tui.screens.edit_preview import EditDialog
@@ -39,6 +46,8 @@ _QUIETLY = 20_000
 """Rows up to which personal data is looked for unasked: some seconds; of more, a check or M tells."""
 _REST_S = 1.0
 """Seconds without an edit before that."""
+_UNNAMED = "(none)"
+"""Instead of an intent, where conversations have none (coverage.NONE)."""
 _ASKED_CODE = re.compile(r"(?<!\S)check:(\w+)")
 Make = Callable[["Workspace", "OnProgress"], "Workspace"]
 
@@ -273,7 +282,12 @@ class CuratingScreen(ChoicesScreen):
                 lambda on_progress: bench.curation.coverage(workspace, on_progress),
                 name="looking at the intents",
             )
-            await self.app.push_screen_wait(CoverageDialog(found))
+            if found.topics:
+                self.desk.change("", lambda latest, _: with_topics(latest, found.topics))
+            name = await self.app.push_screen_wait(CoverageDialog(found))
+            if name is not None:
+                self.query_one(FilterBar).set_text(bench.term("about" if found.topics else found.by, name))
+                self.query_one(ConversationList).focus()
 
         self.desk.work(looking(), name="coverage", group="ask", exclusive=True)
 
@@ -295,12 +309,14 @@ class CuratingScreen(ChoicesScreen):
         return super().why_not(action)
 
 
-class CoverageDialog(Dialog[bool]):
-    """Intents with their share; thin ones are named."""
+class CoverageDialog(Dialog[str]):
+    """Intents with their share; thin ones are named. Returns the one whose conversations are to be shown."""
 
     def __init__(self, coverage: Coverage) -> None:
         """Show `coverage`."""
-        super().__init__(f"Coverage by {coverage.by}", "↑ ↓ scroll · Esc close")
+        super().__init__(
+            f"Coverage by {coverage.by}", "↑ ↓ choose · Enter show its conversations · Esc close"
+        )
         self._coverage = coverage
 
     def compose_body(self) -> Iterable[Widget]:
@@ -320,9 +336,14 @@ class CoverageDialog(Dialog[bool]):
             )
             for one in told.intents
         ]
-        with VerticalScroll(id="preview-rows"):
-            yield Static(Content("\n").join(lines), markup=False)
+        # Conversations without an intent cannot be asked for by its name.
+        listed = zip(told.intents, lines, strict=True)
+        yield OptionList(*(Option(line, disabled=one.name == _UNNAMED) for one, line in listed), markup=False)
 
     def on_mount(self) -> None:
-        """Let the arrows scroll."""
-        self.query_one(VerticalScroll).focus()
+        """Let the arrows choose."""
+        self.query_one(OptionList).focus()
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._coverage.intents[event.option_index].name)

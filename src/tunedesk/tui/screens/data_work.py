@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,11 @@ def with_duplicates(workspace: Workspace, groups: Iterable[Twins]) -> Workspace:
     """Return the workspace that knows which rows say what others say, for `dup:yes`."""
     rows = array("I", sorted(row for group in groups for row in group.rows))
     return workspace.with_known(replace(workspace.known, duplicates=rows))
+
+
+def with_topics(workspace: Workspace, topics: Mapping[str, array[int]]) -> Workspace:
+    """Return the workspace that knows what its questions are about, for `about:"lost card"`."""
+    return workspace.with_known(replace(workspace.known, topics=topics))
 
 
 def with_personal_data(workspace: Workspace, looked_at: Workspace, rows: array[int]) -> Workspace:
