@@ -28,6 +28,9 @@ PLANTED = {
         "my mobile is 0412 345 678",
         "電話番号は090-1234-5678です",
         "我的手机号是13812345678",
+        "Rufen Sie mich unter 030 12345678 an",
+        "제 번호는 010-1234-5678 입니다",
+        "رقم هاتفي 0501234567",
         "my cell is 415.555.2671",
         "mi teléfono es +52 55 1234 5678",
         "numeroni on 040 123 4567",
@@ -86,6 +89,9 @@ PLANTED = {
         "DNI 12.345.678",
     ],
     "address": [
+        "北京市朝阳区建国路88号",
+        "東京都渋谷区神南1-2-3に住んでいます",
+        "서울특별시 강남구 테헤란로 152",
         "I live at 221B Baker Street, London NW1 6XE",
         "my address is 1600 Pennsylvania Avenue NW, Washington, DC 20500",
         "Ich wohne in der Hauptstraße 12, 10115 Berlin",
@@ -123,6 +129,12 @@ PLANTED = {
         "d.o.b 12 Mar 85",
     ],
     "name": [
+        "मेरा नाम राहुल शर्मा है",
+        "你好，我叫王小明，我的卡丢了",
+        "私の名前は田中太郎です",
+        "山田と申します",
+        "مرحبا، اسمي محمد علي",
+        "제 이름은 김민수입니다",
         "My name is Maria Gonzalez",
         "Hi, this is John Smith calling",
         "Ich heiße Jürgen Müller",
@@ -203,6 +215,11 @@ ORDINARY = [
     "100000000 rows",
     "GB is a country",
     "I live at home",
+    "Calvin Klein jeans and a Tommy Hilfiger shirt",
+    "a can of Dr. Pepper, a Mr. Coffee machine",
+    "我叫了外卖，订单号202401011234567",
+    "주문번호 2024010112345 언제 오나요",
+    "注文番号 250-1234567-7654321",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tunedesk.core.personal_data.other_scripts import other_addresses
 from tunedesk.core.personal_data.spans import Found, holds, taken, words_of
 
 _WORD = r"[^\W\d_][\w'’.-]*"
@@ -150,6 +151,8 @@ _STREET_ENDS = (
 
 def addresses(text: str, low: str, words: frozenset[str]) -> Iterator[Found]:
     """Yield streets with a house number, with town and postcode where they follow; `words` are those of `low`."""
+    if not text.isascii():
+        yield from other_addresses(text)
     if _STREET_WORDS.isdisjoint(words) and not holds(low, _STREET_ENDS):
         return
     if not (_HOUSE.search(text) or _HOUSE_AFTER.search(text)):

@@ -63,14 +63,16 @@ _PHONE_WORD = re.compile(
     r"|फोन|मोबाइल|\b(?:my|new|old|his|her|mera|apna) number\b|\bph\b"
     r"|\b(?:meine|mein|mitt|min|mój|moj|meu|mi|mio|mon|mijn|mit) n(?:u|ú|uu)m(?:mer|er|ero|éro)\b|\bbel me\b|\btlf\b"
     r"|celular|telem[oó]vel|telefon\w*|puhelin\w*|numeroni|телефон\w*|мой номер|моб\w*\b"
-    r"|電話|携帯|手机|电话|전화|휴대폰"
+    r"|\brufen sie (?:mich|uns)|\bruf mich|erreich\w*"
+    r"|電話|携帯|手机|电话|전화|휴대폰|(?<!\w)[제내] 번호|هاتف\w*|جوال\w*|موبايل"
     r")[^.!?\n]{0,40}$",
     re.I,
 )
 _PHONE_PARTS = (
     "numer", "nummer", "númer", "numéro", "bel me", "tlf", "celular", "telem", "telefon", "puhel", "телеф", "номер",
     "моб",
-    "電話", "携帯", "手机", "电话", "전화", "휴대폰",
+    "電話", "携帯", "手机", "电话", "전화", "휴대폰", "번호", "هاتف", "جوال", "موبايل",
+    "rufen sie", "ruf mich", "erreich",
     "phone", "mobile", "cell", "tel", "tél", "call", "ring", "rang", "fax", "whatsapp", "sms", "text ", "reach me",
     "contact me", "movil", "móvil", "handy", "rufnummer", "anrufen", "portable", "appel", "komork", "komórk", "dzwo",
     "फोन", "मोबाइल", " number", "ph",
@@ -82,7 +84,7 @@ _PHONE_SHAPE = re.compile(
     r"\(0\d{2,4}\) ?\d{3,4} ?\d{3,4}|0[1-9](?:[ .]\d\d){4}|0\d{2,4}[/-] ?\d{3,8}|[6-9]\d{2} \d{3} \d{3}|"
     r"[6-9]\d{2} \d{2} \d{2} \d{2}|[6-9]\d{4} \d{5}|01[567]\d[ /-]\d{3,4} ?\d{3,5}|06[- ]\d{8}|04\d\d \d{3} \d{3}|"
     r"0\d{1,3}-\d{2,4} \d\d \d\d|\(\d\d\) ?9?\d{4}-\d{4}|8 ?\(?9\d\d\)? ?\d{3}-\d\d-\d\d|0[789]0-\d{4}-\d{4}|"
-    r"0\d\d \d{3} \d\d \d\d"
+    r"01[016-9]-\d{3,4}-\d{4}|0\d\d \d{3} \d\d \d\d"
 )
 """How people write phone numbers where no word says what it is: UK, US, France, Germany, Spain, Poland, India."""
 _LOCAL = re.compile(r"\d{3}[-. ]\d{4}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib import resources
 
+from tunedesk.core.personal_data.other_scripts import other_names
 from tunedesk.core.personal_data.spans import Found, holds, taken, words_of
 
 _CAPITAL = (
@@ -150,6 +151,13 @@ _RANK = re.compile(
     r"Princess|President|Judge|Officer|Doctor|Professor|Nurse|Coach|Chef|Mr|Mrs|Ms|Miss|Dr|Prof|Lord|"
     r"Lady)\.? )+"
 )
+_NOBODY = frozenset(
+    resources.files("tunedesk.core.personal_data")
+    .joinpath("brands_like_people.txt")
+    .read_text("utf-8")
+    .splitlines()
+)
+"""Brands and figures in small letters that read like people, also what follows a title in them (Dr. Pepper)."""
 _PLACE = re.compile(r"\b(?:San|Santa|St\.?|Saint|Los|Las|Port|New|Fort|Lake|Mount|The|Bank of) $")
 
 
@@ -189,7 +197,7 @@ def _trimmed(name: str, start: int, confidence: float) -> Found | None:
     text = name[:end].rstrip(" -")
     if text.endswith(("'s", "’s")):
         text = text[:-2]
-    if len(text) < 2 or (len(text) == 2 and text.endswith(".")):
+    if len(text) < 2 or (len(text) == 2 and text.endswith(".")) or text.casefold() in _NOBODY:
         return None
     return Found("name", start, start + len(text), text, confidence)
 
@@ -217,6 +225,8 @@ def names(text: str, low: str) -> Iterator[Found]:
     """Yield names of people that something in `text` itself gives away; `low` is the text in small letters."""
     if holds(low, _INTRODUCTION_WORDS):
         yield from _introductions(text)
+    if not text.isascii():
+        yield from other_names(text)
     capitals = set(_CAPITALS.findall(text))
     if capitals.issubset(_ORDINARY_CAPITALS):
         return
