@@ -40,6 +40,17 @@ FORMS: dict[str, Any] = {
         {"from": "user", "type": "text", "content": "q"}, {"from": "operator", "type": "note", "content": "secret"},
         {"from": "operator", "type": "text", "content": "a"},
     ]},
+    "short roles": {"messages": [{"role": "usr", "content": "q"}, {"role": "sys", "content": "a"}]},
+    "exchanges": {"id": 1, "conversation": [{"human": "q", "assistant": "a"}, {"human": "q2", "assistant": "a2"}]},
+    "exchanges of the system": {"dialogue": [{"user_utterance": "q", "system_utterance": "a", "turn_id": 0}]},
+    "exchanges in objects": {"dial": [{"turn": 0, "usr": {"transcript": "q"}, "sys": {"sent": "a"}}]},
+    "texts in objects": {"dialogue": [
+        {"turn": "driver", "data": {"utterance": "q"}}, {"turn": "assistant", "data": {"utterance": "a"}},
+    ]},
+    "turns by columns": {"id": 1, "turns": {"speaker": ["USER", "SYSTEM"], "utterance": ["q", "a"]}},
+    "participants": {"Transcript": [
+        {"ParticipantId": "CUSTOMER", "Content": "q"}, {"ParticipantId": "AGENT", "Content": "a"},
+    ]},
     "wrapped deep": {"status": "ok", "result": {"items": [{"messages": [U, A]}], "total": 1}},
     "by id": {"first": [U, A], "second": [U, A]},
 }  # fmt: skip
@@ -121,3 +132,29 @@ def test_a_completion_that_is_labelled_as_not_wanted_is_skipped(tmp_path: Path) 
     assert [(one.line, one.reason) for one in found.report.skipped] == [
         (2, "its label says that the completion is not wanted")
     ]
+
+
+def test_records_of_questions_and_answers_are_no_exchanges_of_one_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(
+        json.dumps({"conversations": [{"question": "q", "answer": "a"}, {"question": "b", "answer": "c"}]})
+    )
+    assert len(list(importers.read(path))) == 2
+
+
+def test_a_bot_that_greets_speaks_first_where_nobody_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"turns": ["Hello, how may I help you?", "q", "a"]}]))
+    found = importers.read(path)
+    (row,) = found
+    assert [m["role"] for m in row.row["messages"]] == ["assistant", "user", "assistant"]
+    assert found.report.guessed
+
+
+def test_messages_without_roles_and_contents_are_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(
+        json.dumps({"messages": [{"sender": {"t": "v"}, "msg": "q"}, {"sender": {"t": "a"}, "msg": "a"}]})
+    )
+    with pytest.raises(DataError, match="no known format"):
+        list(importers.read(path))

@@ -53,6 +53,7 @@ def test_delimiters_and_line_ends(delimiter: str, newline: str, read: Read) -> N
         "Spørgsmål;Svar", "Kysymys;Vastaus", "prompt;response", "instruction;output", "customer_message;agent_reply",
         "Customer's message;Agent's reply", "CUSTOMER MESSAGE;AGENT REPLY", "userMessage;botResponse", "human;gpt",
         "query;response", "input;output", "Message of customer;Reply by agent", "text_user;text_assistant",
+        "Patient;Doctor", "inputs;targets", "Description;Resolution__c",
     ],
 )  # fmt: skip
 def test_headers_in_many_words_and_languages(header: str, read: Read) -> None:
@@ -307,3 +308,16 @@ def test_a_name_over_two_columns_that_are_used_is_told(read: Read) -> None:
 def test_lines_of_a_name_and_a_date_above_the_header_are_passed_over(read: Read) -> None:
     rows, _ = read("Tickets\nCreated;2024-01-01\n\nquestion;answer\nWhere is it?;There.\nWhy?;So.\n")
     assert texts(rows[0]) == ["Where is it?", "There."]
+
+
+def test_a_column_of_times_is_nobodys_side(read: Read) -> None:
+    lines = [
+        f"2004-11-23T11:{n:02}:00.000Z\tann\tbob\tCan you see why number {n} is so slow?" for n in range(9)
+    ]
+    with pytest.raises(DataError, match="reads like data"):
+        read("\n".join(lines))
+
+
+def test_a_column_of_zeros_and_ones_tells_the_agent(read: Read) -> None:
+    rows, _ = read("session_id\twaiter_send\tcontent\ns1\t0\t在吗？\ns1\t1\t在的。\n")
+    assert [m["role"] for m in rows[0]["messages"]] == ["user", "assistant"]

@@ -86,9 +86,14 @@ def spoken(text: str) -> Spoken:
     """Return what `text` says."""
     low = text.lower()
     risky = _THREAT.search(text) if holds(low, _THREAT_WORDS) else None
-    agent = holds(low, _AGENT_WORDS) and bool(_AGENT.search(text))
+    agent = is_agent(text)
     refused = refusal(text) if holds(low, _REFUSAL_WORDS) else ""
     return Spoken(risky[0] if risky else "", refused, agent, leaning(text))
+
+
+def is_agent(text: str) -> bool:
+    """Return whether a text speaks as a support agent."""
+    return holds(text.lower(), _AGENT_WORDS) and bool(_AGENT.search(text))
 
 
 def refusal(text: str) -> str:

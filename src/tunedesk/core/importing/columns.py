@@ -19,7 +19,8 @@ def plain(name: str) -> str:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     letters = unicodedata.normalize("NFKD", spaced.casefold().translate(_FOLDED))
     bare = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
-    return re.sub(r"[\s\-./:?*#()\[\]]+", "_", bare).strip("_")
+    # A CRM marks fields of its customer's own with __c.
+    return re.sub(r"[\s\-./:?*#()\[\]]+", "_", bare.removesuffix("__c")).strip("_")
 
 
 _FILE = resources.files("tunedesk.core.importing").joinpath("column_names.toml")
@@ -49,7 +50,7 @@ _SIDES = {
     "user": "user customer client human visitor guest caller requester enduser usr kunde kunden cliente client klant",
     "assistant": "assistant agent bot chatbot support advisor adviser operator gpt llm staff rep berater",
 }
-_SAYING = frozenset(
+SAYING = frozenset(
     [
         "message",
         "messages",
@@ -120,7 +121,7 @@ def _speaks_for(side: str, bare: str) -> bool:
     words = {word for word in bare.split("_") if word and not word.isdecimal()}
     other = _SIDE_WORDS["assistant" if side == "user" else "user"]
     mine = words & _SIDE_WORDS[side]
-    return bool(mine) and not words & other and words - mine - {"of", "from", "by", "the", "s"} <= _SAYING
+    return bool(mine) and not words & other and words - mine - {"of", "from", "by", "the", "s"} <= SAYING
 
 
 def metadata(record: Mapping[str, Any], used: Iterable[str]) -> dict[str, Any]:

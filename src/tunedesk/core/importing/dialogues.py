@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tunedesk.core.checking.talk_checks import is_agent
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import columns, helpdesk, transcripts, trees
 from tunedesk.core.importing.roles import Turn, role_of, said
@@ -29,6 +30,7 @@ _TURN_LISTS = (
     "conversation_parts",
     "transcript",
     "data",
+    "dial",
 )
 """Keys under which a conversation's turns are met, in order of trust."""
 _SPEAKERS = (
@@ -48,6 +50,7 @@ _SPEAKERS = (
     "user_type",
     "party",
     "side",
+    "participant_id",
     "who",
     "name",
     "type",
@@ -64,6 +67,11 @@ _TEXTS = (
     "transcript",
     "parts",
 )
+_EXCHANGE_LISTS = frozenset(
+    ("conversation", "conversations", "dialogue", "dialog", "turns", "dial", "log", "chat")
+)
+"""Keys under which each element may hold what both sides said; under others such a list holds records."""
+_SENT = (*_TEXTS, "sent", "sentence")
 _ASKED = ("input", "prompt", "messages", "conversation", "conversations", "history", "context")
 _ANSWERS = ("output", "ideal", "completion", "response", "answer", "target", "reference", "reply")
 """Keys of a list of turns up to the question, and of its answer beside it."""
@@ -84,10 +92,46 @@ def turn_list(record: Record) -> str:
     """Return the key of `record` that holds its turns (objects with a speaker and a text, or pairs), or nothing."""
     ordered = likely_keys(record)
     for key in (*ordered, *(key for key in record if key not in ordered)):
-        value = record[key]
-        if isinstance(value, list) and any(_turn(item, guessing=True) is not None for item in value[:5]):
+        listed = _rows(record[key])
+        if any(_turn(item, guessing=True) is not None for item in listed[:5]):
+            return key
+        if columns.plain(str(key)) in _EXCHANGE_LISTS and listed and all(map(_exchange, listed[:5])):
             return key
     return ""
+
+
+def _rows(value: object) -> list[Any]:
+    """Return the elements of a list; of an object of equally long lists, as tables are written by columns, its rows."""
+    if isinstance(value, Mapping) and value and all(isinstance(one, list) for one in value.values()):
+        lists = list(value.values())
+        if len({len(one) for one in lists}) == 1:
+            return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
+    return value if isinstance(value, list) else []
+
+
+def _exchange(item: object) -> list[Turn]:
+    """Return the two turns of an element that holds what both sides said, each under its name; else nothing."""
+    if not isinstance(item, Mapping):
+        return []
+    spoken: dict[str, str] = {}
+    for key, value in item.items():
+        words = columns.plain(str(key)).split("_")
+        names = words[0] not in columns.SAYING and set(words[1:]) <= columns.SAYING
+        role = role_of(words[0]) if names else None
+        text = (
+            next((value[name] for name in _SENT if name in value), None)
+            if isinstance(value, Mapping)
+            else value
+        )
+        if role in ("user", "assistant", "system") and isinstance(text, str):
+            spoken[role] = text
+    # The system that answers a user in each exchange is the assistant.
+    answer = spoken.get("assistant", spoken.get("system"))
+    return (
+        [Turn("user", spoken["user"]), Turn("assistant", answer)]
+        if "user" in spoken and answer is not None
+        else []
+    )
 
 
 def unnamed_list(record: Record) -> str:
@@ -131,6 +175,9 @@ def _turn(item: object, guessing: bool = False) -> Turn | None:
     keys = {columns.plain(str(key)): key for key in item}
     speaker = _speaker(item, keys)
     text = next((item[keys[name]] for name in _TEXTS if name in keys), None)
+    inner = item.get("data")
+    if text is None and isinstance(inner, Mapping):
+        text = next((inner[name] for name in _TEXTS if name in inner), None)
     if not speaker or (text is None and "tool_calls" not in item):
         return None
     kept = {key: item[key] for key in _KEPT if "role" in keys and item.get(key) is not None}
@@ -148,6 +195,8 @@ def _speaker(item: Mapping[str, Any], keys: Mapping[str, str]) -> str:
         )
         if isinstance(name, str) and name.strip() and (given is not item.get("type") or role_of(name)):
             told.append(name)
+    turn = item.get("turn")
+    told += [turn] if isinstance(turn, str) and role_of(turn) else []
     return next((name for name in told if role_of(name)), told[0] if told else "")
 
 
@@ -175,7 +224,10 @@ def dialogue(record: Record, options: Options) -> Row:
     if level != "Complete":
         raise NotARow(f"the dialogue is unfinished ({said(level)})")
     turns = []
-    for place, item in enumerate(record[key]):
+    for place, item in enumerate(_rows(record[key])):
+        if both := _exchange(item):
+            turns += both
+            continue
         if isinstance(item, Mapping) and item.get("Action", item.get("action")) in _UNSPOKEN:
             continue
         turn = _turn(item)
@@ -206,6 +258,8 @@ def _in_turn(record: Record, options: Options) -> Row:
     if not key:
         raise NotARow("no list of turns with a speaker and a text is in it")
     sides = ("user", "assistant")
+    if is_agent(_bare_text(record[key][0])):
+        sides = ("assistant", "user")
     turns = [Turn(sides[place % 2], _bare_text(item)) for place, item in enumerate(record[key])]
     row = spoken_row(turns, record, options, [key])
     return {**row, "metadata": {**row.get("metadata", {}), "guessed": "who speaks"}}

@@ -13,7 +13,7 @@ _OPENING = re.compile(
     r"puedo|mi|come|dove|quando|posso|vorrei|hoe|waar|kan|ik|mijn|как|где|когда|почему|могу|я|jak|gdzie|czy|kiedy)\b",
     re.I,
 )
-_NO_TEXT = re.compile(r"[-+]?[\d.,:/\s%€$£-]+|\S+@\S+|https?://\S+|")
+_NO_TEXT = re.compile(r"[-+]?[\d.,:/\s%€$£TZ+-]+|\S+@\S+|https?://\S+|")
 _FEWEST = 3
 """Rows that two columns need before anything is said about them."""
 

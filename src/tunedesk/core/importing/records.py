@@ -43,6 +43,8 @@ def _is_openai(record: Record) -> bool:
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         if _in_other_words(messages):
             return False
+        if not any({"role", "content"} & one.keys() for one in messages if isinstance(one, dict)):
+            return False
         return "role" in messages[0] or not turn_list({"turns": messages})
     return not (isinstance(messages, str) and _is_written(messages))
 
@@ -53,7 +55,7 @@ def _in_other_words(messages: list[Any]) -> bool:
     roles = {str(one.get("role")) for one in listed}
     told = {role_of(role) for role in roles}
     if not roles & {"user", "assistant"}:
-        return {"user", "assistant"} <= told and None not in told
+        return "user" in told and bool(told & {"assistant", "system"}) and None not in told
     contents = [one["content"] for one in listed if isinstance(one.get("content"), list)]
     return any(
         isinstance(part, dict) and part.keys() == {"text"} for content in contents for part in content[:1]

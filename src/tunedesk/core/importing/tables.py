@@ -181,7 +181,9 @@ _CUSTOMERS = frozenset(
     ["inbound", "incoming", "is_customer", "is_inbound", "is_incoming", "from_customer", "is_from_customer"]
 )
 """Columns whose "true" says that the customer speaks."""
-_AGENTS = frozenset(["is_agent", "from_agent", "is_from_agent", "outbound", "outgoing", "is_outbound"])
+_AGENTS = frozenset(
+    ["is_agent", "from_agent", "waiter_send", "is_from_agent", "outbound", "outgoing", "is_outbound"]
+)
 
 
 def side(column: str, cell: str) -> str | None:
