@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 def models(provider: str | None, as_json: bool) -> None:
     """List the models of a provider: what can be tuned, what can be chatted with, and until when."""
-    from datetime import date
+    from tunedesk.providers.limits import today
 
     bench = workbench()
 
@@ -59,7 +59,7 @@ def models(provider: str | None, as_json: bool) -> None:
                 for r in rows
             ]
             table([heading, *told])
-            for notice in profile.notices(date.today()):
+            for notice in profile.notices(today()):
                 say(f"{profile.label or profile.name} {notice}")
 
     _run(bench, work)
@@ -96,7 +96,7 @@ def _fit(row: dict[str, Any]) -> str:
 @json_option
 def providers(as_json: bool) -> None:
     """List the providers that are known here, whether there is a key for each, and what ends there and when."""
-    from datetime import date
+    from tunedesk.providers.limits import today
 
     bench = workbench()
     rows: list[dict[str, Any]] = [
@@ -114,7 +114,7 @@ def providers(as_json: bool) -> None:
         heading = ("name", "label", "key", "default_model", "closes")
         table([heading, *([row[key] or "" for key in heading] for row in rows)])
         for name, profile in bench.profiles().items():
-            for notice in profile.notices(date.today()):
+            for notice in profile.notices(today()):
                 show(f"{name} {notice}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,11 +74,11 @@ async def _travel(journey: Journey, printer: Printer, yes: bool) -> None:
     from tunedesk.errors import JobError
     from tunedesk.jobs import Notice
     from tunedesk.journey import StepDone
-    from tunedesk.providers.limits import check_open
+    from tunedesk.providers.limits import check_open, today
 
     try:
         if journey.done("intent") is None:
-            check_open(journey.plan.profile, date.today())
+            check_open(journey.plan.profile, today())
         async for update in journey.prepare():
             printer.tell(update)
         split = journey.done("split") or {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,10 +177,10 @@ def afford(
     Returns the most that each may cost. Raises UsageError.
     """
     from tunedesk.errors import UsageError
-    from tunedesk.providers.limits import check_open
+    from tunedesk.providers.limits import check_open, today
 
     if len(places) == 1:
-        check_open(places[0][1], date.today())
+        check_open(places[0][1], today())
     quotes = [
         bench.spending.quote(request.training, request.model, profile, request.hyperparameters.n_epochs)
         for request, profile in places

@@ -65,17 +65,17 @@ def _cost(quotes: list[Quote], models: list[str]) -> str:
 
 def _tell_dates(bench: Workbench, places: list[tuple[LaunchRequest, Profile]]) -> None:
     """Say what ends where and when, and the way out where that is near or past."""
-    from tunedesk.providers.limits import TRAIN_HERE
+    from tunedesk.providers.limits import TRAIN_HERE, today
 
-    today, near = date.today(), False
+    day, near = today(), False
     for place in {where.name: where for _, where in places}.values():
-        for notice in place.notices(today):
+        for notice in place.notices(day):
             say(f"{place.label} {notice}")
-        near = near or (bool(place.closes) and _days(place.closes, today) <= _SOON)
+        near = near or (bool(place.closes) and _days(place.closes, day) <= _SOON)
     for model in dict.fromkeys(one.model for one, _ in places):
         price = bench.spending.price(model)
         if price and price.shutdown:
-            days = _days(price.shutdown, today)
+            days = _days(price.shutdown, day)
             when = f"in {days:,} days" if days > 0 else "that day has come"
             say(f"{model} and what is tuned from it stop on {price.shutdown}, {when}")
             near = near or days <= _SOON

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 
 from tunedesk.core.fine_tuning import Checkpoint, JobEvent, MetricPoint
 
@@ -122,9 +123,15 @@ def _y(point: tuple[float, float]) -> float:
 def steps_per_second(points: Sequence[MetricPoint], window: int = 30) -> float | None:
     """Return the recent speed from the times of the last `window` points, or None while it cannot be told.
 
-    Event times have whole seconds, so two points with different times are needed.
+    Event times have whole seconds, so two points with different times are needed. A span far longer than all
+    others together is a pause, or the clock was set: it does not count, and neither does one in which time went back.
     """
     timed = [point for point in points if point.at][-window:]
-    if len(timed) < 2 or timed[-1].at <= timed[0].at:
-        return None
-    return (timed[-1].step - timed[0].step) / (timed[-1].at - timed[0].at)
+    spans = [(after.step - one.step, after.at - one.at) for one, after in pairwise(timed)]
+    spans = [span for span in spans if span[1] >= 0]
+    longest = max(spans, key=lambda span: span[1], default=(0, 0))
+    rest = sum(seconds for _, seconds in spans) - longest[1]
+    if 0 < 3 * rest < longest[1]:
+        spans.remove(longest)
+    steps, seconds = sum(span[0] for span in spans), sum(span[1] for span in spans)
+    return steps / seconds if seconds > 0 else None

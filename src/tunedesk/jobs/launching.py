@@ -27,7 +27,7 @@ from tunedesk.jobs.recipes import RecipeBook
 from tunedesk.jobs.uploading import LOOKS, OnUpload, Uploader
 from tunedesk.paths import private_folder
 from tunedesk.providers.base import UNREACHABLE, Provider
-from tunedesk.providers.limits import check_open, check_request
+from tunedesk.providers.limits import check_open, check_request, today
 from tunedesk.store import Launch, LaunchedFile, Store
 from tunedesk.store.jobs import (
     ABANDONED,
@@ -48,7 +48,7 @@ class Launching:
         provider: Provider,
         *,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        today: Callable[[], date] = date.today,
+        today: Callable[[], date] = today,
         budget: LaunchBudget | None = None,
     ) -> None:
         """`pause` waits for seconds; `today` tells the day on which a provider may have closed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import Hyperparameters
@@ -16,9 +16,14 @@ _HIGHEST_RATE = 0.1
 """No absolute learning rate is above, no multiplier below it: a number on the wrong side is of the other kind."""
 
 
-def check_open(profile: Profile, today: date) -> None:
+def today() -> date:
+    """Return the day by which a provider's dates count, the same in every time zone: that of UTC."""
+    return datetime.now(tz=UTC).date()
+
+
+def check_open(profile: Profile, day: date) -> None:
     """Raise ProviderError when no new job can be created there on that day."""
-    if profile.is_closed(today):
+    if profile.is_closed(day):
         raise ProviderError(
             f"{profile.label or profile.name} takes no new jobs since {profile.closes}",
             f'{TRAIN_HERE} (if it was extended, set closes = "" for [{profile.name}] in profiles.toml)',

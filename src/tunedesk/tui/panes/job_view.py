@@ -26,6 +26,8 @@ SIGNS = {
 }
 """A sign before each status, so that the list can be scanned; other words get a question mark."""
 
+_HOUR = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class JobView:
@@ -116,21 +118,24 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(job: FineTuningJob, now: float) -> float:
-    """Return the seconds from the job's creation to its end, or to `now`."""
-    return (job.finished_at or now) - job.created_at if job.created_at else 0.0
+    """Return the seconds from the job's creation to its end, or to `now`; 0 where the clocks say that it is to come."""
+    return max(0.0, (job.finished_at or now) - job.created_at) if job.created_at else 0.0
 
 
 def seconds_left(job: FineTuningJob, points: Sequence[MetricPoint], now: float) -> float | None:
-    """Return the seconds a running job will still take: its own word, else from the speed of its last steps."""
+    """Return the seconds a running job will still take: its own word, else from the speed of its last steps.
+
+    Its own word is a time of the provider's clock: one that the steps belie by hours says that the clocks differ.
+    """
     if job.status != "running":
         return None
-    if job.estimated_finish:
-        return max(0.0, job.estimated_finish - now)
     speed = steps_per_second(points)
     last = points[-1] if points else None
-    if speed and last is not None and last.total_steps:
-        return (last.total_steps - last.step) / speed
-    return None
+    measured = (last.total_steps - last.step) / speed if speed and last and last.total_steps else None
+    if not job.estimated_finish:
+        return measured
+    told = max(0.0, job.estimated_finish - now)
+    return measured if measured is not None and abs(told - measured) > max(_HOUR, 4 * measured) else told
 
 
 def step_text(points: Sequence[MetricPoint]) -> str:

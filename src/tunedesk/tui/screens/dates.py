@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tunedesk.core.fine_tuning import base_model
+from tunedesk.providers.limits import today
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.widgets.plain import plain
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
@@ -90,15 +91,15 @@ class DatesDialog(Dialog[None]):
         """Begin at the first that is still to come."""
         listing = self.query_one(VirtualList)
         listing.show(range(len(self._endings)))
-        today = datetime.now(tz=UTC).date().isoformat()
-        listing.go_to(next((n for n, one in enumerate(self._endings) if one.day >= today), 0))
+        day = today().isoformat()
+        listing.go_to(next((n for n, one in enumerate(self._endings) if one.day >= day), 0))
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
-        today = datetime.now(tz=UTC).date()
+        day = today()
         return [
             ListRow(
-                (one.day, left_text(one.day, today), ("! " if one.mine else "  ") + one.what),
-                "bad" if one.mine and one.day >= today.isoformat() else "",
+                (one.day, left_text(one.day, day), ("! " if one.mine else "  ") + one.what),
+                "bad" if one.mine and one.day >= day.isoformat() else "",
             )
             for one in (self._endings[index] for index in indexes)
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tunedesk.errors import ProviderError, TunedeskError
 from tunedesk.jobs import JobService, LaunchRequest, OnUpload, new_launch_id
-from tunedesk.providers.limits import CLOSED
+from tunedesk.providers.limits import CLOSED, today
 from tunedesk.store import Launch
 from tunedesk.tui.messages import JobLaunched, ProgressMade
 from tunedesk.tui.screens.dialogs import ConfirmDialog
@@ -98,7 +97,7 @@ def gather_facts(
         warnings=len(findings) - errors,
         personal=sum(one.code == "pii" for one in findings),
         seed=files.seed,
-        today=datetime.now(tz=UTC).date(),
+        today=today(),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunedesk.core.lineage import Recipe
 from tunedesk.jobs import RecipeBook
 from tunedesk.jobs.remaking import Remake, remake
+from tunedesk.providers.limits import today
 from tunedesk.tui.panes.job_lineage import settings_line
 from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog
 from tunedesk.tui.screens.launching import launch
@@ -45,8 +45,7 @@ async def ask_profile(desk: Desk, workbench: Workbench, title: str, current: str
 
 def profile_line(profile: Profile) -> str:
     """Return a profile's label, with since when it takes no jobs."""
-    today = datetime.now(tz=UTC).date()
-    closed = f"  ! takes no new job since {profile.closes}" if profile.is_closed(today) else ""
+    closed = f"  ! takes no new job since {profile.closes}" if profile.is_closed(today()) else ""
     return (profile.label or profile.name) + closed
 
 
@@ -68,7 +67,7 @@ def launch_lines(made: Remake, profile: Profile, quote: Quote) -> Sequence[str]:
         f"{request.method} · {settings_line(request.hyperparameters)}{seed}",
         cost_of(quote),
         *(f"! {note}" for note in made.notes),
-        *(f"! {notice}" for notice in profile.notices(datetime.now(tz=UTC).date())),
+        *(f"! {notice}" for notice in profile.notices(today())),
         *([f"! {profile.deployment}"] if profile.deployment else []),
     ]
 
