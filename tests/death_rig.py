@@ -51,9 +51,8 @@ _HEAD = """
 #include <unistd.h>
 static atomic_long calls;
 static long dies_at;
-__attribute__((constructor)) static void begin(void) {
-  const char *at = getenv("DIES_AT"); dies_at = at ? atol(at) : 0; unsetenv("LD_PRELOAD");
-}
+__attribute__((constructor)) static void begin(void) { unsetenv("LD_PRELOAD"); }
+void die_at(long call) { atomic_store(&calls, 0); dies_at = call; }
 static void moment(void) { if (atomic_fetch_add(&calls, 1) + 1 == dies_at) kill(getpid(), SIGKILL); }
 """
 
@@ -74,13 +73,54 @@ def shim(folder: Path) -> Path:
     return built
 
 
+class Nursery:
+    """A process with the shim that has loaded everything, and gives birth to one program after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        library = shim(folder)
+        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.death_nursery", str(library)], cwd=ROOT, text=True,
+            env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "LD_PRELOAD": str(library)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, home: Path, command: Sequence[str], dies_at: int) -> Life:
+        """Run a program to its end, or to its durable call of that number (0: left alone)."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(
+            json.dumps({"home": str(home), "command": command, "dies_at": dies_at}) + "\n"
+        )
+        self._process.stdin.flush()
+        return Life(**json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@dataclass
+class Life:
+    """What became of one program."""
+
+    status: int
+    """Its exit status, minus the signal that ended it."""
+    stdout: str
+    stderr: str
+
+
 @dataclass
 class Place:
     """A user's machine: a home of its own, and an engine that it shares with the others."""
 
     home: Path
     engine: Server
-    library: Path
+    nursery: Nursery
 
     def __post_init__(self) -> None:
         data = self.home / "data"
@@ -91,19 +131,10 @@ class Place:
     def store(self) -> Path:
         return Paths(self.home / "data", self.home, self.home, self.home).store
 
-    def run(self, *command: str, dies_at: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, dies_at: int = 0) -> Life:
         """Run a command of this place's own, killed at its durable call of that number (0: left alone)."""
-        environment = {
-            **os.environ, "TUNEDESK_HOME": str(self.home), "NO_COLOR": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
-        }  # fmt: skip
-        if dies_at:
-            environment |= {"LD_PRELOAD": str(self.library), "DIES_AT": str(dies_at)}
-        done = subprocess.run(
-            [sys.executable, "-m", *command], env=environment, cwd=ROOT, capture_output=True, text=True,
-            timeout=100, check=False,
-        )  # fmt: skip
-        assert done.returncode in (0, -signal.SIGKILL), f"{done.stdout}\n{done.stderr}"
+        done = self.nursery.run(self.home, command, dies_at)
+        assert done.status in (0, -signal.SIGKILL), f"{done.status}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
 

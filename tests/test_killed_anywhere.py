@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from tests.death_rig import COMPILER, Place, deaths, shared_engine, shim
+from tests.death_rig import COMPILER, Nursery, Place, deaths, shared_engine
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for the shim")
 NewPlace = Callable[[], Place]
@@ -22,9 +22,11 @@ SOME = {"launch": (30,), "upload": (6,), "queue": (45,)}
 @pytest.fixture(scope="module")
 def new_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewPlace]:
     folder = tmp_path_factory.mktemp("killed")
-    library, numbers = shim(folder), count(1)
+    numbers = count(1)
     with shared_engine(folder) as engine:
-        yield lambda: Place(folder / f"home-{next(numbers)}", engine, library)
+        nursery = Nursery(folder)
+        yield lambda: Place(folder / f"home-{next(numbers)}", engine, nursery)
+        nursery.close()
 
 
 def sweep(points: Sequence[int] | None, new_place: NewPlace, live: Callable[[Place, int], bool]) -> int:
@@ -48,7 +50,7 @@ def launching(place: Place, dies_at: int, *, parts: bool = False) -> bool:
         "--provider", "local", "--yes", "--follow",
     )  # fmt: skip
     first = place.run(*command, dies_at=dies_at)
-    if first.returncode == 0:
+    if first.status == 0:
         return False
     again = place.run(*command)
     for name in {word for word in first.stdout.split() if word.startswith("ftjob-")}:
@@ -65,8 +67,8 @@ def launching(place: Place, dies_at: int, *, parts: bool = False) -> bool:
 
 def uploading(place: Place, dies_at: int) -> bool:
     file = place.training("train", str(place.home))
-    command = ("tests.death_script", "upload", str(file))
-    if place.run(*command, dies_at=dies_at).returncode == 0:
+    command = ("upload", str(file))
+    if place.run(*command, dies_at=dies_at).status == 0:
         return False
     told = place.run(*command).stdout.strip()
     assert place.files_there(file) == [[told]]
@@ -79,7 +81,7 @@ def sweeping(place: Place, dies_at: int) -> bool:
         "tunedesk", "launch", "--train", str(training), "--model", "tiny", "--provider", "local", "--yes",
         "--sweep", "epochs=1,2", "--json",
     )  # fmt: skip
-    if place.run(*command, dies_at=dies_at).returncode == 0:
+    if place.run(*command, dies_at=dies_at).status == 0:
         return False
     again = place.run(*command)
     assert again.stdout.count('"state": "succeeded"') == 3, "two rows, and the best of them again"
@@ -93,8 +95,8 @@ def sweeping(place: Place, dies_at: int) -> bool:
 
 def queueing(place: Place, dies_at: int) -> bool:
     files = [place.training(name, f"{name} {place.home}") for name in ("one", "two")]
-    command = ("tests.death_script", "queue", *map(str, files))
-    if place.run(*command, dies_at=dies_at).returncode == 0:
+    command = ("queue", *map(str, files))
+    if place.run(*command, dies_at=dies_at).status == 0:
         return False
     place.run(*command)
     for ids in place.files_there(*files):

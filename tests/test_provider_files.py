@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import Canned, HttpEndpoint
+from tests.fakes import Canned, HttpEndpoint, no_pause
 from tests.http_rig import FILE, PROFILE, client, failure
 from tunedesk.core.uploads import PartialUpload
-from tunedesk.errors import DataError, ProviderError
+from tunedesk.errors import DataError, JobError, ProviderError
+from tunedesk.jobs import JobService
 from tunedesk.providers import in_parts
 from tunedesk.providers.payload import Payload
+from tunedesk.store import Store
+
+ROW = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "y"}]}\n'
 
 
 async def test_an_upload_is_streamed_with_progress_and_sent_once(http: HttpEndpoint, tmp_path: Path) -> None:
@@ -96,6 +101,49 @@ async def test_an_upload_in_parts_goes_on_at_the_part_where_it_stopped(
     assert kept == [PartialUpload("up-1", 1000, ("p1", "p2", "p3"))]
     assert (seen[0], seen[-1]) == (2000, 2500)
     await provider.close()
+
+
+async def test_cut_in_part_3_of_5_and_started_again_it_goes_on_there_and_the_same_bytes_go_up_once(
+    http: HttpEndpoint, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_parts, "PART", 1000)
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(ROW * 50)
+    size = path.stat().st_size
+    assert 4000 < size <= 5000
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = {**FILE, "bytes": size, "filename": f"big-{digest[:24]}.jsonl"}
+    parts = [Canned({"id": f"p{number}"}) for number in range(1, 6)]
+    cuts = [Canned({"id": "never"}, cut=0)] * 3
+    http.answer("GET", "/v1/files", Canned({"data": [], "has_more": False}))
+    http.answer("GET", "/v1/files/file-1", Canned(whole))
+    http.answer("POST", "/v1/uploads", Canned({"id": "up-1", "expires_at": 9_999_999_999}))
+    http.answer("POST", "/v1/uploads/up-1/parts", *parts[:2], *cuts, *parts[2:])
+    http.answer("POST", "/v1/uploads/up-1/complete", Canned({"id": "up-1", "file": whole}))
+
+    async def upload(told: list[int]) -> str | None:
+        provider = client(http, replace(PROFILE, uploads_above=2000))
+        jobs = JobService(store, provider, pause=no_pause)
+        try:
+            return (await jobs.upload(path, on_upload=lambda _, sent, _size: told.append(sent))).file
+        finally:
+            await provider.close()
+
+    with pytest.raises(JobError, match=r"broke off after 2,000 of 4,\d+ bytes"):
+        await upload([])
+    first = [one.path for one in http.requests].count("/v1/uploads/up-1/parts")
+    assert first == 2 + 3, "a part is safe to send again, a few times"
+    told: list[int] = []
+    assert await upload(told) == "file-1"
+    sent = [one.path for one in http.requests]
+    assert sent.count("/v1/uploads") == 1
+    assert sent.count("/v1/uploads/up-1/parts") == first + 3
+    assert sent.count("/v1/uploads/up-1/complete") == 1
+    assert (told[0], told[-1]) == (2000, size), "progress goes on where it stopped"
+    done = json.loads(next(one for one in http.requests if one.path.endswith("/complete")).body)
+    assert done["part_ids"] == ["p1", "p2", "p3", "p4", "p5"]
+    assert await upload([]) == "file-1"
+    assert [one.method for one in http.requests[len(sent) :]] == ["GET"], "the same bytes are there already"
 
 
 async def test_an_upload_that_the_provider_forgot_begins_afresh_and_can_be_cancelled(

@@ -30,6 +30,8 @@ from tunedesk.tui.desk import Desk
 from tunedesk.tui.screens.jobs import JobsScreen
 from tunedesk.tui.screens.launch import (
     FileFacts,
+    IntoQueue,
+    LaunchAnswer,
     LaunchDialog,
     LaunchFacts,
     TrainHere,
@@ -71,7 +73,7 @@ class DialogApp(App[None]):
     def __init__(self, shown: LaunchFacts) -> None:
         super().__init__()
         self.shown = shown
-        self.answers: list[LaunchRequest | TrainHere | None] = []
+        self.answers: list[LaunchAnswer] = []
 
     def on_mount(self) -> None:
         self.push_screen(LaunchDialog(self.shown), self.answers.append)
@@ -88,7 +90,8 @@ async def test_everything_that_matters_is_on_one_screen(size: tuple[int, int]) -
             "gpt-4.1",
             "train.jsonl · 240 conversations · 312.0 kB · sha256 aaaaaaaa…",
             "validation.jsonl · 60 conversations",
-            "about $7.50 ($5.00 to $10.00) · price of 2026-11-01",
+            "about $7.50 ($5.00 to $10.00) · price of 2026-11-01, 21 days old",
+            "Put in the queue",
             "300,000 tokens in 3 epochs",
             "OpenAI takes no new job from 2027-01-06, in 45 days",
             "stop on 2027-03-01, in 99 days",
@@ -152,6 +155,19 @@ async def test_a_wrong_value_is_told_and_cannot_be_launched(field: str, typed: s
         assert app.screen.query_one("#launch-go", Button).disabled
 
 
+async def test_the_launch_waits_in_the_queue_by_one_key_unless_it_cannot_be() -> None:
+    for left in (0, 2):
+        app = DialogApp(facts(errors=left))
+        async with app.run_test(size=(80, 24)) as pilot:
+            app.screen.query_one("#launch-epochs", Input).focus()
+            await pilot.press("3", "ctrl+t")
+            await pilot.pause()
+            queued = [
+                one.request.hyperparameters.n_epochs for one in app.answers if isinstance(one, IntoQueue)
+            ]
+            assert queued == ([] if left else [3])
+
+
 async def test_escape_sends_nothing() -> None:
     app = DialogApp(facts())
     async with app.run_test(size=(80, 24)) as pilot:
@@ -197,7 +213,7 @@ async def test_names_in_the_dialog_are_not_markup() -> None:
 
 def test_lines_of_the_dialog_read_well() -> None:
     local = pricing.estimate(100_000, 240, "base-1", {}, local=True)
-    assert cost_line(local, LOCAL).startswith(
+    assert cost_line(local, LOCAL, date(2026, 11, 22)).startswith(
         f"free: it trains on this machine · {local.billed_tokens:,} tokens in"
     )
     assert file_line(FileFacts(Path("x.jsonl"), 1, 2_500_000, "c" * 64)).startswith(
@@ -273,6 +289,25 @@ async def test_one_key_splits_asks_uploads_and_follows_the_one_job(
         calls = bench.provider.endpoint.calls  # type: ignore[attr-defined]
         assert calls.count("create_job") == 1
         assert calls.count("upload") == 2
+
+
+async def test_what_is_put_in_the_queue_waits_there_with_its_cost_and_sends_nothing(
+    bench: ScriptedBench, tmp_path: Path
+) -> None:
+    workspace = bench.import_file(banking(tmp_path)).workspace
+    app = LaunchDesk(lambda: bench, ["small"])
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.workbench is not None)
+        app.profile, app.model = "openai", "gpt-4.1-2025-04-14"
+        app.work(ask_and_launch(app, bench, workspace), name="launching")
+        await until_shown(pilot, "Put in the queue")
+        await pilot.press("ctrl+t")
+        await until_shown(pilot, "in the queue, 1 waiting · Q on 2 Jobs shows it: space there")
+        (place,) = bench.store.queue()
+        assert (place.profile, place.model, place.state) == ("openai", "gpt-4.1-2025-04-14", "waiting")
+        assert place.validation.endswith("validation.jsonl")
+        assert (place.usd or 0) > 0
+        assert bench.endpoint.calls == []
 
 
 async def test_a_closed_provider_is_left_for_this_machine_by_one_key() -> None:

@@ -146,27 +146,28 @@ def by_recipe(bench: Workbench, asked: Asked, path: Path) -> tuple[LaunchRequest
 
     Raises DataError when the recipe or its training file cannot be found.
     """
+    from dataclasses import replace
+
     from tunedesk.core.lineage import read_recipe
-    from tunedesk.jobs import LaunchRequest, RecipeBook
-    from tunedesk.jobs.remaking import model_there, settings_there
+    from tunedesk.jobs import RecipeBook
+    from tunedesk.jobs.remaking import remake
 
     recipe = read_recipe(path)
     profile = bench.profile(asked.provider or recipe.provider or None)
-    book = RecipeBook(bench.paths.data)
-    validation = recipe.validation if recipe.validation and not asked.training else None
-    request = LaunchRequest(
-        model=asked.model or model_there(recipe, profile),
-        training=asked.training or book.file(recipe.training, path),
-        validation=asked.validation or (book.file(validation, path) if validation else None),
-        method=asked.method or recipe.method,
-        suffix=asked.suffix or recipe.suffix[: profile.suffix_limit] or None,
-        seed=recipe.seed if asked.seed is None else asked.seed,
-        hyperparameters=asked.over(settings_there(recipe, profile, bench.profiles())),
-        lineage=recipe.lineage,
+    made = remake(RecipeBook(bench.paths.data), recipe, path, profile, bench.profiles(), asked.training)
+    for note in () if asked.model else made.notes:
+        say(note)
+    request = made.request
+    changed = replace(
+        request,
+        model=asked.model or request.model,
+        validation=asked.validation or request.validation,
+        method=asked.method or request.method,
+        suffix=asked.suffix or request.suffix,
+        seed=request.seed if asked.seed is None else asked.seed,
+        hyperparameters=asked.over(request.hyperparameters),
     )
-    if recipe.parent and profile.name != recipe.provider:
-        say(f"{recipe.model} continued {recipe.parent}, which is not there: {request.model} begins anew")
-    return request, profile
+    return changed, profile
 
 
 def afford(

@@ -206,7 +206,14 @@ def _toml(value: object) -> str:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe file; raises DataError when it is none."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-        return msgspec.convert(told, type=Recipe)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        return recipe_from(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, DataError) as error:
         raise DataError(f"{path} is no recipe: {error}", "choose a file of `tunedesk recipes`") from error
+
+
+def recipe_from(text: str) -> Recipe:
+    """Read a recipe's text; raises DataError when it is none."""
+    try:
+        return msgspec.convert(tomllib.loads(text), type=Recipe)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise DataError(str(error), "a recipe is TOML with the keys that `tunedesk recipes` shows") from error

@@ -6,7 +6,10 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import msgspec
 
 from tunedesk.errors import DataError, UsageError
 from tunedesk.providers.base import Provider
@@ -14,6 +17,7 @@ from tunedesk.providers.base import Provider
 FORMS = ("peft", "merged", "gguf")
 """An adapter as PEFT reads it, the base with the adapter worked in, an adapter for llama.cpp."""
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_WANTED = "it must be the folder of a LoRA adapter as PEFT saves it"
 OnBytes = Callable[[int, int], None]
 """Called with (bytes moved, bytes in all)."""
 
@@ -40,6 +44,15 @@ async def export_adapter(
     return count
 
 
+def base_of(folder: Path) -> str:
+    """Return the name of the base model that an adapter says it was trained on; raises DataError."""
+    try:
+        told = msgspec.json.decode((folder / _ADAPTER[0]).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(f"{folder} has no {_ADAPTER[0]} that can be read", _WANTED) from error
+    return str(told.get("base_model_name_or_path") or "").rstrip("/").rpartition("/")[2]
+
+
 async def import_adapter(
     client: Provider, folder: Path, base: str, suffix: str, on_progress: OnBytes | None = None
 ) -> dict[str, str]:
@@ -49,7 +62,7 @@ async def import_adapter(
     """
     missing = [name for name in _ADAPTER if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"{folder} has no {missing[0]}", "it must be a LoRA adapter as PEFT saves it")
+        raise DataError(f"{folder} has no {missing[0]}", _WANTED)
     with tempfile.TemporaryDirectory() as work:
         archive = Path(work) / "adapter.tar"
         with tarfile.open(archive, "w") as tar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,7 +59,22 @@ async def import_jobs(
         if on_progress is not None:
             on_progress(number, len(jobs))
         await _One(service, job, report).fetch()
+    await _look_for_models(service, jobs, report)
     return report
+
+
+async def _look_for_models(service: JobService, jobs: Sequence[FineTuningJob], report: ImportReport) -> None:
+    """Report the tuned models that are not listed any more, where the provider lists others of these jobs."""
+    made = {job.fine_tuned_model: job.id for job in jobs if job.fine_tuned_model}
+    try:
+        listed = {model.id for model in await service.provider.models()} if made else set()
+    except ProviderError as error:
+        report.missing.append(Missing("all jobs", "list of models", error.message))
+        return
+    if listed & made.keys():
+        why = "it was deleted there, or its base has been shut down: its recipe makes it again"
+        gone = [name for name in made if name not in listed]
+        report.missing += [Missing(made[name], f"model {name}", why) for name in gone]
 
 
 class _One:

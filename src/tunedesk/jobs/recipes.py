@@ -10,7 +10,7 @@ from pathlib import Path
 from tunedesk.config import LOCAL
 from tunedesk.core.counting.pricing import load_prices, price_for
 from tunedesk.core.fine_tuning import FineTuningJob
-from tunedesk.core.lineage import Recipe, RecipeFile, read_recipe, recipe_of, to_toml
+from tunedesk.core.lineage import Recipe, RecipeFile, read_recipe, recipe_from, recipe_of, to_toml
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, replacing, write_whole
 from tunedesk.store import KnownJob, Launch, LaunchedFile
@@ -63,12 +63,12 @@ class RecipeBook:
 
     def rewrite(self, path: Path, text: str) -> Recipe:
         """Keep a recipe as the user changed it; raises DataError, and keeps the old one, when it is none any more."""
-        draft = path.with_name(f".{path.name}.draft")
-        write_whole(draft, text)
         try:
-            recipe = read_recipe(draft)
-        finally:
-            draft.unlink(missing_ok=True)
+            recipe = recipe_from(text)
+        except DataError as error:
+            raise DataError(
+                f"what was written is no recipe: {error.message}", "the one before is kept"
+            ) from error
         write_whole(path, text)
         return recipe
 

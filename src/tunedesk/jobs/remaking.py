@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,24 +39,40 @@ def settings_there(recipe: Recipe, profile: Profile, profiles: Mapping[str, Prof
 
 
 def remake(
-    book: RecipeBook, recipe: Recipe, path: Path, profile: Profile, profiles: Mapping[str, Profile]
+    book: RecipeBook,
+    recipe: Recipe,
+    path: Path,
+    profile: Profile,
+    profiles: Mapping[str, Profile],
+    training: Path | None = None,
 ) -> Remake:
-    """Return the launch that makes a model again at `profile`; raises DataError when its files are not here."""
-    model = model_there(recipe, profile)
-    notes = []
-    if profile.name != recipe.provider:
-        if recipe.parent:
-            notes.append(f"{recipe.model} continued {recipe.parent}, which is not there: {model} begins anew")
-        if base_model(model) != base_model(recipe.base):
-            notes.append(f"{recipe.base} cannot be tuned there: {model} stands in for it")
+    """Return the launch that makes a model again at `profile`, on `training` instead of the recipe's files if given.
+
+    Raises DataError when the recipe's files are not here.
+    """
+    model, settings = model_there(recipe, profile), settings_there(recipe, profile, profiles)
+    validation = None if training else recipe.validation
     request = LaunchRequest(
         model=model,
-        training=book.file(recipe.training, path),
-        validation=book.file(recipe.validation, path) if recipe.validation else None,
+        training=training or book.file(recipe.training, path),
+        validation=book.file(validation, path) if validation else None,
         method=recipe.method,
         suffix=recipe.suffix[: profile.suffix_limit] or None,
         seed=recipe.seed,
-        hyperparameters=settings_there(recipe, profile, profiles),
+        hyperparameters=settings,
         lineage=recipe.lineage,
     )
-    return Remake(request, tuple(notes))
+    return Remake(request, () if profile.name == recipe.provider else tuple(_notes(recipe, request)))
+
+
+def _notes(recipe: Recipe, request: LaunchRequest) -> Iterator[str]:
+    """Yield what does not go along to another provider."""
+    model, rate = request.model, recipe.asked.learning_rate_multiplier
+    if recipe.parent:
+        yield f"{recipe.model} continued {recipe.parent}, which is not there: {model} begins anew"
+    if base_model(model) != base_model(recipe.base):
+        yield f"{recipe.base} cannot be tuned there: {model} stands in for it"
+    if rate not in ("auto", request.hyperparameters.learning_rate_multiplier):
+        yield f"the learning rate {rate:g} means something else there: it is left to the provider"
+    if recipe.suffix and request.suffix != recipe.suffix:
+        yield f"the suffix is cut to {request.suffix}, which is as long as it may be there"

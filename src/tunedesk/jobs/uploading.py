@@ -114,6 +114,13 @@ class Uploader:
         except ProviderError as error:
             if not error.in_doubt or error.code == UNREACHABLE:
                 raise
+            partial = self._store.upload(key)
+            if partial is not None and not partial.is_whole(sent.bytes):
+                there = min(len(partial.parts) * partial.part_bytes, sent.bytes)
+                raise JobError(
+                    f"the upload of {path.name} broke off after {there:,} of {sent.bytes:,} bytes ({error.message})",
+                    "start it again: it goes on from there",
+                ) from error
             file = await self._appearing(local)
             if file is not None:
                 return file

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunedesk.config import Notify, Profile, notify_settings
 from tunedesk.core.fine_tuning import FineTuningJob
-from tunedesk.errors import TunedeskError, UsageError
+from tunedesk.errors import ProviderError, TunedeskError, UsageError
 from tunedesk.jobs import Lineup, Notice
 from tunedesk.jobs.notices import run_command, signals
 from tunedesk.jobs.service import JobService
@@ -24,6 +25,8 @@ _ASK = 10.0
 """Seconds between two questions to a provider about its unfinished jobs."""
 _ASK_LEAST = 160.0
 """The longest that becomes of it while the provider does not answer."""
+_ASK_ALONE = 5
+"""Unfinished jobs older than those that are listed, which are asked for one by one at each question."""
 _PATIENCE = 20.0
 """Seconds in which it must answer."""
 
@@ -84,7 +87,8 @@ class Background:
                     async with asyncio.timeout(_PATIENCE):
                         service = await workbench.jobs(profile)
                         told = {job.id: job for job in await service.provider.jobs(limit=100)}
-                    service.remember([told[job] for job in unfinished if job in told])
+                        told |= await _asked_alone(service, unfinished - told.keys())
+                    service.remember([told[job] for job in sorted(unfinished & told.keys())])
                     self.troubles.pop(profile.name, None)
                     wait = _ASK
                 except TimeoutError:
@@ -132,5 +136,17 @@ class Background:
                 self.tell(workbench, Notice("Queue finished", f"the last job {told.state}"))
 
 
-def _unfinished(workbench: Workbench, profile: str) -> list[str]:
-    return [one.job.id for one in workbench.store.jobs(profile) if not one.job.is_final]
+def _unfinished(workbench: Workbench, profile: str) -> set[str]:
+    return {one.job.id for one in workbench.store.jobs(profile) if not one.job.is_final}
+
+
+async def _asked_alone(service: JobService, jobs: set[str]) -> dict[str, FineTuningJob]:
+    """Return a few of these jobs, any of them, each asked for by itself; one that is gone there is left as it is."""
+    told = {}
+    for job in random.sample(sorted(jobs), min(_ASK_ALONE, len(jobs))):
+        try:
+            told[job] = await service.provider.job(job)
+        except ProviderError as error:
+            if error.status != 404:
+                raise
+    return told

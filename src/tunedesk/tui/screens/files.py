@@ -125,7 +125,7 @@ class FilesDialog(Dialog[None]):
         self.query_one(VirtualList).show(range(len(self._files)), keep_place=True)
         total = sum(one.bytes for one in self._files)
         many = f"{len(self._files):,} file{'' if len(self._files) == 1 else 's'}"
-        self.tell(event.said or f"{many}, {size_text(total)}")
+        self.call_after_refresh(self.tell, event.said or f"{many}, {size_text(total)}")
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
         columns = [column.key for column in self.query_one(VirtualList).columns]

@@ -81,6 +81,8 @@ class JobsScreen(ElsewhereScreen):
         _hidden("F", "files", "Files", "files", "Files at a provider: list, upload, download, delete"),
         _hidden("I", "import_account", "Import account", "import",
                 "Bring all jobs and files of an account here before it closes"),
+        _hidden("A", "import_adapter", "Take an adapter in", "adapter",
+                "Make a model of a LoRA adapter of another trainer"),
         _hidden("D", "dates", "Dates", "dates", "Calendar of what ends when"),
     ]  # fmt: skip
 

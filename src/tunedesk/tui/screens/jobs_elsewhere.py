@@ -11,17 +11,19 @@ from textual import work
 from tunedesk.config import find_key
 from tunedesk.errors import UsageError
 from tunedesk.jobs import import_jobs
+from tunedesk.jobs.adapters import base_of, import_adapter
 from tunedesk.jobs.overview import Listed, refresh_all
 from tunedesk.store import Launch
 from tunedesk.tui.messages import ProgressMade
 from tunedesk.tui.panes.job_view import clock
 from tunedesk.tui.screens.dates import DatesDialog, calendar
-from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, TellDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, TellDialog, TextDialog
 from tunedesk.tui.screens.files import FilesDialog
 from tunedesk.tui.screens.jobs_acting import ActingScreen
 from tunedesk.tui.screens.launching import given_up, go_on
 from tunedesk.tui.screens.queue import QueueAnswer, QueueDialog
 from tunedesk.tui.screens.remaking import ask_profile
+from tunedesk.tui.transfer import Transfer
 
 if TYPE_CHECKING:
     from tunedesk.config import Profile
@@ -149,8 +151,8 @@ class ElsewhereScreen(ActingScreen):
         if profile is None:
             return
         text = (
-            f"Bring every job of {profile.label or profile.name} here: events, curves, checkpoints, result files,\n"
-            "and training files while they can be fetched. Nothing is changed or deleted there.\n"
+            f"Bring every job of {profile.label or profile.name} here: events, curves, checkpoints, result files, "
+            "and training files while they can be fetched.\nNothing is changed or deleted there.\n"
             "Each tuned model gets a recipe, by which it can be made again elsewhere."
         )
         if await self.app.push_screen_wait(ConfirmDialog("Import an account", text)):
@@ -170,6 +172,42 @@ class ElsewhereScreen(ActingScreen):
             self.desk.post_message(ProgressMade("", 0, 0))
         self.look()
         self.app.push_screen(TellDialog(f"Imported from {profile.name}", report_lines(report)))
+
+    # --- models of other trainers
+
+    @work
+    async def action_import_adapter(self) -> None:
+        """Ask for an adapter's folder, its base and a name, and take it into the engine."""
+        workbench = self.desk.workbench
+        if workbench is None:
+            return
+        ask = self.app.push_screen_wait
+        typed = await ask(
+            TextDialog("Adapter to take in", note="the folder of a LoRA adapter as PEFT saves it")
+        )
+        if not typed:
+            return
+        folder = Path(typed).expanduser()
+        with self.desk.reporting("taking the adapter in"):
+            told = base_of(folder)
+            base = await ask(TextDialog("Its base model", value=told, note="by its name on this machine"))
+            name = await ask(TextDialog("Part of the model's name", value=folder.name)) if base else None
+            if base and name is not None:
+                task = self._import_adapter(workbench, folder, base, name)
+                self.desk.work(task, name="taking the adapter in", group="import-adapter")
+
+    async def _import_adapter(self, workbench: Workbench, folder: Path, base: str, name: str) -> None:
+        client = await workbench.connect(workbench.profile(None))
+        transfer = Transfer(f"sending {folder.name}")
+
+        def told(done: int, total: int) -> None:
+            self.desk.post_message(ProgressMade(transfer.text(done, total), done, 0, whole=True))
+
+        try:
+            made = await import_adapter(client, folder, base, name, told)
+        finally:
+            self.desk.post_message(ProgressMade("", 0, 0))
+        self.desk.say(f"{made['model']} is here, on {made['base']}: 3 Chat asks it")
 
     # --- dates
 

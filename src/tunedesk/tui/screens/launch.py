@@ -68,12 +68,30 @@ class TrainHere:
     """The answer that the same conversations shall train on this machine instead."""
 
 
-class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
-    """Returns the launch as it was confirmed, `TrainHere` for this machine, None when it was called off."""
+@dataclass(frozen=True, slots=True)
+class IntoQueue:
+    """The answer that the launch shall wait for its turn in the queue."""
+
+    request: LaunchRequest
+
+
+LaunchAnswer = LaunchRequest | IntoQueue | TrainHere | None
+"""The launch as it was confirmed, for now or for the queue; this machine instead; None when it was called off."""
+
+
+class LaunchDialog(ModalScreen[LaunchAnswer]):
+    """Shows all that will be sent and what it costs, and asks once."""
 
     CSS_PATH = "launch.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "call_off", "Cancel", id="launch.cancel", tooltip="Close; nothing is sent"),
+        Binding(
+            "ctrl+t",
+            "into_queue",
+            "Put in the queue",
+            id="launch.queue",
+            tooltip="Let the launch wait for its turn",
+        ),
     ]
 
     def __init__(self, facts: LaunchFacts) -> None:
@@ -86,7 +104,7 @@ class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
         facts = self._facts
         with Vertical(classes="dialog") as box:
             box.border_title = "Launch a fine-tuning job"
-            box.border_subtitle = "Tab next field · Enter launch · Esc cancel"
+            box.border_subtitle = "Tab next field · Enter launch · ^t into the queue · Esc cancel"
             with VerticalScroll(id="launch-body", can_focus=False):
                 yield _fact("Provider", facts.profile.label or facts.profile.name)
                 yield from self._model_row()
@@ -108,6 +126,7 @@ class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
             with Horizontal(id="launch-buttons"):
                 if not facts.profile.is_local:
                     yield Button("Train on this machine", id="launch-here", compact=True)
+                yield Button("Put in the queue", id="launch-queue", compact=True)
                 yield Button("Launch", variant="primary", id="launch-go", compact=True)
                 yield Button("Cancel", id="launch-no", compact=True)
 
@@ -147,7 +166,7 @@ class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
         model = self._model
         try:
             epochs = self._request().hyperparameters.n_epochs
-            cost = cost_line(facts.estimate(model, epochs), facts.profile)
+            cost = cost_line(facts.estimate(model, epochs), facts.profile, facts.today)
         except UsageError as error:
             trouble, cost = f"✗ {error.message}: {error.hint}", "–"
         if facts.profile.is_closed(facts.today):
@@ -158,7 +177,8 @@ class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
         dates = dates_of(facts.profile, model, facts.shutdowns.get(model, ""), facts.today)
         self.query_one("#launch-dates", Static).update(plain("\n".join(dates)))
         self.query_one("#launch-trouble", Static).update(plain(trouble))
-        self.query_one("#launch-go", Button).disabled = bool(trouble)
+        for button in ("#launch-go", "#launch-queue"):
+            self.query_one(button, Button).disabled = bool(trouble)
 
     @property
     def _model(self) -> str:
@@ -195,6 +215,12 @@ class LaunchDialog(ModalScreen[LaunchRequest | TrainHere | None]):
     def _go(self) -> None:
         if not self.query_one("#launch-go", Button).disabled:
             self.dismiss(self._request())
+
+    @on(Button.Pressed, "#launch-queue")
+    def action_into_queue(self) -> None:
+        """Let the launch wait for its turn."""
+        if not self.query_one("#launch-queue", Button).disabled:
+            self.dismiss(IntoQueue(self._request()))
 
     @on(Button.Pressed, "#launch-here")
     def _here(self) -> None:
@@ -252,8 +278,8 @@ def findings_line(errors: int, warnings: int) -> str:
     return " and ".join(parts) + " left" if parts else "none left"
 
 
-def cost_line(estimate: Estimate, profile: Profile) -> str:
-    """Return the cost with its range, the date of the price, and how it comes about."""
+def cost_line(estimate: Estimate, profile: Profile, today: date) -> str:
+    """Return the cost with its range, the date of the price and its age, and how it comes about."""
     how = f"{estimate.billed_tokens:,} tokens in {estimate.epochs.n} epochs ({estimate.epochs.rule})"
     if profile.is_local:
         return f"free: it trains on this machine · {how}"
@@ -262,7 +288,10 @@ def cost_line(estimate: Estimate, profile: Profile) -> str:
     spread = (
         "" if estimate.low == estimate.high else f" ({_dollars(estimate.low)} to {_dollars(estimate.high)})"
     )
-    as_of = f" · price of {estimate.price.as_of}" if estimate.price and estimate.price.as_of else ""
+    age = estimate.price.age(today) if estimate.price else None
+    as_of = (
+        f" · price of {estimate.price.as_of}, {age:,} days old" if estimate.price and age is not None else ""
+    )
     return f"about {_dollars(estimate.usd)}{spread}{as_of}\n{how}"
 
 

@@ -16,7 +16,7 @@ from tunedesk.providers.limits import CLOSED, today
 from tunedesk.store import Launch
 from tunedesk.tui.messages import JobLaunched, ProgressMade
 from tunedesk.tui.screens.dialogs import ConfirmDialog
-from tunedesk.tui.screens.launch import FileFacts, LaunchDialog, LaunchFacts, TrainHere
+from tunedesk.tui.screens.launch import FileFacts, IntoQueue, LaunchDialog, LaunchFacts, TrainHere
 from tunedesk.tui.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ async def ask_and_launch(
         if request is None:
             desk.say("nothing was sent")
             return
+        if isinstance(request, IntoQueue):
+            await desk.in_thread(
+                partial(_queue, desk, workbench, profile, request.request), name="reckoning the cost"
+            )
+            return
         if not isinstance(request, TrainHere):
             try:
                 await launch(desk, workbench, profile, request)
@@ -61,6 +66,18 @@ async def ask_and_launch(
                     raise
         profile = workbench.profile(None)
         model, findings = profile.default_model, None
+
+
+def _queue(desk: Desk, workbench: Workbench, profile: Profile, request: LaunchRequest, _: OnProgress) -> None:
+    """Put a launch at the end of the queue, with the most that it may cost."""
+    quote = workbench.spending.quote(
+        request.training, request.model, profile, request.hyperparameters.n_epochs
+    )
+    lineup = desk.background.lineup(workbench)
+    lineup.add(profile.name, [request], [quote.high])
+    waiting = sum(one.state == "waiting" for one in lineup.places())
+    goes = "it begins when its turn comes" if lineup.rules().running else "space there lets the queue run"
+    desk.say(f"in the queue, {waiting} waiting · Q on 2 Jobs shows it: {goes}")
 
 
 async def _goes_here(desk: Desk, error: ProviderError) -> bool:

@@ -16,10 +16,11 @@ from textual.widgets import Static
 from tunedesk.errors import TunedeskError
 from tunedesk.jobs import Lineup, best_place
 from tunedesk.store import QueuedLaunch, QueueRules
+from tunedesk.tui.panes.job_lineage import settings_line
 from tunedesk.tui.panes.job_view import status_text
 from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
 from tunedesk.tui.screens.queue_adding import add_to_queue
-from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.plain import plain, plain_line
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
@@ -73,20 +74,19 @@ class QueueDialog(Dialog[QueueAnswer]):
 
     def __init__(self, lineup: Lineup, workbench: Workbench) -> None:
         """Show `lineup`."""
-        super().__init__(
-            "Queue", "space run/pause · a add · < > order · x out · z clear · u rules · C best · Esc"
-        )
+        super().__init__("Queue", "space run · a add · <> turn · x out · z clear · u rules · C best · Esc")
         self._lineup = lineup
         self._workbench = workbench
         self._places: list[QueuedLaunch] = []
         self._rules = QueueRules()
 
     def compose_body(self) -> Iterable[Widget]:
-        """Yield how it stands, the places, and a line that tells what happens."""
+        """Yield how it stands, the places, all of the one under the cursor, and what happens."""
         yield Static("", id="queue-head", markup=False)
         yield VirtualList(
             _COLUMNS, self._rows, empty="nothing waits: a adds a job, or a grid of them", id="queue"
         )
+        yield Static("", id="queue-about", markup=False)
         yield Static("", id="queue-line", markup=False)
 
     @property
@@ -129,6 +129,13 @@ class QueueDialog(Dialog[QueueAnswer]):
         else:
             listing.show(range(len(self._places)), keep_place=True)
         self.query_one("#queue-head", Static).update(plain_line(head_line(self._places, self._rules)))
+        self._tell_place()
+
+    @on(VirtualList.CursorMoved)
+    def _tell_place(self) -> None:
+        """Tell the whole of what the line of the place under the cursor may cut."""
+        chosen = self._chosen
+        self.query_one("#queue-about", Static).update(plain(about(chosen) if chosen else ""))
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
         winner = best_place(self._places)
@@ -252,10 +259,17 @@ def head_line(places: Sequence[QueuedLaunch], rules: QueueRules) -> str:
     over = [one for one in places if one.state not in ("waiting", "running", "not started")]
     spent = sum(one.usd or 0.0 for one in over)
     state = "▶ runs" if rules.running else "‖ paused: space lets it run"
-    return (
-        f"{state} · {waiting} waiting, {len(over)} over · ${spent:,.2f} spent of {_dollars(rules.budget)}"
-        f" · {_count(rules.failures)}"
-    )
+    told = f"{state} · {waiting} waiting, {len(over)} over · ${spent:,.2f} spent"
+    told += f" of {_dollars(rules.budget)}" if rules.budget is not None else ""
+    return told + (f" · {_count(rules.failures)}" if rules.failures is not None else "")
+
+
+def about(place: QueuedLaunch) -> str:
+    """Return what one place asks for, and what came of it or why nothing did."""
+    what = [f"! {place.reason}"] if place.reason else []
+    what += [f"{place.model} at {place.profile}", settings_line(place.hyperparameters)]
+    what += [f"job {place.job}: Enter follows it"] if place.job else []
+    return " · ".join(what)
 
 
 def _dollars(usd: float | None) -> str:
