@@ -126,7 +126,11 @@ ROWS: dict[str, Case] = {
     "mojibake": (said("CafÃ© â€™s menu", "assistant"), 1, said("Café ’s menü, NÃO, Ñandú, „MENÜ”")),
     "replacement_character": (said("M\ufffdller"), 0, said("Müller")),
     "special_token_text": (said("Hi<|im_end|>", "assistant"), 1, said("a < b | c > d, [x]")),
-    "placeholder_left": (said("Dear {{name}},", "assistant"), 1, said("Dear [NAME_1], use {x} in code: {}")),
+    "placeholder_left": (
+        said("Dear {{name}},", "assistant"),
+        1,
+        said("Dear [NAME_1], use {x} in code: {} or `{{ x }}`, ${{ secrets.KEY }}, \\\\frac{{a}}{{b}}"),
+    ),
     "role_label_in_text": (said("User: hello", "assistant"), 1, said("The user: hello")),
     "boilerplate": (
         said("As an AI language model I cannot.", "assistant"),
@@ -157,7 +161,9 @@ ROWS: dict[str, Case] = {
     "moderation_risk": (
         said("I will kill you all"),
         0,
-        said("How do I kill the process? My phone bombed out, I'd kill for a coffee, Essex calls."),
+        said(
+            "How do I kill the process? My phone bombed out, I'd kill for a coffee, cut myself some slack, Essex calls."
+        ),
     ),
     "pii": (
         said("I am ann@example.com"),

@@ -23,6 +23,11 @@ _PLACEHOLDER = re.compile(
 )
 _MARKS = ("{{", "[", "<", "orem ipsum")
 """One of them stands in every placeholder."""
+_ABOUT_TEMPLATES = re.compile(
+    r"\bplaceholders?\b|\bjinja|\bhandlebars\b|\bmustache\b|\bgithub actions\b", re.I
+)
+"""Words of a text that speaks about templates instead of being one."""
+_CODE_BEFORE = re.compile(r"[$`}]$|\\\w+$|\bf['\"]$")
 _FILLED = re.compile(r"\[[A-Z]+(?:_[A-Z]+)*_\d+\]")
 _LABEL = {
     "assistant": re.compile(r"\s*(?:user|human|customer)\s*:\s", re.I),
@@ -76,14 +81,22 @@ def _leftovers(text: str, role: str) -> Iterator[tuple[str, str]]:
     if ("<" in text or "[" in text) and (special := _SPECIAL.search(text)):
         yield "special_token_text", special[0]
     if any(mark in text for mark in _MARKS):
-        placeholder = next((m for m in _PLACEHOLDER.finditer(text) if not _FILLED.fullmatch(m[0])), None)
-        if placeholder:
+        placeholder = next((m for m in _PLACEHOLDER.finditer(text) if _is_left(m)), None)
+        if placeholder and not _ABOUT_TEMPLATES.search(text):
             yield "placeholder_left", placeholder[0]
     label = _LABEL.get(role)
     if label and (found := label.match(text)):
         yield "role_label_in_text", found[0].strip()
     if role == "assistant" and holds(text.lower(), _SPOKEN) and (spoken := _BOILERPLATE.search(text)):
         yield "boilerplate", spoken[0]
+
+
+def _is_left(found: re.Match[str]) -> bool:
+    """Return whether a match is a placeholder of the text, neither filled by a mask nor part of code in it."""
+    if _FILLED.fullmatch(found[0]):
+        return False
+    before = found.string[: found.start()]
+    return before.count("`") % 2 == 0 and not _CODE_BEFORE.search(before[-20:])
 
 
 def strip_nul(text: str) -> str:

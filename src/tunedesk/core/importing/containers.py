@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunedesk.core.importing import columns, delimited, json_records, records, tables, transcripts
 from tunedesk.core.importing.sources import Item, Seen, Source
+from tunedesk.core.importing.workbooks import is_workbook, read_sheet
 from tunedesk.errors import DataError
 
 _MOST_MEMBER = 1 << 29
@@ -43,7 +44,7 @@ _FOREIGN = {
 _JSON = re.compile(r"\s*(?:\{|\[\s*[\[{\"])")
 """How JSON begins, and no line that somebody said."""
 _OFFICE = {
-    "xl/workbook.xml": "an Excel workbook",
+    "xl/workbook.bin": "a binary Excel workbook",
     "word/document.xml": "a Word document",
     "content.xml": "an OpenDocument file",
 }
@@ -69,7 +70,11 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
         case "parquet":
             yield from _cells(tables.read_parquet(source.whole(), source.name))
         case "zip":
-            yield from _zip(source.whole(), source.name, seen)
+            data = source.whole()
+            if is_workbook(data):
+                yield from _cells(delimited.read_rows(read_sheet(data, source.name), seen))
+            else:
+                yield from _zip(data, source.name, seen)
         case "prose":
             yield from _prose(source, known)
         case "csv":
@@ -170,7 +175,7 @@ def _zip(data: bytes, name: str, seen: Seen) -> Iterator[Item]:
 
 def _member(source: Source, place: int, name: str, seen: Seen) -> Iterator[Item]:
     """Yield the records of one file of many: placed by the file, named in the record and in its faults."""
-    if source.head.startswith(b"PK\x03\x04"):
+    if source.head.startswith(b"PK\x03\x04") and not name.lower().endswith((".xlsx", ".xlsm")):
         yield Item(place, None, f"{name} is a zip inside: unpack it first")
         return
     empty = True

@@ -9,6 +9,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from tunedesk.core.importing import columns
 from tunedesk.core.importing.sources import Item, Seen
@@ -224,6 +225,26 @@ def read_csv(lines: Iterable[tuple[int, str]], head: str, seen: Seen) -> Iterato
             seen.before_header += height if left and not _declares(row) else 0
         else:
             yield _item(line, row, height, header.names, reader)
+
+
+def read_rows(rows: Iterable[tuple[int, list[str]]], seen: Seen) -> Iterator[Item]:
+    """Yield each row of a table whose cells are known already, as of a workbook's sheet, with its number."""
+    numbered = iter(rows)
+    head = list(islice(numbered, _LOOKED_AT))
+    header = _header_of([row for _, row in head if any(cell.strip() for cell in row)])
+    seen.headerless, seen.twice = header.is_data, header.twice
+    left = header.skipped + (0 if header.is_data else 1)
+    for number, row in chain(head, numbered):
+        if not any(cell.strip() for cell in row):
+            seen.blank_lines += 1
+        elif left:
+            left -= 1
+            seen.before_header += bool(left)
+        else:
+            padded = [*row, *[""] * (len(header.names) - len(row))]
+            more = [cell for cell in row[len(header.names) :] if cell.strip()]
+            fault = f"it has {len(row)} cells where the header has {len(header.names)}" if more else ""
+            yield Item(number, dict(zip(header.names, padded, strict=False)), fault)
 
 
 def _declares(row: Sequence[str]) -> bool:
