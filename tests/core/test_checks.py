@@ -16,6 +16,7 @@ from tests.core.check_examples import (
     FILES,
     GOOD,
     IMAGE,
+    LONG,
     ROWS,
     TEXT_PART,
     TOOLS,
@@ -247,6 +248,19 @@ def test_the_houses_own_phone_line_in_an_answer_is_no_personal_data() -> None:
 def test_near_duplicates_need_not_be_looked_for() -> None:
     rows = [*WHOLE["near_duplicate"][0], clean()[0]]
     assert codes(check(rows, Rules(near_duplicates=False))) == {"exact_duplicate"}
+
+
+def test_an_edited_copy_of_an_answer_is_a_near_duplicate_too() -> None:
+    edited = row({**U, "content": LONG}, {**A, "content": f"{LONG} I do hope this helps."})
+    rows = [*clean(), row({**U, "content": LONG}, {**A, "content": f"{LONG} I hope this helps."}), edited]
+    found = [(one.line, one.code) for one in check(rows).findings]
+    assert sorted(found) == [(14, "contradiction"), (14, "near_duplicate")]
+
+
+def test_a_prompt_that_stands_late_is_not_missing_as_well() -> None:
+    late = row(U, S, A)
+    found = check([*clean(11, system=S["content"]), late]).findings
+    assert [(one.line, one.code) for one in found] == [(12, "system_in_middle")]
 
 
 def test_many_system_prompts_are_meant() -> None:

@@ -17,6 +17,8 @@ from tunedesk.core.grouping.duplicates import Finder
 FEWEST = 10
 """Conversations that a training file must have (OpenAI, Azure)."""
 _FEW_PROMPTS = 3
+_EDITED = 0.9
+"""Similarity from which rows that contradict each other are told as near-duplicates, too."""
 _OFTEN = 10
 """Rows with the same answer from which it is told; at least a twentieth of all."""
 
@@ -56,7 +58,8 @@ class Across:
         lines = marks.lines
         for pair in self._finder.near():
             at = lines[pair.first], lines[pair.second]
-            if at not in contradicting:
+            # The same question and nearly the same answer is a copy that was edited, whatever else it is.
+            if at not in contradicting or pair.similarity >= _EDITED:
                 yield finding("near_duplicate", at[1], None, f"{pair.similarity:.0%} of line {at[0]}")
 
     def _replies(self, distinct: pl.DataFrame) -> Iterator[Finding]:

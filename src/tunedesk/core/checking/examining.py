@@ -260,7 +260,7 @@ class Examiner:
         replies: dict[int, None] = {}
         question, good, answer = 0, False, joined(())
         if talks:
-            first = said[0] if said else {}
+            first = next((one for one in said if one.get("role") in _SYSTEM), {})
             content = first.get("content")
             text = content if isinstance(content, str) else str(content)
             prompt = key_of("system", text) if first.get("role") in _SYSTEM else NO_PROMPT
