@@ -13,9 +13,9 @@ import pytest
 from stdnum import verhoeff
 
 from tunedesk.core.conversations import Row
+from tunedesk.core.personal_data.finding import asked_for
 from tunedesk.core.personal_data.privacy import (
     KINDS,
-    asked_for,
     find,
     find_in_row,
     has_personal_data,

@@ -114,20 +114,33 @@ class Examiner:
     def __init__(self, wanted: Wanted) -> None:
         """Look for what is `wanted`."""
         self.wanted = wanted
-        self._sayings = Sayings(heard=wanted.rows)
+        self._sayings = Sayings(
+            heard=wanted.rows, personal=wanted.personal_data, compared=wanted.near_duplicates
+        )
         self._texts: list[array[int]] = []
 
     def examine(self, lines: Iterable[Line]) -> Examined:
         """Return what is found in a batch of lines; never raises on any bytes."""
         made = Examined()
-        for line, raw in lines:
-            row = plain_row(raw)
+        rows = [(line, raw, plain_row(raw)) for line, raw in lines]
+        self._learn(row for *_, row in rows if row)
+        for line, raw, row in rows:
             if row is None or not self._plain(row, line, raw, made):
                 self._exact(line, raw, made)
         if self.wanted.near_duplicates:
             made.sketches = sketch(self._texts)
         self._texts = []
         return made
+
+    def _learn(self, rows: Iterable[PlainRow]) -> None:
+        """Get to know all texts of some rows at once."""
+        known = self._sayings.known
+        fresh: dict[tuple[str, str], None] = {}
+        for row in rows:
+            for message in row.messages:
+                if message.content not in known[message.role]:
+                    fresh[message.role, message.content] = None
+        self._sayings.learn(fresh)
 
     # --- plain rows
 

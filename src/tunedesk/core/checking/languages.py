@@ -7,8 +7,11 @@ costs little, so that a text without clear evidence has no language.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+import polars as pl
+
+_WORD = re.compile(r"\b[^\W\d_]+(?:['’][^\W\d_]+)?\b")
 _READ = 700
 """Characters of a text that are looked at."""
 _FEWEST_WORDS = 6
@@ -122,10 +125,15 @@ def _script_of(text: str) -> str:
     return "Latin"
 
 
-_EVERY = (1 << (len(NAMES) + len(_SCRIPTS))) - 1
+EVERY = (1 << (len(NAMES) + len(_SCRIPTS))) - 1
+"""What `leaning` says of a text that leans to no language."""
 _BITS = {name: 1 << place for place, name in enumerate((*NAMES, *(name for name, _ in _SCRIPTS)))}
 _ENGLISH = frozenset(_FREQUENT["en"].split())
 _OTHERS = frozenset(word for word, languages in _BY_WORD.items() if languages != ["en"])
+
+
+ENGLISH = _BITS["en"]
+"""What `leaning` says of a text in English."""
 
 
 def leaning(text: str) -> int:
@@ -139,15 +147,37 @@ def leaning(text: str) -> int:
     words = _WORD.findall(text.lower().replace("’", "'"))
     english, others = sum(map(_ENGLISH.__contains__, words)), sum(map(_OTHERS.__contains__, words))
     if not english and not others:
-        return _EVERY
+        return EVERY
     if english >= others:
-        return _BITS["en"]
+        return ENGLISH
     hits: dict[str, int] = {}
     for word in words:
         for language in _BY_WORD.get(word, ()):
             hits[language] = hits.get(language, 0) + 1
     most = max(hits.values())
     return sum(_BITS[language] for language, count in hits.items() if count == most)
+
+
+def _counted(words: Iterable[str]) -> str:
+    """Return the pattern that counts words as Polars does: at least those that `leaning` counts."""
+    return "(?i)" + "|".join(
+        (r"(?-u:\b)" if word[0].isascii() else "")
+        + word.replace("'", "['’]")
+        + (r"(?-u:\b)" if word[-1].isascii() else "")
+        for word in sorted(words, key=lambda word: (-len(word), word))
+    )
+
+
+_COUNT_ENGLISH, _COUNT_OTHERS = _counted(_ENGLISH), _counted(_OTHERS)
+_FOREIGN = "[" + "".join(letters for _, letters in _SCRIPTS) + "]"
+
+
+def sure_leanings(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return which texts lean to English for sure, and which to no language (Boolean); `leaning` tells the others."""
+    texts = texts.str.slice(0, _READ)
+    english, others = texts.str.count_matches(_COUNT_ENGLISH), texts.str.count_matches(_COUNT_OTHERS)
+    latin = ~texts.str.contains(_FOREIGN)
+    return latin & (english > others), latin & (english + others == 0)
 
 
 def _scripts_of(text: str) -> int:

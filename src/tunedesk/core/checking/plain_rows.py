@@ -16,6 +16,8 @@ from msgspec import UNSET, UnsetType
 from tunedesk.core.checking.file_checks import keys_in
 
 _KEY = re.compile(rb'"\s*:')
+_SPACED = (b'" ', b'"\t', b'"\n', b'"\r')
+"""Without one of these no key is parted from its colon."""
 _LONGEST = 1 << 16
 """Bytes up to which a line is taken for plain; giant texts are looked at with more care."""
 _SYSTEM = ("system", "developer")
@@ -56,9 +58,16 @@ def plain_row(raw: bytes) -> PlainRow | None:
             return None
     if row.metadata is not UNSET:
         keys += 1 + keys_in(row.metadata)
-    if len(_KEY.findall(raw)) != keys or not is_good_order(tuple([one.role for one in messages])):
+    if _keys_of(raw) != keys or not is_good_order(tuple([one.role for one in messages])):
         return None
     return row
+
+
+def _keys_of(raw: bytes) -> int:
+    """Return how many keys a line has at most: a quote before a colon may also stand within a text."""
+    if any(spaced in raw for spaced in _SPACED):
+        return len(_KEY.findall(raw))
+    return raw.count(b'":')
 
 
 def _weights_are_good(messages: Sequence[PlainMessage], weighed: Sequence[PlainMessage]) -> bool:

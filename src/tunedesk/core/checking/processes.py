@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -20,6 +21,7 @@ BATCH = 4_000
 WORTH = 20_000
 """Lines from which starting processes (a second) pays."""
 _PROCESSES = 4
+_THREADS = "POLARS_MAX_THREADS"
 _AHEAD = 3
 """Batches for each process that wait or are under way."""
 
@@ -48,6 +50,8 @@ def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Exa
     waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
+        with _one_thread_each():
+            pool.submit(_begin)
         for batch in batches:
             waiting.append((batch, pool.submit(_examine, batch, wanted)))
             if len(waiting) >= count * _AHEAD:
@@ -60,6 +64,20 @@ def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Exa
         yield from (_examine(batch, wanted) for batch in chain(left, batches))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Have the processes that start meanwhile run Polars on one thread: one for each core, they would only wait."""
+    own = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "1"
+    try:
+        yield
+    finally:
+        if own is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = own
 
 
 def _examine(batch: list[Line], wanted: Wanted) -> Examined:

@@ -5,12 +5,16 @@ A row's findings are put together from this, whichever way the row was read.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable
 
+from tunedesk.core.checking import languages
+from tunedesk.core.checking.clues import ALL, ASKS, ENGLISH, FAULT, HEARD, NEUTRAL, PERSONAL, clues
 from tunedesk.core.checking.talk_checks import Spoken, spoken
 from tunedesk.core.checking.text_checks import text_faults
-from tunedesk.core.grouping.sketches import key_of, shingle_hashes
-from tunedesk.core.personal_data import privacy
+from tunedesk.core.grouping.sketches import key_of, shingle_hashes, shingle_hashes_of
+from tunedesk.core.personal_data import finding, privacy
 from tunedesk.core.personal_data.spans import Found
 
 _MOST = 120_000
@@ -19,27 +23,32 @@ _MOST_CHARACTERS = 24 << 20
 LONG_ANSWER = 40
 """Characters from which an answer that is given again and again is worth a word."""
 _NONE: frozenset[str] = frozenset()
-_UNHEARD = Spoken("", "", agent=False, leaning=-1)
+_DIGIT = re.compile(r"\d")
+"""Without one nothing but a name can answer a question."""
+_IN_ENGLISH = Spoken("", "", agent=False, leaning=languages.ENGLISH)
+_IN_NONE = Spoken("", "", agent=False, leaning=languages.EVERY)
+_UNHEARD = NEUTRAL
+"""Clue of a text that is only compared with others."""
 
 
 class Saying:
     """One text as one role says it."""
 
     __slots__ = (
-        "asks", "blank", "faults", "found", "hashes", "key", "leaning", "long", "marked", "public", "role", "spoken",
-        "talks", "text",
+        "asks", "blank", "faults", "found", "groups", "hashes", "key", "leaning", "long", "marked", "public", "role",
+        "spoken", "talks", "text",
     )  # fmt: skip
 
-    def __init__(self, role: str, text: str, *, heard: bool = True) -> None:
-        """Work out what every row needs, what it says only if it is `heard`; the rest is asked for by Sayings."""
+    def __init__(self, role: str, text: str, clue: int = ALL, hashes: bytes | None = None) -> None:
+        """Work out what every row needs of a text with a `clue`; the rest is asked for by Sayings."""
         self.role = role
         self.text = text
         self.blank = not text or text.isspace()
         self.talks = role in ("user", "assistant")
         self.key = key_of(role, text)
-        self.faults = tuple(text_faults(text, role)) if heard else ()
+        self.faults = tuple(text_faults(text, role)) if clue & FAULT else ()
         """Code and detail of each fault of the text."""
-        self.spoken: Spoken = spoken(text) if heard else _UNHEARD
+        self.spoken = _spoken(text, clue)
         one = self.spoken
         self.leaning = one.leaning if self.talks else -1
         self.long = role == "assistant" and len(text) >= LONG_ANSWER
@@ -50,19 +59,29 @@ class Saying:
             or (one.agent and role == "user")
         )
         """Whether a row that has it may have a finding on what is said, languages aside."""
-        self.asks = privacy.asked_for(text) if heard and role == "assistant" else _NONE
+        self.asks = finding.asked_for(text) if clue & ASKS and role == "assistant" else _NONE
         """Kinds of personal data that an answer asks for."""
-        self.hashes: bytes | None = None
+        self.hashes = hashes
+        self.groups = clue >> PERSONAL
+        """Finders that may find personal data in it."""
         self.found: list[Found] | None = None
         self.public: frozenset[str] | None = None
+
+
+def _spoken(text: str, clue: int) -> Spoken:
+    if clue & HEARD:
+        return spoken(text)
+    if clue & ENGLISH:
+        return _IN_ENGLISH
+    return _IN_NONE if clue & NEUTRAL else Spoken("", "", agent=False, leaning=languages.leaning(text))
 
 
 class Sayings(privacy.Reader):
     """The texts met lately, and what was found in them; memory is bounded, what comes again stays."""
 
-    def __init__(self, *, heard: bool = True) -> None:
-        """Start with nothing known; texts that are not `heard` are only compared."""
-        self._heard = heard
+    def __init__(self, *, heard: bool = True, personal: bool = True, compared: bool = True) -> None:
+        """Start with nothing known; what texts say is found when they are `heard`, near ones when `compared`."""
+        self._heard, self._personal, self._compared = heard, personal, compared
         self.known: dict[str, dict[str, Saying]] = defaultdict(dict)
         """Role → text → what it says, of the texts met last; replaced as a whole when it is full."""
         self._old: dict[str, dict[str, Saying]] = defaultdict(dict)
@@ -77,15 +96,39 @@ class Sayings(privacy.Reader):
         """Return what `role` says with `text`."""
         saying = self.known[role].get(text)
         if saying is None:
-            saying = self._old[role].pop(text, None) or Saying(role, text, heard=self._heard)
-            self._characters += len(text)
-            self._texts += 1
-            if self._texts > _MOST or self._characters > _MOST_CHARACTERS:
-                self._old, self.known = self.known, defaultdict(dict)
-                self._texts = self._characters = 0
-                self._answered = {}
-            self.known[role][text] = saying
+            saying = self._old[role].pop(text, None) or Saying(role, text, ALL if self._heard else _UNHEARD)
+            self._keep(saying)
         return saying
+
+    def learn(self, said: Iterable[tuple[str, str]]) -> None:
+        """Get to know texts and their roles that `known` does not hold, all at once: faster than one by one."""
+        fresh = []
+        for role, text in said:
+            saying = self._old[role].pop(text, None)
+            if saying:
+                self._keep(saying)
+            else:
+                fresh.append((role, text))
+        try:
+            found = self._clues([text for _, text in fresh])
+            named = [f"{role}: {text}" for role, text in fresh] if self._compared else []
+            hashes = shingle_hashes_of(named)
+        except UnicodeEncodeError:
+            return
+        for at, (role, text) in enumerate(fresh):
+            self._keep(Saying(role, text, found[at], hashes[at] if hashes else None))
+
+    def _clues(self, texts: list[str]) -> list[int]:
+        return clues(texts, personal=self._personal) if self._heard else [_UNHEARD] * len(texts)
+
+    def _keep(self, saying: Saying) -> None:
+        self._characters += len(saying.text)
+        self._texts += 1
+        if self._texts > _MOST or self._characters > _MOST_CHARACTERS:
+            self._old, self.known = self.known, defaultdict(dict)
+            self._texts = self._characters = 0
+            self._answered = {}
+        self.known[saying.role][saying.text] = saying
 
     def hashes(self, saying: Saying) -> bytes:
         """Return the hashes of what is said, the role before it, as they lie in an array of 32-bit numbers."""
@@ -95,24 +138,27 @@ class Sayings(privacy.Reader):
 
     def found_in(self, saying: Saying, asked: frozenset[str]) -> list[Found]:
         """Return the personal data of a text that answers a question for `asked`."""
-        if asked:
-            return self.find(saying.text, asked)
         if saying.found is None:
-            saying.found = self.find(saying.text, asked)
-        return saying.found
+            saying.found = finding.find(saying.text, groups=saying.groups)
+        if not asked or not ("name" in asked or _DIGIT.search(saying.text)):
+            return saying.found
+        key = (saying.text, asked)
+        found = self._answered.get(key)
+        if found is None:
+            found = self._answered[key] = finding.find_answer(saying.text, asked, saying.found)
+        return found
 
     # --- as privacy reads texts
 
     def find(self, text: str, asked: frozenset[str]) -> list[Found]:
-        """Return the personal data of a text, as privacy.find does."""
-        key = (text, asked)
-        found = self._answered.get(key)
-        if found is None:
-            found = self._answered[key] = privacy.find(text, asked=asked)
-        return found
+        """Return the personal data of a text, as finding.find does."""
+        for said in self.known.values():
+            if text in said:
+                return self.found_in(said[text], asked)
+        return finding.find(text, asked=asked)
 
     def asks(self, text: str) -> frozenset[str]:
-        """Return what an answer asks for, as privacy.asked_for does."""
+        """Return what an answer asks for, as finding.asked_for does."""
         return self.of("assistant", text).asks
 
     def public(self, text: str, role: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ from tunedesk.core.personal_data.spans import holds
 
 _SHORT = 400
 """Characters up to which an answer that refuses is nothing but a refusal."""
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\bI(?:['’]m| am) (?:sorry|afraid),? (?:but )?(?:I|as an) "
     r"(?:can(?:['’]?t|not)|am (?:not able|unable)|won['’]?t)? ?"
     r"(?:to )?(?:help|assist|comply|fulfil+|answer|provide|do) (?:you )?(?:with )?(?:that|this|your request|it)\b"
@@ -29,7 +29,7 @@ _REFUSAL_WORDS = (
     "can't", "can’t", "cannot", "unable", "not able", "decline", "won't", "won’t", "against my", "against our",
     "violate", "against openai", "nicht", "no puedo", "ne peux", "non posso", "não posso",
 )  # fmt: skip
-_AGENT = re.compile(
+AGENT = re.compile(
     r"\bhow (?:can|may) (?:I|we) (?:help|assist|be of)|\b(?:thank you|thanks) for (?:contacting|calling|reaching out)"
     r"|\banything else (?:I|we) can (?:help|assist|do)"
     r"|\bI(?:['’]d| would| will|['’]ll) be (?:happy|glad) to (?:help|assist)"
@@ -44,7 +44,7 @@ _CUSTOMER = re.compile(
     r"|\bI (?:have )?(?:lost|forgot|ordered|bought|paid|never (?:got|received))\b|\bich (?:möchte|brauche|habe mein)",
     re.I,
 )
-_THREAT = re.compile(
+THREAT = re.compile(
     r"\b(?:I(?:['’]ll| will| am going to|['’]m going to|['’]m gonna)|gonna|going to) "
     r"(?:kill|murder|stab|shoot|rape|behead) "
     r"(?:you|him|her|them|my|your|the|every)\b"
@@ -87,7 +87,7 @@ class Spoken:
 def spoken(text: str) -> Spoken:
     """Return what `text` says."""
     low = text.lower()
-    risky = _THREAT.search(text) if holds(low, _THREAT_WORDS) else None
+    risky = THREAT.search(text) if holds(low, _THREAT_WORDS) else None
     agent = is_agent(text)
     refused = refusal(text) if holds(low, _REFUSAL_WORDS) else ""
     return Spoken(risky[0] if risky else "", refused, agent, leaning(text))
@@ -95,12 +95,12 @@ def spoken(text: str) -> Spoken:
 
 def is_agent(text: str) -> bool:
     """Return whether a text speaks as a support agent."""
-    return holds(text.lower(), _AGENT_WORDS) and bool(_AGENT.search(text))
+    return holds(text.lower(), _AGENT_WORDS) and bool(AGENT.search(text))
 
 
 def refusal(text: str) -> str:
     """Return the words by which an answer refuses, empty when it does not."""
-    found = _REFUSAL.search(text) if len(text) <= _SHORT else None
+    found = REFUSAL.search(text) if len(text) <= _SHORT else None
     return found[0] if found else ""
 
 

@@ -48,6 +48,11 @@ _MOJIBAKE = re.compile(
     f"|(?:[ÐÑ]{_TAIL}){{3,}}|(?:à[¤¥¦§¸¹¨©]{_TAIL}){{2,}}|(?:[ã-é]{_TAIL}{{2}}){{3,}}|ï»¿|ï¿½"
 )
 
+ODD = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\x{feff}\x{2028}\x{2029}\x{fffd}]"
+"""A character that is a fault wherever it stands, as Polars reads it."""
+LEFTOVERS = (_SPECIAL, _PLACEHOLDER, *_LABEL.values(), _BOILERPLATE, _MOJIBAKE)
+"""All else that `text_faults` looks for."""
+
 
 def text_faults(text: str, role: str) -> Iterator[tuple[str, str]]:
     """Yield (code, detail) for each kind of fault in `text`, spoken by `role`; each code at most once."""

@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import polars as pl
 
@@ -157,10 +158,11 @@ class Finder:
         self, place: int, others: Iterable[int | None], parents: array[int], tries: int
     ) -> Iterator[Pair]:
         """Yield the pairs that join a text to groups of earlier ones; those it shares most bands with come first."""
-        counts = Counter(other for other in others if other is not None)
+        counts = Counter([other for other in others if other is not None])
         tried: dict[int, int] = {}
         vain, weak = 0, _WEAK_TRIES if tries == _TRIES_OF_MANY else tries
-        for other, shared in counts.most_common(tries):
+        most_shared = sorted(counts.items(), key=itemgetter(1), reverse=True)[:tries]
+        for other, shared in most_shared:
             mine, root = _root(parents, place), _root(parents, other)
             if mine == root or tried.get(root, 0) >= _FROM_EACH or (shared == 1 and vain >= weak):
                 continue
@@ -221,8 +223,9 @@ def _candidates(bands: pl.DataFrame, before: int) -> pl.DataFrame:
             ),
         ).sort("at")
         made += [found[name] for name in found.columns[3:]]
-    whole = pl.DataFrame(made)
-    return whole.filter(pl.any_horizontal(pl.exclude("place").is_not_null()))
+    whole = pl.DataFrame(made).filter(pl.any_horizontal(pl.exclude("place").is_not_null()))
+    # Texts that may be near the same one follow on each other, so that its hashes are read once.
+    return whole.sort(pl.min_horizontal(pl.exclude("place")), "place")
 
 
 def grouped(pairs: Iterable[Pair], count: int) -> list[Group]:

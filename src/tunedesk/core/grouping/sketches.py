@@ -31,6 +31,11 @@ _WORD = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+"
 )
 """A word; single characters in scripts that are written without spaces."""
+_WORDS = (
+    r"\n|[\x{0e00}-\x{0eff}\x{1000}-\x{109f}\x{1780}-\x{17ff}\x{3040}-\x{30ff}\x{3400}-\x{9fff}\x{f900}-\x{faff}]"
+    r"|[\p{L}\p{N}]+"
+)
+"""The same for Polars, and the ends of lines, across which no pair goes."""
 _SYSTEM = ("system", "developer")
 _KNOWN_WORDS = 200_000
 _MASK = 0xFFFFFFFF
@@ -54,7 +59,10 @@ _hashes = _WordHashes()
 
 def normalised(text: str) -> str:
     """Return `text` in lower case with single spaces: what exact duplicates have in common."""
-    return " ".join(text.casefold().split())
+    low = text.casefold()
+    if low.isascii() and low.isprintable() and "  " not in low:
+        return low.strip(" ")
+    return " ".join(low.split())
 
 
 def key_of(role: str, text: str) -> int:
@@ -146,6 +154,40 @@ def shingle_hashes(text: str) -> array[int]:
         made.update(numbers)
         made.update([(a * _ODD + b) & _MASK for a, b in pairwise(numbers)])
     return array("I", made)
+
+
+def shingle_hashes_of(texts: Sequence[str]) -> list[bytes]:
+    """Return what `shingle_hashes` makes of each text, as bytes and with repetitions, for many at once.
+
+    Raises UnicodeEncodeError when a text has half of a surrogate pair, which Polars cannot hold.
+    """
+    made = pl.Series([_shortened(text).casefold() for text in texts], dtype=pl.String).str.extract_all(_WORDS)
+    words = pl.DataFrame({"text": pl.int_range(len(texts), dtype=pl.UInt32, eager=True), "word": made})
+    words = words.explode("word").drop_nulls()
+    if not words.height:
+        return [b""] * len(texts)
+    known = words["word"].unique().to_list()
+    number = words["word"].replace_strict(known, [_hashes[word] for word in known], return_dtype=pl.UInt64)
+    within = pl.col("word") != "\n"
+    follows = within & within.shift(-1) & (pl.col("text") == pl.col("text").shift(-1))
+    pair = (pl.col("number") * _ODD + pl.col("number").shift(-1)) % (1 << 32)
+    words = words.with_columns(number=number)
+    ones, ones_of = _by_text(words.filter(within).select("text", "number"), len(texts))
+    pairs, pairs_of = _by_text(
+        words.select("text", number=pl.when(follows).then(pair)).drop_nulls(), len(texts)
+    )
+    found, at, pair_at = [], 0, 0
+    for count, pair_count in zip(ones_of, pairs_of, strict=True):
+        found.append(ones[at : at + count].tobytes() + pairs[pair_at : pair_at + pair_count].tobytes())
+        at, pair_at = at + count, pair_at + pair_count
+    return found
+
+
+def _by_text(numbers: pl.DataFrame, texts: int) -> tuple[memoryview, list[int]]:
+    """Return all numbers, and how many of them each text has."""
+    counts = numbers.group_by("text").len()
+    of_text = pl.repeat(0, texts, dtype=pl.UInt32, eager=True).scatter(counts["text"], counts["len"])
+    return memoryview(array("I", numbers["number"].to_list())), of_text.to_list()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ _TAIL = (
 _HEAD = r"(?:(?:Flat|Apt|Apartment|Unit|Suite) \w{1,4},? )?"
 
 _NO_STREET = r"(?!(?:Min(?:ute)?s?|Hours?|Days?|Weeks?|Miles?|Star|Easy) )"
-_ADDRESSES = (
+ADDRESSES = (
     re.compile(
         rf"(?<![\w.,£$€#/-]){_HEAD}\d{{1,5}}[A-Za-z]?,? {_NO_STREET}"
         rf"(?:{_CAPITAL} ){{1,3}}{_STREET}(?![\w'’-])(?:\.(?=,))?{_TAIL}"
@@ -104,7 +104,10 @@ _NAMED = re.compile(
 )
 
 
-_STREET_WORDS = words_of(
+POSTCODES = (_UK, _US, _NAMED)
+"""What postcodes that stand alone are found by."""
+
+STREET_WORDS = words_of(
     "street st road rd lane ln avenue ave close drive dr court ct way crescent cres place pl square "
     "sq terrace grove hill rise row mews gardens gdns park wharf yard cottages boulevard blvd "
     "parkway pkwy highway hwy circle cir trail quay green walk vale view croft heights parade rue av "
@@ -114,7 +117,7 @@ _STREET_WORDS = words_of(
 )
 _HOUSE = re.compile(r"\d(?: bis| ter|[A-Za-z])?,? [^\W\d_]")
 _HOUSE_AFTER = re.compile(r" \d|º")
-_STREET_ENDS = (
+STREET_ENDS = (
     "straat ",
     "laan ",
     "plein ",
@@ -153,11 +156,11 @@ def addresses(text: str, low: str, words: frozenset[str]) -> Iterator[Found]:
     """Yield streets with a house number, with town and postcode where they follow; `words` are those of `low`."""
     if not text.isascii():
         yield from other_addresses(text)
-    if _STREET_WORDS.isdisjoint(words) and not holds(low, _STREET_ENDS):
+    if STREET_WORDS.isdisjoint(words) and not holds(low, STREET_ENDS):
         return
     if not (_HOUSE.search(text) or _HOUSE_AFTER.search(text)):
         return
-    for pattern in _ADDRESSES:
+    for pattern in ADDRESSES:
         group = "at" if "at" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             yield taken(match, "address", 0.85, group)

@@ -13,7 +13,7 @@ _KEY = re.compile(
     r"SG\.[\w-]{16,}\.[\w-]{16,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|gsk_\w{20,}|"
     r"eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]{8,})(?![\w-])"
 )
-_BLOCK = re.compile(
+BLOCK = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.{0,10000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.S
 )
 _BEARER = re.compile(r"\bbearer ([\w.~+/-]{16,}=*)", re.I)
@@ -41,10 +41,10 @@ _CODE = re.compile(r"(?<![\w£$€.,/:#-])\d{4,8}(?![\w%]|[.,:/-]\d)")
 _WRITTEN_PASSWORD = re.compile(r"^\W{0,3}(?:it'?s |it is |sure,? )?((?=\S*\d)\S{6,40})\W{0,2}$", re.I)
 
 
-_GIVEN_AWAY = (
+GIVEN_AWAY = (
     (("sk-", "k_live", "k_test", "xox", "glpat", "hf_", "sg.", "npm_", "pypi-", "gsk_"), _KEY, 0.99),
     (("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "akia", "asia", "aiza", "eyj"), _KEY, 0.99),
-    (("-----",), _BLOCK, 0.99),
+    (("-----",), BLOCK, 0.99),
     (("bearer",), _BEARER, 0.94),
     (("key", "secret", "token"), _ASSIGNED, 0.94),
     (("pass", "pwd", "kennwort", "contrase", "clave", "mdp", "hasł", "haslo", "senha"), _PASSWORD, 0.85),
@@ -62,7 +62,7 @@ _PLACEHOLDER = re.compile(
 
 def secrets(text: str, low: str) -> Iterator[Found]:
     """Yield keys by their makers' prefixes, and passwords, PINs and codes that a word gives away."""
-    for parts, pattern, confidence in _GIVEN_AWAY:
+    for parts, pattern, confidence in GIVEN_AWAY:
         if holds(low, parts):
             for match in pattern.finditer(text):
                 if not _PLACEHOLDER.fullmatch(match.group(match.lastindex or 0)):

@@ -39,7 +39,7 @@ _ROLE_MAILBOX = re.compile(
 )
 """Mailboxes of a company: a person is not behind them, and an answer that names one is worth training on."""
 
-_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ .-]?\d){12,18}(?![\w]|[.,-]\d)")
+CARD = re.compile(r"(?<![\w.,+-])\d(?:[ .-]?\d){12,18}(?![\w]|[.,-]\d)")
 _CARD_PLAN = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|"
     r"3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|5\d\d|4[4-9]\d)\d{12,15}|62\d{14,17}|"
@@ -50,9 +50,9 @@ _CARD_WORD = re.compile(
     r"\b(?:card|karte|kartennummer|tarjeta|carte|kart[aęy]|cc|visa|mastercard|amex)\b", re.I
 )
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
+IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
-_PHONE = re.compile(
+PHONE = re.compile(
     r"(?<![A-Za-zÀ-ɏ\d_.,/#@-])(?:\+ ?)?\(?\d(?:[ ./()-]{0,2}\d){6,14}(?![A-Za-zÀ-ɏ\d_]|[.,/-]\d)"
 )
 _PHONE_WORD = re.compile(
@@ -68,7 +68,7 @@ _PHONE_WORD = re.compile(
     r")[^.!?\n]{0,40}$",
     re.I,
 )
-_PHONE_PARTS = (
+PHONE_PARTS = (
     "numer", "nummer", "númer", "numéro", "bel me", "tlf", "celular", "telem", "telefon", "puhel", "телеф", "номер",
     "моб",
     "電話", "携帯", "手机", "电话", "전화", "휴대폰", "번호", "هاتف", "جوال", "موبايل",
@@ -78,7 +78,7 @@ _PHONE_PARTS = (
     "फोन", "मोबाइल", " number", "ph",
 )  # fmt: skip
 """Parts one of which stands in every word for a phone."""
-_PHONE_SHAPE = re.compile(
+PHONE_SHAPE = re.compile(
     r"\(\d{3}\) ?\d{3}[ .-]\d{4}|1?[ .-]?\d{3}([.-])\d{3}\1\d{4}|07\d{3} ?\d{3} ?\d{3}|"
     r"0\d{2,4} \d{3,4} \d{3,4}|"
     r"\(0\d{2,4}\) ?\d{3,4} ?\d{3,4}|0[1-9](?:[ .]\d\d){4}|0\d{2,4}[/-] ?\d{3,8}|[6-9]\d{2} \d{3} \d{3}|"
@@ -133,6 +133,8 @@ _BANK_CODE = re.compile(
 )
 _BANK_CODE_WORDS = ("sort", "routing", "aba", "blz", "bankleitzahl")
 _ACCOUNT_WORDS = ("acc", "ac no", "a/c", "kont", "compte", "cuenta", "rachun", "conto", "khata")
+ACCOUNTS = (_SORT, _BANK_CODE, _ACCOUNT, _CLIENT)
+"""What accounts are found by when no question was asked."""
 _EIGHT = re.compile(r"(?<![\w.,-])\d{8}(?![\w-])")
 
 _MONTH = (
@@ -147,7 +149,7 @@ DATE = re.compile(
     re.I,
 )
 """A whole date with its year, in digits or with the month's name in English, German, French, Spanish or Polish."""
-_BIRTH = re.compile(
+BIRTH = re.compile(
     r"\b(?:dates? of birth|d\.?o\.?b\b|birth[ -]?(?:date|day)|born|geburts(?:datum|tag)|geb(?:\.|oren)|"
     r"n[ée]e? le|"
     r"date de naissance|fecha de nacimiento|nacid[oa]|nac[ií]|data urodzenia|urodz\w+|data di nascita|nato|"
@@ -194,7 +196,7 @@ _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(
     r"(?<![\w:.])(?=[0-9a-f:]*\d)(?:[0-9a-f]{1,4}:){2,7}(?:[0-9a-f]{1,4}|:[0-9a-f:]*)(?![\w:])", re.I
 )
-_IP_PART = re.compile(r"\d\.\d+\.\d|[0-9a-fA-F]:[0-9a-fA-F:]")
+IP_PART = re.compile(r"\d\.\d+\.\d|[0-9a-fA-F]:[0-9a-fA-F:]")
 _VERSION = re.compile(r"(?:version|firmware|release|build|\bv)\.? ?$", re.I)
 
 
@@ -217,7 +219,7 @@ def _is_money(text: str, start: int, end: int) -> bool:
 
 def cards(text: str, asked: bool = False) -> Iterator[Found]:
     """Yield payment cards: an issuer's prefix and length with the check digit, or without it by a word or question."""
-    for match in _CARD.finditer(text):
+    for match in CARD.finditer(text):
         number, before = _digits(match.group()), before_number(text, match.start())
         named = asked or bool(_CARD_WORD.search(before))
         if _COUNTED.search(before) and not named:
@@ -230,7 +232,7 @@ def cards(text: str, asked: bool = False) -> Iterator[Found]:
 
 def ibans(text: str) -> Iterator[Found]:
     """Yield IBANs of their country's length whose check digits (mod 97) are right."""
-    for match in _IBAN.finditer(text):
+    for match in IBAN.finditer(text):
         end = match.end()
         while end - match.start() >= 15:
             if (
@@ -275,11 +277,11 @@ def phones(text: str, asked: bool = False) -> Iterator[Found]:
 
     Numbers set aside for fiction are taken too. Freephone lines are not: they are a company's.
     """
-    worded = not asked and holds(text.lower(), _PHONE_PARTS)
-    for match in _PHONE.finditer(text):
+    worded = not asked and holds(text.lower(), PHONE_PARTS)
+    for match in PHONE.finditer(text):
         number = match.group()
         abroad = number.startswith("+") or (number.startswith("00") and len(_digits(number)) > 11)
-        shaped = bool(_PHONE_SHAPE.fullmatch(number))
+        shaped = bool(PHONE_SHAPE.fullmatch(number))
         if not (asked or worded or abroad or shaped):
             continue
         before = before_number(text, match.start())
@@ -323,7 +325,7 @@ def accounts(text: str, low: str, asked: bool = False) -> Iterator[Found]:
 
 def births(text: str, low: str, asked: bool = False) -> Iterator[Found]:
     """Yield dates of birth: whole dates near a word of birth, or in the answer to a question for one."""
-    starts = [match.end() for match in _BIRTH.finditer(text)] if holds(low, _BIRTH_WORDS) else []
+    starts = [match.end() for match in BIRTH.finditer(text)] if holds(low, _BIRTH_WORDS) else []
     reaches = [(0, len(text))] if asked else [(start, start + _BIRTH_REACH) for start in starts]
     for start, stop in reaches:
         for match in DATE.finditer(text, start, stop):
@@ -332,7 +334,7 @@ def births(text: str, low: str, asked: bool = False) -> Iterator[Found]:
 
 def ip_addresses(text: str) -> Iterator[Found]:
     """Yield IP addresses, but not those of every home network (10., 192.168., loopback) or version numbers."""
-    for pattern in (_IPV4, _IPV6) if _IP_PART.search(text) else ():
+    for pattern in (_IPV4, _IPV6) if IP_PART.search(text) else ():
         for match in pattern.finditer(text):
             try:
                 address = ipaddress.ip_address(match.group())

@@ -27,7 +27,7 @@ _NOT_NAMES = frozenset(
     resources.files("tunedesk.core.personal_data").joinpath("ordinary_words.txt").read_text("utf-8").split()
 )
 """Words that follow a greeting or "I am" with a capital, or in small letters, and are nobody's name."""
-_INTRODUCED = re.compile(
+INTRODUCED = re.compile(
     r"\b(?:my (?:full |first |last |middle |given |maiden |sur|family )?name(?:['’]?s\b| is|:)|"
     r"\bname['’]s\b|ich hei(?:ß|ss)e|"
     r"mein name ist|je m['’]appelle|mon nom est|me llamo|mi nombre es|nazywam si[ęe]|mam na imi[ęe]|"
@@ -165,9 +165,9 @@ _GIVEN = frozenset(
     resources.files("tunedesk.core.personal_data").joinpath("given_names.txt").read_text("utf-8").split()
 )
 """Given names in small letters; ordinary words and places are not among them."""
-_GIVEN_CAPITALS = frozenset(name.capitalize() for name in _GIVEN)
+GIVEN_CAPITALS = frozenset(name.capitalize() for name in _GIVEN)
 _ORDINARY_CAPITALS = frozenset(word.capitalize() for word in _NOT_NAMES)
-_BESIDE = (
+BESIDE = (
     (_GREETED_WORDS, (), _GREETED, 0.8),
     (_TITLED_WORDS, (), _TITLED, 0.9),
     (_SIGNED_WORDS, (), _SIGNED, 0.85),
@@ -231,19 +231,19 @@ def names(text: str, low: str) -> Iterator[Found]:
     if capitals.issubset(_ORDINARY_CAPITALS):
         return
     words = frozenset(_LETTERS.findall(low))
-    for cues, parts, pattern, confidence in _BESIDE:
+    for cues, parts, pattern, confidence in BESIDE:
         if not cues.isdisjoint(words) or holds(low, parts):
             for match in pattern.finditer(text):
                 found = _trimmed(match.group("name"), match.start("name"), confidence)
                 if found:
                     yield found
-    if not _GIVEN_CAPITALS.isdisjoint(capitals):
+    if not GIVEN_CAPITALS.isdisjoint(capitals):
         yield from _given(text, words)
 
 
 def _introductions(text: str) -> Iterator[Found]:
     """Yield the names that people say are theirs."""
-    for match in _INTRODUCED.finditer(text):
+    for match in INTRODUCED.finditer(text):
         found = _words_of_name(match, 0.88)
         if found:
             yield found

@@ -48,7 +48,7 @@ _NATIONAL_WORD = re.compile(
     r"\b[^\n]{0,28}$",
     re.I,
 )
-_NINO = re.compile(
+NINO = re.compile(
     r"(?<![\w-])(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-TW-Z][A-CEGHJ-NPQRSTW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![\w-])",
     re.I,
 )
@@ -63,7 +63,7 @@ _PASSPORT = re.compile(
     r"\W{0,3}(?:is |ist |es |est )?((?=[A-Z]{0,3}\d)[A-Z0-9]{6,9})(?!\w)",
     re.I,
 )
-_DRIVER = re.compile(r"(?<!\w)[A-Z]{2,5}9{0,3}\d[0156]\d[0-3]\d{2}[A-Z9]{2}[A-HJ-NP-Z0-9][A-Z]{2}(?!\w)")
+DRIVER = re.compile(r"(?<!\w)[A-Z]{2,5}9{0,3}\d[0156]\d[0-3]\d{2}[A-Z9]{2}[A-HJ-NP-Z0-9][A-Z]{2}(?!\w)")
 
 _NAMED = re.compile(
     r"(?:\b(?:ssn|social security|national insurance|nino|itin|nhs|pesel|aadhaa?r|bsn|burgerservicenummer|nif|dni|nie|"
@@ -79,6 +79,9 @@ _NAMED = re.compile(
     re.I,
 )
 """A number that its own words call an id: taken whatever its check digits say, as people mistype and invent them."""
+
+WORDED = (_SSN_TAIL, _PASSPORT, _NAMED)
+"""Ids told by the words before them."""
 
 _Check = Callable[[str], bool]
 
@@ -98,7 +101,7 @@ class _Id:
     """The length its longest run of digits has at least."""
 
 
-_NATIONAL = (
+NATIONAL = (
     _Id(re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"), ssn.is_valid, "-", 9),
     _Id(re.compile(r"(?<![\w-])\d{8}[- ]?[A-Z](?![\w-])", re.I), dni.is_valid, "z", 8),
     _Id(re.compile(r"(?<![\w-])[XYZ][- ]?\d{7}[- ]?[A-Z](?![\w-])", re.I), nie.is_valid, "z", 7),
@@ -129,7 +132,7 @@ _NATIONAL = (
     _Id(re.compile(r"(?<![\w/])\d{6}/\d{4}(?![\w/])"), czech_id.is_valid, "/", 6),
 )
 """Ids that their shape and check digits give away."""
-_NATIONAL_DIGITS = (
+NATIONAL_DIGITS = (
     _Id(re.compile(r"(?<![\w.,-])\d{2} ?\d{3} ?\d{3} ?\d{3}(?![\w-])"), idnr.is_valid, "", 11),
     _Id(re.compile(r"(?<![\w.,-])\d{11}(?![\w-])"), pesel.is_valid, "", 11),
     _Id(re.compile(r"(?<![\w.,-])[2-9]\d{11}(?![\w-])"), aadhaar.is_valid, "", 12),
@@ -140,7 +143,7 @@ _NATIONAL_DIGITS = (
     _Id(re.compile(r"(?<![\w.,-])\d{9}(?![\w-])"), ssn.is_valid, "", 9),
 )
 """Ids that are digits alone and pass a check by chance: a word beside them is needed too."""
-_NATIONAL_WORDS = words_of(
+NATIONAL_WORDS = words_of(
     "ni nino national ssn social itin sin nhs tax steuer steuerid steueridnr steuernummer "
     "identifikationsnummer idnr tin pesel aadhaar aadhar uid uidai bsn burgerservicenummer nif nie "
     "dni nir sécurité securite personnummer rijksregisternummer cpf identity id passport reisepass "
@@ -166,12 +169,12 @@ def national_ids(text: str, words: frozenset[str], longest: int, mixed: bool) ->
     `words` are those of `text` in small letters, `longest` its longest run of digits, `mixed` whether it holds a
     letter beside a digit.
     """
-    for match in _NINO.finditer(text) if longest >= 6 and _NINO_END.search(text) else ():
+    for match in NINO.finditer(text) if longest >= 6 and _NINO_END.search(text) else ():
         if not ORDER.search(before_number(text, match.start())):
             yield taken(match, "national_id", 0.93)
-    for match in _DRIVER.finditer(text) if mixed else ():
+    for match in DRIVER.finditer(text) if mixed else ():
         yield taken(match, "national_id", 0.8)
-    named = not _NATIONAL_WORDS.isdisjoint(words)
+    named = not NATIONAL_WORDS.isdisjoint(words)
     for pattern in (_SSN_TAIL, _PASSPORT) if named else ():
         for match in pattern.finditer(text):
             yield taken(match, "national_id", 0.7, 1)
@@ -179,9 +182,9 @@ def national_ids(text: str, words: frozenset[str], longest: int, mixed: bool) ->
         if sum(map(str.isdigit, match.group(1))) >= 6:
             yield taken(match, "national_id", 0.9, 1)
     lettered = bool(_LETTERED.search(text))
-    for kind in (*_NATIONAL, *(_NATIONAL_DIGITS if named else ())):
+    for kind in (*NATIONAL, *(NATIONAL_DIGITS if named else ())):
         if longest >= kind.least and _has(text, kind.needs, mixed=mixed, lettered=lettered):
-            yield from _checked(text, kind, needs_word=kind in _NATIONAL_DIGITS)
+            yield from _checked(text, kind, needs_word=kind in NATIONAL_DIGITS)
 
 
 def _has(text: str, needs: str, *, mixed: bool, lettered: bool) -> bool:

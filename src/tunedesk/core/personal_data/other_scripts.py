@@ -11,7 +11,7 @@ _SURNAMES_ZH = (
     "王李张張刘劉陈陳杨楊黄黃赵趙吴吳周徐孙孫马馬朱胡郭何林高罗羅郑鄭梁谢謝宋唐许許韩韓冯馮邓鄧曹彭曾萧蕭田董潘袁蔡蒋蔣余于杜叶葉程魏苏蘇"
     "吕呂丁任卢盧姚沈钟鐘姜崔谭譚陆陸范汪廖石金贾賈夏韦韋方白邹鄒孟熊秦邱江尹薛闫阎段雷侯龙龍史陶贺賀顾顧毛郝龚龔邵万萬钱錢严嚴武戴莫孔向汤湯"
 )
-_NAMES = (
+OTHER_NAMES = (
     (("मेरा नाम", "मेरा पूरा नाम"),
      re.compile(r"मेरा (?:पूरा )?नाम (?P<name>[\u0900-\u097f]+(?: [\u0900-\u097f]+){0,2}?)(?= (?:है|हे|हैं|और)|[,।.!]|$)")),
     (("我叫", "名字", "姓名"),
@@ -24,7 +24,7 @@ _NAMES = (
     (("이름은",), re.compile(r"이름은 (?P<name>[가-힣]{2,4}?)(?=입니다|이에요|예요|이고|이야|[.,!\s]|$)")),
 )  # fmt: skip
 """Parts one of which stands in a text that says somebody's name, and how it is said."""
-_ADDRESSES = (
+OTHER_ADDRESSES = (
     re.compile(
         r"(?:[\u4e00-\u9fff]{2,8}?[省市区區县縣]){0,4}[\u4e00-\u9fff]{1,8}(?:路|街|大道|巷|弄)\d{1,5}[号號](?:\d{1,4}[室楼樓])?"
     ),
@@ -37,12 +37,12 @@ _ADDRESSES = (
         r"(?:-\d{1,4})?"
     ),
 )
-_ADDRESS_PARTS = ("路", "街", "道", "巷", "弄", "都", "府", "県", "로 ", "길 ")
+ADDRESS_PARTS = ("路", "街", "道", "巷", "弄", "都", "府", "県", "로 ", "길 ")
 
 
 def other_names(text: str) -> Iterator[Found]:
     """Yield the names that people say are theirs in Hindi, Chinese, Japanese, Arabic and Korean."""
-    for parts, pattern in _NAMES:
+    for parts, pattern in OTHER_NAMES:
         if holds(text, parts):
             for match in pattern.finditer(text):
                 yield taken(match, "name", 0.85, "name")
@@ -50,7 +50,7 @@ def other_names(text: str) -> Iterator[Found]:
 
 def other_addresses(text: str) -> Iterator[Found]:
     """Yield streets with a house number in China, Japan and Korea."""
-    if holds(text, _ADDRESS_PARTS):
-        for pattern in _ADDRESSES:
+    if holds(text, ADDRESS_PARTS):
+        for pattern in OTHER_ADDRESSES:
             for match in pattern.finditer(text):
                 yield taken(match, "address", 0.85)

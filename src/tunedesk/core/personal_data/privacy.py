@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.personal_data import addresses, credentials, identifiers, names, national_ids
+from tunedesk.core.personal_data import names
+from tunedesk.core.personal_data.finding import asked_for, find, has_personal_data
 from tunedesk.core.personal_data.placeholders import Placeholders
-from tunedesk.core.personal_data.spans import KINDS, Found, holds, settle
+from tunedesk.core.personal_data.spans import KINDS, Found, settle
 
 __all__ = [
     "KINDS",
@@ -26,53 +27,6 @@ __all__ = [
     "mask_row",
     "row_has_personal_data",
 ]
-
-_DIGIT = re.compile(r"\d")
-_RUN = re.compile(r"\d(?:[ ./()-]{0,2}\d)*")
-_LETTERS = re.compile(r"[^\W\d_]+")
-_MIXED = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
-_QUESTIONS = (
-    (
-        "account_number",
-        ("number", " no", "konto", "cuenta"),
-        re.compile(r"\b(?:account|a/c|acct)\b[^.?!]{0,20}\b(?:number|no)\b|kontonummer|n[uú]mero de cuenta"),
-    ),
-    (
-        "card",
-        ("card", "karte", "tarjeta"),
-        re.compile(r"\bcard\b[^.?!]{0,12}\b(?:number|no|digits)\b|kartennummer|n[uú]mero de (?:la )?tarjeta"),
-    ),
-    (
-        "secret",
-        ("pin", "passw", "passcode", "code", "cvv", "otp"),
-        re.compile(r"\bpin\b|password|passcode|passwort|(?:security|verification) code|\bcvv\b|\botp\b"),
-    ),
-    (
-        "phone",
-        ("number", "telef", "télé", "móvil", "movil"),
-        re.compile(
-            r"(?:phone|mobile|contact|cell|callback)\b[^.?!]{0,12}\bnumber|telefon|t[ée]l[ée]phone|"
-            r"tel[ée]fono|m[oó]vil"
-        ),
-    ),
-    (
-        "date_of_birth",
-        ("birth", "dob", "geburt", "nacimiento", "naissance"),
-        re.compile(
-            r"date of birth|\bdob\b|birth ?da(?:te|y)|geburtsdatum|fecha de nacimiento|date de naissance"
-        ),
-    ),
-    (
-        "name",
-        ("name", "votre nom", "nombre", "who am i"),
-        re.compile(
-            r"\b(?:your|ur|full|first|last|customer'?s?|"
-            r"account ?holder'?s?)\b[^.?!]{0,24}(?<!user )(?<!business )\bname\b|"
-            r"\bihr(?:en)? namen?|votre nom|su nombre|who am i speaking|maiden name"
-        ),
-    ),
-)
-"""Kinds that a message may ask the other side for: words that must be there, and the question, in small letters."""
 
 _CONTENT = "content"
 
@@ -111,73 +65,6 @@ class _Slot:
     def field(self) -> str:
         """The path as people write it."""
         return _CONTENT if self.path[0] == _CONTENT else ".".join(str(step) for step in self.path)
-
-
-def find(text: str, *, asked: frozenset[str] = frozenset()) -> list[Found]:
-    """Return the personal data in `text`, in order and without overlaps.
-
-    `asked` are the kinds that the message before asked for (`asked_for`): bare answers are taken for them.
-    """
-    return settle(_finders(text, asked))
-
-
-def has_personal_data(text: str) -> bool:
-    """Return whether `find` would find anything in `text`, stopping at the first."""
-    return next(_finders(text, frozenset()), None) is not None
-
-
-def asked_for(text: str) -> frozenset[str]:
-    """Return the kinds of personal data that a message asks the other side for."""
-    low = text.lower()
-    return frozenset(
-        kind for kind, words, question in _QUESTIONS if holds(low, words) and question.search(low)
-    )
-
-
-def _finders(text: str, asked: frozenset[str]) -> Iterator[Found]:
-    """Yield what each finder finds, each run only on a text that can hold its kinds."""
-    low = text.lower()
-    if "@" in text:
-        yield from identifiers.emails(text)
-    digit = _DIGIT.search(text)
-    if digit:
-        yield from _numbers(text, low, asked)
-    if digit or "pass" in low or "-----" in low:
-        yield from credentials.secrets(text, low)
-    yield from names.names(text, low)
-    if "name" in asked:
-        yield from names.answered_names(text)
-
-
-def _numbers(text: str, low: str, asked: frozenset[str]) -> Iterator[Found]:
-    """Yield what the finders of numbers find; the longest run of digits says which of them can find anything."""
-    longest = max(sum(map(str.isdigit, run)) for run in _RUN.findall(text))
-    words = frozenset(_LETTERS.findall(low))
-    mixed = bool(_MIXED.search(text))
-    if longest >= 7:
-        yield from _long_numbers(text, asked, longest, mixed)
-    short = mixed and (longest >= 3 or not national_ids.PASSPORT_WORDS.isdisjoint(words))
-    if longest >= 6 or short or "ssn" in words or "social" in words:
-        yield from national_ids.national_ids(text, words, longest, mixed)
-    if longest >= 4:
-        yield from identifiers.accounts(text, low, "account_number" in asked)
-        if "secret" in asked:
-            yield from credentials.answered_secrets(text)
-    yield from identifiers.births(text, low, "date_of_birth" in asked)
-    yield from addresses.addresses(text, low, words)
-    if mixed or longest >= 5:
-        yield from addresses.postcodes(text, low)
-    if text.count(".") > 2 or text.count(":") > 1:
-        yield from identifiers.ip_addresses(text)
-
-
-def _long_numbers(text: str, asked: frozenset[str], longest: int, mixed: bool) -> Iterator[Found]:
-    """Yield cards, IBANs and phones."""
-    if longest >= 13:
-        yield from identifiers.cards(text, "card" in asked)
-    if mixed:
-        yield from identifiers.ibans(text)
-    yield from identifiers.phones(text, "phone" in asked)
 
 
 def _messages(row: Row) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
@@ -317,7 +204,10 @@ def find_in_texts(
     if not known:
         return found
     mentions = names.Mentions(known)
-    return [settle([*items, *mentions.find(text)]) for (_, text, _), items in zip(texts, found, strict=True)]
+    for place, (_, text, _) in enumerate(texts):
+        if again := list(mentions.find(text)):
+            found[place] = settle([*found[place], *again])
+    return found
 
 
 def _find_slots(row: Row, reader: Reader = _READER) -> list[tuple[tuple[str | int, ...], _Slot, list[Found]]]:
