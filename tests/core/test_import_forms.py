@@ -158,3 +158,10 @@ def test_messages_without_roles_and_contents_are_asked_about(tmp_path: Path) -> 
     )
     with pytest.raises(DataError, match="no known format"):
         list(importers.read(path))
+
+
+def test_half_a_preference_row_stays_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"input": {"messages": [U]}, "non_preferred_output": [A]}) + "\n")
+    found = importers.read(path)
+    assert (len(list(found)), found.report.rows) in ((1, 1), (0, 1))

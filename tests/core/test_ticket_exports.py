@@ -165,3 +165,22 @@ def test_transcripts_in_many_languages(customer: str, agent: str, tmp_path: Path
 def test_speakers_on_a_line_of_their_own_with_the_time(tmp_path: Path) -> None:
     rows, _ = read(tmp_path, "Customer  10:01 AM\nWhere is it?\nAgent  10:02\nOn its\nway\n")
     assert [(m["role"], m["content"]) for m in rows[0]["messages"]] == TALK
+
+
+@pytest.mark.parametrize("stamp", ["[12.01.24, 10:01:22]", "12/01/24, 10:01 -", "2024-01-12 10:01"])
+def test_a_chat_log_of_names_is_read_where_one_tells_its_side_and_asked_about_else(
+    stamp: str, tmp_path: Path
+) -> None:
+    log = f"{stamp} {{}}: Where is it?\n{stamp} {{}}: On its\nway\n"
+    rows, _ = read(tmp_path, log.format("Anna", "Bank Support"))
+    assert [(m["role"], m["content"]) for m in rows[0]["messages"]] == TALK
+    with pytest.raises(DataError, match="a chat between Anna, Bert") as caught:
+        read(tmp_path, log.format("Anna", "Bert"))
+    assert "--format transcript --map user=Anna,assistant=Bert" in caught.value.hint
+    rows, _ = read(
+        tmp_path,
+        log.format("Anna", "Bert"),
+        format="transcript",
+        mapping={"user": "Anna", "assistant": "Bert"},
+    )
+    assert [(m["role"], m["content"]) for m in rows[0]["messages"]] == TALK

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tunedesk.core.importing import columns, delimited, json_records, records, tables, transcripts
+from tunedesk.core.importing.roles import role_of
 from tunedesk.core.importing.sources import Item, Seen, Source
 from tunedesk.core.importing.workbooks import is_workbook, read_sheet
 from tunedesk.errors import DataError
@@ -77,6 +78,12 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
                 yield from _zip(data, source.name, seen)
         case "prose":
             yield from _prose(source, known)
+        case "csv" if not prose and (names := transcripts.timed_speakers(_beginning(source))):
+            first, second = names[:2]
+            raise DataError(
+                f"{source.name} is a chat between {', '.join(names[:6])}: who is the customer?",
+                f"--format transcript --map user={first},assistant={second}; several names are parted by |",
+            )
         case "csv":
             yield from _cells(delimited.read_csv(source.lines(), _beginning(source), seen))
         case "jsonl":
@@ -104,7 +111,7 @@ def kind(source: Source) -> str:
     text = _beginning(source)
     if not _JSON.match(text) and _is_prose(text):
         return "prose"
-    if text.lstrip()[:1] not in ("{", "["):
+    if text.lstrip()[:1] not in ("{", "[") or (not _JSON.match(text) and transcripts.timed_speakers(text)):
         return "csv"
     return "jsonl" if json_records.is_jsonl(text) else "json"
 
@@ -207,7 +214,15 @@ def _is_prose(text: str) -> bool:
     named = sum(transcripts.spoken(line) is not None for line in lines)
     header = any(first.count(delimiter) for delimiter in ",;\t|") and transcripts.spoken(first) is None
     header = header or any(line.startswith('"') and transcripts.spoken(line[1:]) for line in lines)
-    return transcripts.is_transcript(text, lettered=True) and named * 3 >= len(lines) and not header
+    sides = transcripts.is_transcript(text, lettered=True) or _is_between_two(
+        transcripts.timed_speakers(text)
+    )
+    return sides and named * 3 >= len(lines) and not header
+
+
+def _is_between_two(names: list[str]) -> bool:
+    """Return whether a chat log has two speakers, one of whose sides its name tells: the other has the other one."""
+    return len(names) == 2 and any(role_of(name) in ("user", "assistant") for name in names)
 
 
 def _has_columns(source: Source) -> bool:

@@ -23,7 +23,7 @@ _LISTS = frozenset(
     ("messages", "conversations", "conversation", "turns", "dialogue", "dialog", "chosen", "rejected")
 )
 """Keys whose text may hold a list."""
-_PLAINLY = frozenset(("messages", "prompt", "instruction", "preferred_output"))
+_PLAINLY = frozenset(("messages", "prompt", "instruction", "preferred_output", "non_preferred_output"))
 """Keys that only a record has, never an object around records."""
 _PRINTED = re.compile(r"\[?\s*(?:\{\s*['\"]|\[\s*['\"]|['\"])")
 """How a list of objects, of lists or of texts begins that Python printed."""

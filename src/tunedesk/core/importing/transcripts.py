@@ -20,6 +20,8 @@ _BRACKETED = re.compile(
     rf"\s*(?:{_TIME}[\s,|–-]*)?[\[<【](?P<who>{_NAME})[\]>】]\s*(?:{_TIME}\s*)?[:：-]?\s+(?P<said>.*)$", re.S
 )
 """[Agent] Hello, <customer> Hi."""
+_TIMED = re.compile(rf"[\s\u200e\u200f]*{_TIME}[\s,|–-]")
+_MOST_SPEAKERS = 40
 _HEADING = re.compile(rf"\s*({_NAME})\s*[,|–-]?\s+{_TIME}\s*$")
 """Agent  10:02 AM, on a line of its own above what was said."""
 _RULE = re.compile(
@@ -63,6 +65,14 @@ def is_transcript(text: str, *, lettered: bool = False) -> bool:
         if len(roles) == 2:
             return True
     return False
+
+
+def timed_speakers(text: str) -> list[str]:
+    """Return who speaks in a chat log whose lines begin with a time and a name; nothing when it is none."""
+    lines = [line for line in text.splitlines() if line.strip()][:200]
+    named = [said[0] for line in lines if _TIMED.match(line) and (said := spoken(line))]
+    names = list(dict.fromkeys(named))
+    return names if 2 <= len(names) <= _MOST_SPEAKERS and 2 * len(named) > len(lines) else []
 
 
 def turns(text: str, known: Collection[str] = ()) -> list[Turn]:
