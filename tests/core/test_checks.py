@@ -245,6 +245,16 @@ def test_the_houses_own_phone_line_in_an_answer_is_no_personal_data() -> None:
     assert check([*clean(), said("Ring us on +44 20 7946 0958.", "assistant")]).findings == []
 
 
+def test_what_may_block_a_file_is_found_in_preference_rows_and_a_worse_answer_may_refuse() -> None:
+    asked = {
+        "messages": [{**S, "content": "Ring +44 20 7946 0958."}, {**U, "content": "I will kill you all"}]
+    }
+    no = {**A, "content": "I'm sorry, but I can't assist with that. Ring +44 20 7946 0958."}
+    rows = [{"input": asked, "preferred_output": [A], "non_preferred_output": [no]}]
+    found = [(one.message, one.code) for one in check(rows).findings if one.line]
+    assert found == [(1, "moderation_risk")]
+
+
 def test_near_duplicates_need_not_be_looked_for() -> None:
     rows = [*WHOLE["near_duplicate"][0], clean()[0]]
     assert codes(check(rows, Rules(near_duplicates=False))) == {"exact_duplicate"}

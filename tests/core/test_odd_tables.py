@@ -321,3 +321,12 @@ def test_a_column_of_times_is_nobodys_side(read: Read) -> None:
 def test_a_column_of_zeros_and_ones_tells_the_agent(read: Read) -> None:
     rows, _ = read("session_id\twaiter_send\tcontent\ns1\t0\t在吗？\ns1\t1\t在的。\n")
     assert [m["role"] for m in rows[0]["messages"]] == ["user", "assistant"]
+
+
+def test_a_table_of_times_and_subjects_is_no_chat(read: Read) -> None:
+    lines = [
+        f"2024-01-0{n},{'Re' if n % 2 else 'Fwd'}: my order,Where is order {n}?,It is here."
+        for n in range(1, 9)
+    ]
+    rows, _ = read("date,subject,question,answer\n" + "\n".join(lines))
+    assert len(rows) == 8

@@ -241,13 +241,15 @@ class Examiner:
         if escaped:
             yield from hidden_faults(value, line)
         messages = value.get("messages")
-        if isinstance(messages, list):
-            for code, message, detail in talk_faults(self._said(messages)):
+        talks = isinstance(messages, list)
+        listed = messages if isinstance(messages, list) else every_message(value)
+        for code, message, detail in talk_faults(self._said(listed)):
+            # Of two answers the worse one may refuse, or be in another language.
+            if talks or code == "moderation_risk":
                 yield finding(code, line, message, detail)
         if self.wanted.text_only:
             yield from _parts(every_message(value), line)
         if self.wanted.personal_data:
-            listed = messages if isinstance(messages, list) else []
             roles = [one.get("role") if isinstance(one, dict) else "" for one in listed]
             found = ((one.message, one) for one in find_in_row(value, self._sayings))
             yield from _personal(found, roles, line)

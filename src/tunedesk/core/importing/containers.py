@@ -78,7 +78,7 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
                 yield from _zip(data, source.name, seen)
         case "prose":
             yield from _prose(source, known)
-        case "csv" if not prose and (names := transcripts.timed_speakers(_beginning(source))):
+        case "csv" if not (prose or _has_columns(source)) and (names := _speakers(source)):
             first, second = names[:2]
             raise DataError(
                 f"{source.name} is a chat between {', '.join(names[:6])}: who is the customer?",
@@ -229,6 +229,10 @@ def _has_columns(source: Source) -> bool:
     head = _beginning(source)
     names = next(delimited.dialect_of(head).reader(head.splitlines()[:1]), [])
     return any(columns.is_known(name) for name in names)
+
+
+def _speakers(source: Source) -> list[str]:
+    return transcripts.timed_speakers(_beginning(source))
 
 
 def _prose(source: Source, known: Collection[str]) -> Iterator[Item]:
