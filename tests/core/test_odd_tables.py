@@ -330,3 +330,17 @@ def test_a_table_of_times_and_subjects_is_no_chat(read: Read) -> None:
     ]
     rows, _ = read("date,subject,question,answer\n" + "\n".join(lines))
     assert len(rows) == 8
+
+
+def test_the_rule_of_a_markdown_table_and_a_header_met_again_are_no_conversations(read: Read) -> None:
+    rows, report = read("| question | answer |\n|:---|---|\n| Where is it? | There. |\n| Why? | So. |\n")
+    assert [texts(row) for row in rows] == [["Where is it?", "There."], ["Why?", "So."]]
+    assert report.skipped == []
+    rows, report = read("question,answer\nWhere is it?,There.\nquestion,answer\nWhy?,So.\n")
+    assert len(rows) == 2
+    assert [(one.line, one.reason) for one in report.skipped] == [(3, "it is the header again")]
+
+
+def test_blanks_before_quotes_are_told_by_a_single_row(read: Read) -> None:
+    rows, _ = read('question, answer\n"Where, is it?", "There."\n')
+    assert texts(rows[0]) == ["Where, is it?", "There."]

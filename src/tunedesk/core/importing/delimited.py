@@ -24,6 +24,7 @@ _LOOKED_AT = 60
 _MOST_PREAMBLE = 30
 """Rows that may stand before a header: titles, dates, totals of an export."""
 _SENTENCE = re.compile(r"\S\s+\S+\s+\S.*[.?!…]$|[。？！]$|\n", re.S)
+_RULE = re.compile(r":?-{2,}:?")
 _VALUE = re.compile(r"[-+]?\d[\d.,:/ T+-]*Z?|\S+@\S+\.\S+|https?://\S+")
 """A number, a date, an e-mail or web address: what no column is called."""
 
@@ -69,9 +70,9 @@ def _candidates(head: str) -> Iterator[Dialect]:
     for delimiter in _DELIMITERS:
         if delimiter not in head:
             continue
-        yield Dialect(delimiter)
         if f'{delimiter} "' in head:
             yield Dialect(delimiter, spaced=True)
+        yield Dialect(delimiter)
         if '\\"' in head:
             yield Dialect(delimiter, escape="\\")
         if f"'{delimiter}'" in head:
@@ -218,7 +219,7 @@ def read_csv(lines: Iterable[tuple[int, str]], head: str, seen: Seen) -> Iterato
     reader = _Reader(((number, f"{line}\n") for number, line in lines), dialect)
     left = header.skipped + (0 if header.is_data else 1)
     for line, row, height in reader.rows():
-        if not any(cell.strip() for cell in row):
+        if not any(cell.strip() for cell in row) or _is_rule(row):
             seen.blank_lines += height
         elif left or _declares(row):
             left -= 0 if _declares(row) else 1
@@ -252,10 +253,17 @@ def _declares(row: Sequence[str]) -> bool:
     return 0 < len(row) <= 2 and row[0].startswith("sep=")
 
 
+def _is_rule(row: Sequence[str]) -> bool:
+    """Return whether a row is the rule under the header of a Markdown table."""
+    return all(_RULE.fullmatch(cell.strip()) for cell in row if cell.strip())
+
+
 def _item(line: int, row: list[str], height: int, names: list[str], reader: _Reader) -> Item:
     extra = [cell for cell in row[len(names) :] if cell.strip()]
     uneven = len(row) < len(names) or bool(extra)
     fault = f"it has {len(row)} cells where the header has {len(names)}" if uneven else ""
+    if [cell.strip() for cell in row] == names:
+        fault = "it is the header again"
     if uneven and height > 1 and reader.take_back():
         fault = "a quote in it is not closed, or it is cut"
     return Item(line, dict(zip(names, row, strict=False)), fault)
