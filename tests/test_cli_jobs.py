@@ -104,7 +104,10 @@ def test_a_model_is_made_again_elsewhere_by_its_recipe(
     (told,) = output(capsys, "recipes")
     assert (told["provider"], told["base"], told["seed"]) == ("openai", "gpt-4o-mini-2024-07-18", 4)
     training.unlink()
-    again = output(capsys, "launch", "--recipe", told["path"], "--provider", "local", "--yes")
+    assert main(["launch", "--recipe", told["path"], "--provider", "local", "--yes", "--json"]) == 0
+    said = capsys.readouterr()
+    again = json.loads(said.out.splitlines()[-1])
+    assert "gpt-4o-mini-2024-07-18 cannot be tuned there: SmolLM2-135M-Instruct stands in for it" in said.err
     job = cloud.jobs[again["job"]]
     assert job.model == "SmolLM2-135M-Instruct"
     assert len(cloud.contents[job.training_file].splitlines()) == 12
@@ -116,6 +119,29 @@ def test_a_model_is_made_again_elsewhere_by_its_recipe(
     bench.store.close()
     assert main(["launch", "--yes"]) == 2
     assert len(RecipeBook(paths.data).all()) >= 1
+
+
+def test_a_model_is_made_on_top_of_a_tuned_one_and_its_recipe_knows_both(
+    cloud: Training, capsys: Captured, training: Path
+) -> None:
+    cloud.ending([])
+    parent = "ft:gpt-4o-mini-2024-07-18:org:first:abc"
+    output(
+        capsys,
+        "launch",
+        "--train",
+        str(training),
+        "--provider",
+        "openai",
+        "--model",
+        parent,
+        "--yes",
+        "--follow",
+    )
+    (told,) = output(capsys, "recipes")
+    assert (told["base"], told["parent"]) == ("gpt-4o-mini-2024-07-18", parent)
+    assert main(["launch", "--recipe", told["path"], "--provider", "local", "--yes"]) == 0
+    assert f"continued {parent}, which is not there" in capsys.readouterr().err
 
 
 def test_jobs_of_an_account_are_imported(cloud: Training, capsys: Captured) -> None:
@@ -181,8 +207,10 @@ def test_a_request_that_got_no_answer_is_sent_anew_only_when_no_list_shows_its_j
 
 
 def test_an_interrupted_launch_or_tail_says_how_to_go_on(
-    cloud: Training, capsys: Captured, training: Path
+    cloud: Training, capsys: Captured, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tunedesk.jobs.asking.SETTLED", 0.0)
+
     def interrupting(call: str) -> Callable[[], None]:
         def moment() -> None:
             if cloud.calls[-1] == call:

@@ -6,16 +6,19 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fakes import Endpoint, ScriptedProvider, no_pause
-from tunedesk.config import Profile
+from tests.fakes import Canned, Endpoint, HttpEndpoint, ScriptedProvider, no_pause
+from tests.http_rig import client, failure
+from tunedesk.config import Profile, profiles
 from tunedesk.core.fine_tuning import Checkpoint, FineTuningJob, Hyperparameters, JobEvent, ProviderFile
 from tunedesk.core.lineage import Lineage, Recipe, RecipeFile, lineage_of, read_recipe, to_toml
 from tunedesk.errors import DataError, ProviderError
 from tunedesk.jobs import JobService, LaunchRequest, import_jobs
 from tunedesk.jobs.recipes import RecipeBook
+from tunedesk.jobs.remaking import remake
 from tunedesk.paths import Paths
 from tunedesk.store import Store
 from tunedesk.workbench import Workbench
@@ -233,3 +236,59 @@ async def test_an_import_run_again_downloads_nothing_twice(store: Store, tmp_pat
     again = await import_jobs(jobs)
     assert endpoint.calls.count("file_content") == before
     assert (again.events, again.files, again.recipes) == (first.events, first.files, first.recipes)
+
+
+async def test_an_account_of_many_pages_is_walked_to_its_end_with_expired_files_and_deleted_models(
+    http: HttpEndpoint, store: Store, tmp_path: Path
+) -> None:
+    made: list[dict[str, Any]] = [
+        {
+            "id": f"ftjob-{number:03}", "object": "fine_tuning.job", "status": "succeeded", "created_at": 1000 - number,
+            "finished_at": 2000, "model": BASE, "fine_tuned_model": f"{TUNED}-{number}", "trained_tokens": 10,
+            "training_file": "file-kept" if number % 2 else "file-expired", "result_files": [],
+        }
+        for number in range(50)
+    ]  # fmt: skip
+    pages = [Canned({"data": made[at : at + 20], "has_more": at + 20 < 50}) for at in (0, 20, 40)]
+    http.answer("GET", "/v1/fine_tuning/jobs", *pages)
+    for job in made:
+        path = f"/v1/fine_tuning/jobs/{job['id']}"
+        http.answer("GET", path, Canned(job))
+        http.answer("GET", f"{path}/(events|checkpoints)", Canned({"data": [], "has_more": False}))
+    http.answer("GET", "/v1/files/file-kept/content", Canned(rows(tmp_path / "t.jsonl").read_bytes()))
+    http.answer("GET", "/v1/files/file-expired/content", failure(410))
+    listed = [{"id": one["fine_tuned_model"]} for one in made if one["id"] != "ftjob-007"]
+    http.answer("GET", "/v1/models", Canned({"data": listed, "object": "list"}))
+    provider = client(http, OPENAI)
+    report = await import_jobs(JobService(store, provider, pause=no_pause))
+    await provider.close()
+    assert (report.jobs, len(report.models), len(report.recipes)) == (50, 50, 50)
+    gone = [one for one in report.missing if "file-expired" in one.what]
+    assert len(gone) == 25
+    assert [(one.job, one.what) for one in report.missing if one not in gone] == [
+        ("ftjob-007", f"model {TUNED}-7")
+    ]
+    asked = [one.query.get("after", [""])[0] for one in http.requests if one.path == "/v1/fine_tuning/jobs"]
+    assert asked == ["", "ftjob-019", "ftjob-039"]
+    downloads = sum(one.path == "/v1/files/file-kept/content" for one in http.requests)
+    assert downloads == 1, "a file of many jobs is fetched once"
+
+
+def test_what_does_not_go_along_to_another_provider_is_said(tmp_path: Path, paths: Paths) -> None:
+    path = rows(tmp_path / "t.jsonl")
+    known = profiles(paths)
+    recipe = Recipe(
+        TUNED, BASE, parent=f"ft:{BASE}:org::first", provider="openai", suffix="a-suffix-that-is-long",
+        asked=Hyperparameters(3, "auto", 1.8), training=RecipeFile(str(path), ""),
+    )  # fmt: skip
+
+    def notes(name: str) -> str:
+        book = RecipeBook(paths.data)
+        return "\n".join(remake(book, recipe, path, known[name], known, training=path).notes)
+
+    assert notes("openai") == ""
+    assert f"{BASE} cannot be tuned there: SmolLM2-135M-Instruct stands in for it" in notes("local")
+    assert "which is not there: SmolLM2-135M-Instruct begins anew" in notes("local")
+    assert "learning rate" not in notes("local")
+    assert "the learning rate 1.8 means something else there" in notes("nebius")
+    assert "the suffix is cut to a-suffix-that-is-l," in notes("azure")
