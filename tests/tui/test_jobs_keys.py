@@ -296,3 +296,22 @@ async def test_hundreds_of_jobs_of_four_profiles_stay_quick_while_one_is_unreach
         still = [known for known in screen.rows.jobs if known.job.status == "running"]
         assert {known.profile for known in still} == {"nebius"}
     bench.store.close()
+
+
+async def test_files_that_cannot_be_listed_are_told_so_and_a_closed_dialog_is_no_defect(
+    bench: Workbench, endpoint: Endpoint
+) -> None:
+    refused = ProviderError("OpenAI does not accept the key (listing files)", "check the key", status=401)
+    endpoint.lose("files", refused, carried_out=False)
+    app = TunedeskApp(lambda: bench, ["talks"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.workspace is not None)
+        dialog = FilesDialog(bench, bench.profile("local"))
+        app.push_screen(dialog)
+        await until_shown(pilot, "the files could not be listed: r asks again")
+        assert "does not accept the key" in frame(app)
+        await pilot.press("r")
+        await until_shown(pilot, "no files")
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, FilesDialog))
+        dialog.tell("what came later")

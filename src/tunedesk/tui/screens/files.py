@@ -73,7 +73,7 @@ class FilesDialog(Dialog[None]):
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield the list and a line that tells what happens."""
-        yield VirtualList(_COLUMNS, self._rows, empty="no files", id="files")
+        yield VirtualList(_COLUMNS, self._rows, empty="asking …", id="files")
         yield Static("", id="files-line", markup=False)
 
     @property
@@ -104,8 +104,9 @@ class FilesDialog(Dialog[None]):
             self.tell(f"{file.id} · {file.filename} · {file.purpose} · {_day(file.created_at)}")
 
     def tell(self, text: str) -> None:
-        """Say what happens."""
-        self.query_one("#files-line", Static).update(plain_line(text))
+        """Say what happens, unless the dialog was closed meanwhile."""
+        for line in self.query("#files-line").results(Static):
+            line.update(plain_line(text))
 
     def action_list(self) -> None:
         """Ask the provider for its files."""
@@ -117,10 +118,18 @@ class FilesDialog(Dialog[None]):
             client = await self._workbench.connect(self._profile)
             self.post_message(self.Listed(await client.files(), said))
         except TunedeskError as error:
-            self.tell(f"✗ {error.message}")
+            self.tell(f"✗ {error.message}{' → ' + error.hint if error.hint else ''}")
+            self._say_empty("the files could not be listed: r asks again")
+
+    def _say_empty(self, text: str) -> None:
+        """Say why no file is shown."""
+        for listing in self.query(VirtualList):
+            listing.empty = text
+            listing.reload()
 
     @on(Listed)
     def _listed(self, event: Listed) -> None:
+        self._say_empty("no files")
         self._files = sorted(event.files, key=lambda one: -one.created_at)
         self.query_one(VirtualList).show(range(len(self._files)), keep_place=True)
         total = sum(one.bytes for one in self._files)
