@@ -14,6 +14,7 @@ from tests.test_queue import CLOUD, HERE, Training
 from tunedesk.core.fine_tuning import Hyperparameters
 from tunedesk.errors import JobError, ProviderError
 from tunedesk.jobs import JobService, LaunchRequest, Lineup
+from tunedesk.jobs.lineup import spent
 from tunedesk.store import QueuedLaunch, QueueRules, Store
 
 
@@ -208,3 +209,39 @@ async def _rest(run: AsyncIterator[QueuedLaunch]) -> AsyncIterator[QueuedLaunch]
         async for place in run:
             yield place
             return
+
+
+async def test_what_failed_has_another_turn_and_its_money_still_counts(
+    store: Store, request_: LaunchRequest
+) -> None:
+    cloud = training()
+    cloud.fails = ("ftjob-1",)
+    queue = lineup(store, cloud=cloud)
+    queue.add("cloud", epochs(request_, 1, 2, 3), [1.0, 2.0, 3.0])
+    queue.set_rules(QueueRules(running=True, budget=8.0))
+    unreachable = ProviderError("cannot reach it", retryable=True, code="unreachable")
+    run = queue.run()
+    async with aclosing(run):  # type: ignore[type-var]
+        over = 0
+        async for place in run:
+            over += place.state != "running"
+            if over == 1 and place.state != "running":
+                cloud.lose("upload", unreachable, carried_out=False)
+                cloud.files.clear()
+            if over == 3:
+                break
+    failed, unsent, done = queue.places()
+    assert (failed.state, unsent.state, done.state) == ("failed", "failed", "succeeded")
+    assert (unsent.job, unsent.usd) == (None, 2.0), "what it may cost is known for its next turn"
+    queue.again(failed.id)
+    queue.again(unsent.id)
+    with pytest.raises(JobError, match="can have another turn"):
+        queue.again(done.id)
+    states = [(one.state, one.launch) for one in queue.places()]
+    assert states[1] == ("waiting", unsent.launch), "nothing was sent: the same launch"
+    assert states[0][0] == "failed"
+    assert states[3][0] == "waiting"
+    assert states[3][1] not in (failed.launch, unsent.launch, done.launch)
+    await ended(queue, 2)
+    assert [one.state for one in queue.places()] == ["failed", "succeeded", "succeeded", "succeeded"]
+    assert spent(queue.places()) == sum(one.usd or 0 for one in queue.places())

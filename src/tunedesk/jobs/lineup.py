@@ -76,6 +76,29 @@ class Lineup:
             raise JobError(f"it is the {'first' if way < 0 else 'last'} that waits", "")
         self._store.swap_places(number, waiting[other])
 
+    def again(self, number: int) -> None:
+        """Let a place that came to no model have another turn; raises JobError for any other.
+
+        Without a job it waits again in its place, as the same launch, which finds what it has sent. One whose job
+        ended badly stays as it is, and a new launch of the same waits at the end.
+        """
+        place = next((one for one in self.places() if one.id == number), None)
+        if place is None or place.state in (WAITING, RUNNING, "succeeded"):
+            raise JobError("only what failed, was cancelled or held back can have another turn")
+        if place.job is None:
+            self._store.save_place(replace(place, state=WAITING, reason=""))
+            return
+        fresh = replace(
+            place,
+            launch=new_launch_id(),
+            state=WAITING,
+            job=None,
+            reason="",
+            train_loss=None,
+            valid_loss=None,
+        )
+        self._store.enqueue([replace(fresh, id=0)])
+
     def remove(self, number: int) -> None:
         """Take a place out; raises JobError while its job runs."""
         if any(one.id == number and one.state == RUNNING for one in self.places()):
@@ -142,7 +165,8 @@ class Lineup:
         row = await carried_out(item, replace(_row(place), state=RUNNING), None)
         yield self._kept(
             replace(
-                place, state=row.state, job=row.job, fine_tuned_model=row.fine_tuned_model, usd=row.usd,
+                place, state=row.state, job=row.job, fine_tuned_model=row.fine_tuned_model,
+                usd=place.usd if row.job is None else row.usd,
                 train_loss=row.train_loss, valid_loss=row.valid_loss, reason=row.reason,
             )
         )  # fmt: skip
@@ -160,7 +184,7 @@ class Lineup:
         over = [
             one for one in self.places() if one.id != place.id and one.state not in (WAITING, NOT_STARTED)
         ]
-        return sum(one.usd or 0.0 for one in over), sum(one.state == "failed" for one in over)
+        return spent(over), sum(one.state == "failed" for one in over)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -176,6 +200,11 @@ class Lineup:
             yield mine
         finally:
             os.close(descriptor)
+
+
+def spent(places: Sequence[QueuedLaunch]) -> float:
+    """Return what the places that are over cost, US dollars; one that got no job cost nothing."""
+    return sum(one.usd or 0.0 for one in places if one.job and one.state not in (WAITING, RUNNING))
 
 
 def best_place(places: Sequence[QueuedLaunch]) -> QueuedLaunch | None:

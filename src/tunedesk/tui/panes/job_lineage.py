@@ -95,6 +95,12 @@ def lineage_lines(recipe: Recipe) -> Iterable[tuple[str, str]]:
     yield "cost", _cost(recipe)
 
 
+def given_line(asked: Hyperparameters) -> str:
+    """Return the hyperparameters that are given, in words; the rest is the provider's choice."""
+    given = {name: value for name, value in asdict(asked).items() if value not in ("auto", None)}
+    return " · ".join(f"{name} {value}" for name, value in given.items()) or "all settings auto"
+
+
 def settings_line(asked: Hyperparameters) -> str:
     """Return hyperparameters in words, `auto` where the provider chooses."""
     given = {name: value for name, value in asdict(asked).items() if value is not None}

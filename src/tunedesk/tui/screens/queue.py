@@ -15,8 +15,9 @@ from textual.widgets import Static
 
 from tunedesk.errors import TunedeskError
 from tunedesk.jobs import Lineup, best_place
+from tunedesk.jobs.lineup import spent
 from tunedesk.store import QueuedLaunch, QueueRules
-from tunedesk.tui.panes.job_lineage import settings_line
+from tunedesk.tui.panes.job_lineage import given_line
 from tunedesk.tui.panes.job_view import status_text
 from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
 from tunedesk.tui.screens.queue_adding import add_to_queue
@@ -58,6 +59,8 @@ class QueueDialog(Dialog[QueueAnswer]):
         Binding("a", "add", "Add", id="queue.add", tooltip="Add a job, or a grid of them"),
         Binding("less_than_sign", "move(-1)", "Earlier", id="queue.earlier", tooltip="One turn earlier"),
         Binding("greater_than_sign", "move(1)", "Later", id="queue.later", tooltip="One turn later"),
+        Binding("r", "again", "Again", id="queue.again",
+                tooltip="Let what failed, was cancelled or held back wait for another turn"),
         Binding("x", "remove", "Take out", id="queue.remove", tooltip="Take the place out of the queue"),
         Binding("z", "clear", "Clear", id="queue.clear", tooltip="Take out all that is over"),
         Binding("u", "rules", "Rules", id="queue.rules", tooltip="Budget, and failures after which it stops"),
@@ -74,7 +77,7 @@ class QueueDialog(Dialog[QueueAnswer]):
 
     def __init__(self, lineup: Lineup, workbench: Workbench) -> None:
         """Show `lineup`."""
-        super().__init__("Queue", "space run · a add · <> turn · x out · z clear · u rules · C best · Esc")
+        super().__init__("Queue", "␣ run · a add · r again · <> turn · x out · z clear · u rules · C best")
         self._lineup = lineup
         self._workbench = workbench
         self._places: list[QueuedLaunch] = []
@@ -148,7 +151,7 @@ class QueueDialog(Dialog[QueueAnswer]):
                 "turn": str(index + 1), "best": "★" if winner is not None and winner.id == one.id else "",
                 "state": status_text(one.state), "epochs": str(asked.n_epochs), "batch": str(asked.batch_size),
                 "rate": str(asked.learning_rate_multiplier), "train": _loss(one.train_loss),
-                "valid": _loss(one.valid_loss), "cost": "" if one.usd is None else f"${one.usd:,.2f}",
+                "valid": _loss(one.valid_loss), "cost": _cost(one),
                 "model": one.fine_tuned_model or one.model, "provider": one.profile, "job": one.reason or one.job or "",
             }  # fmt: skip
             rows.append(ListRow([cells[key] for key in columns], "bad" if one.state == "failed" else ""))
@@ -187,6 +190,11 @@ class QueueDialog(Dialog[QueueAnswer]):
             self._do(lambda: self._lineup.move(chosen.id, way), "earlier" if way < 0 else "later")
             listing = self.query_one(VirtualList)
             listing.cursor += way
+
+    def action_again(self) -> None:
+        """Let the place under the cursor wait for another turn."""
+        if (chosen := self._chosen) is not None:
+            self._do(lambda: self._lineup.again(chosen.id), f"{chosen.model} waits again")
 
     def action_remove(self) -> None:
         """Take the place under the cursor out."""
@@ -257,9 +265,8 @@ def head_line(places: Sequence[QueuedLaunch], rules: QueueRules) -> str:
     """Return how the queue stands, what it has cost, and what stops it."""
     waiting = sum(one.state == "waiting" for one in places)
     over = [one for one in places if one.state not in ("waiting", "running", "not started")]
-    spent = sum(one.usd or 0.0 for one in over)
     state = "▶ runs" if rules.running else "‖ paused: space lets it run"
-    told = f"{state} · {waiting} waiting, {len(over)} over · ${spent:,.2f} spent"
+    told = f"{state} · {waiting} waiting, {len(over)} over · ${spent(places):,.2f} spent"
     told += f" of {_dollars(rules.budget)}" if rules.budget is not None else ""
     return told + (f" · {_count(rules.failures)}" if rules.failures is not None else "")
 
@@ -267,7 +274,7 @@ def head_line(places: Sequence[QueuedLaunch], rules: QueueRules) -> str:
 def about(place: QueuedLaunch) -> str:
     """Return what one place asks for, and what came of it or why nothing did."""
     what = [f"! {place.reason}"] if place.reason else []
-    what += [f"{place.model} at {place.profile}", settings_line(place.hyperparameters)]
+    what += [f"{place.model} at {place.profile}", given_line(place.hyperparameters)]
     what += [f"job {place.job}: Enter follows it"] if place.job else []
     return " · ".join(what)
 
@@ -278,6 +285,12 @@ def _dollars(usd: float | None) -> str:
 
 def _count(failures: int | None) -> str:
     return "goes on after failures" if failures is None else f"stops after {failures} failed"
+
+
+def _cost(place: QueuedLaunch) -> str:
+    """Return what a place cost, or may cost while it is to come."""
+    sent_nothing = place.job is None and place.state not in ("waiting", "running")
+    return "" if place.usd is None or sent_nothing else f"${place.usd:,.2f}"
 
 
 def _loss(value: float | None) -> str:

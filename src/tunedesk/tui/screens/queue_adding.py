@@ -13,8 +13,10 @@ from tunedesk.jobs import LaunchRequest, Lineup, RecipeBook, new_launch_id
 from tunedesk.jobs.queue import KNOBS, grid
 from tunedesk.jobs.remaking import remake
 from tunedesk.providers.limits import check_open
+from tunedesk.tui.panes.job_view import clock
 from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, TextDialog
 from tunedesk.tui.screens.remaking import ask_profile
+from tunedesk.tui.transfer import size_text
 
 if TYPE_CHECKING:
     from tunedesk.tui.desk import Desk
@@ -43,7 +45,9 @@ async def add_to_queue(desk: Desk, workbench: Workbench, lineup: Lineup) -> str:
     )
     costs = await desk.in_thread(lambda _: costs_of(workbench, requests, profile), name="reckoning the cost")
     many = f"{len(requests)} job{'' if len(requests) == 1 else 's'}"
-    text = f"{many} of {requests[0].model} at {profile.label or profile.name}\n{cost_text(costs)}\n\nPut them in?"
+    them = "it" if len(requests) == 1 else "them"
+    where = profile.label or profile.name
+    text = f"{many} of {requests[0].model} at {where}\n{cost_text(costs)}\n\nPut {them} in?"
     if not await desk.push_screen_wait(ConfirmDialog("Add to the queue", text)):
         return "nothing was added"
     lineup.add(profile.name, requests, costs)
@@ -58,7 +62,9 @@ def sources_of(workbench: Workbench) -> list[tuple[str, Path | tuple[Path, Recip
     found: list[tuple[str, Path | tuple[Path, Recipe]]] = []
     for path in splits:
         entry = workbench.store.dataset(path.parent.name.rpartition("-")[0])
-        found.append((f"split of {entry.name if entry else path.parent.name}: {path.parent}", path))
+        name, written = entry.name if entry else path.parent.name, path.stat()
+        about = f"{size_text(written.st_size)} to train on, made {clock(written.st_mtime)}"
+        found.append((f"split of {name}: {about}", path))
     for path, recipe in RecipeBook(workbench.paths.data).all():
         found.append((f"as {recipe.model} was made", (path, recipe)))
     return found
@@ -100,4 +106,5 @@ def cost_text(costs: list[float | None]) -> str:
     if any(one is None for one in costs):
         return "cost unknown: no price is known for this model, so a budget holds it back"
     total = sum(one or 0.0 for one in costs)
-    return "free: it trains on this machine" if total == 0 else f"at most ${total:,.2f} together"
+    together = " together" if len(costs) > 1 else ""
+    return "free: it trains on this machine" if total == 0 else f"at most ${total:,.2f}{together}"
