@@ -311,6 +311,8 @@ class Canned:
     content_type: str = "application/json"
     cut: int | None = None
     """Bytes of the body after which the connection is reset; 0 loses the whole answer."""
+    delay: float = 0.0
+    """Seconds before the answer comes."""
 
     def bytes(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -363,6 +365,7 @@ class HttpEndpoint:
                 f"HTTP/1.1 {canned.status} X\r\nContent-Type: {canned.content_type}\r\n"
                 f"Content-Length: {len(payload)}\r\nConnection: close\r\n{extra}\r\n"
             ).encode()
+            await asyncio.sleep(canned.delay)
             if canned.cut != 0:
                 writer.write(start + payload[: canned.cut])
                 await writer.drain()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests.fakes import Canned, HttpEndpoint, Request, no_pause
+from tunedesk.cli import main
 from tunedesk.config import find_profile
 from tunedesk.errors import JobError, ProviderError, TunedeskError
 from tunedesk.jobs import JobService, LaunchRequest
 from tunedesk.paths import Paths
+from tunedesk.providers import openai_compatible
 from tunedesk.providers.openai_compatible import OpenAICompatible
 from tunedesk.store import Store
 from tunedesk.store.jobs import ADOPTED
@@ -38,6 +43,8 @@ FAULTS: dict[str, tuple[bool | None, Canned | Callable[[Canned], Canned]]] = {
     "a page": (False, HTML),
     "a page after": (True, HTML),
     "empty": (True, Canned(b"")),
+    "late": (True, lambda whole: replace(whole, delay=0.5)),
+    "late, nothing done": (False, Canned({}, delay=0.5)),
     "moved": (False, Canned(b"", 302, {"Location": "/login"}, "text/html")),
     "moved for good": (False, Canned(b"", 308, {"Location": "https://elsewhere.invalid/v1"}, "text/html")),
     **{f"{status}": (False, _error(status)) for status in (400, 401, 403, 404, 409, 413, 422, 500, 503)},
@@ -148,6 +155,15 @@ MADE = [name for name, (done, _) in FAULTS.items() if done]
 NOT_MADE = [name for name, (done, _) in FAULTS.items() if not done]
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no answer longer than a moment."""
+    soon = openai.Timeout(0.25)
+    monkeypatch.setattr(openai_compatible, "_CREATE", soon)
+    monkeypatch.setattr(openai_compatible, "READ", soon)
+    monkeypatch.setattr(openai_compatible, "sending_timeout", lambda _size: soon)
+
+
 @pytest.fixture
 def request_(tmp_path: Path) -> LaunchRequest:
     training, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
@@ -198,6 +214,7 @@ async def test_a_job_that_was_not_made_is_asked_for_again_only_after_it_was_told
     paths: Paths, request_: LaunchRequest
 ) -> None:
     words = {
+        "late, nothing done": "got no answer (OpenAI did not answer in time",
         "reset before": "got no answer (the connection to OpenAI broke", "a page": "an answer that cannot be read",
         "moved": "it points to /login (HTTP 302)", "moved for good": "points to https://elsewhere.invalid/v1",
         "400": "did not accept", "401": "does not accept the key", "403": "does not allow",
@@ -235,3 +252,52 @@ async def test_what_creates_something_is_never_sent_to_another_address(
             await user.launch(http)
         assert "/login" not in [one.path for one in http.requests]
         assert "base_url" in user.told[0].hint
+
+
+@pytest.fixture
+def living() -> Iterator[Living]:
+    """An endpoint in a thread of its own, for commands that have their own loop."""
+    loop, http = asyncio.new_event_loop(), Living()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(http.__aenter__(), loop).result(10)
+    yield http
+    asyncio.run_coroutine_threadsafe(http.__aexit__(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "hint"),
+    [
+        ("401", "does not accept the key (creating the fine-tuning job): their words", "check the key"),
+        ("413", "finds it too large", "send a smaller file, or split it"),
+        ("429 seconds", "asks to slow down, or the quota is used up", "wait 7 s"),
+        ("503", "v1 failed on its side (HTTP 503) (creating the fine-tuning job)", "the same launch again looks once more"),
+        ("a page", "an answer that cannot be read", "the same launch again looks once more"),
+        ("moved", "it points to /login (HTTP 302)", "set it as base_url"),
+    ],
+)  # fmt: skip
+def test_the_command_line_says_what_went_wrong_and_what_to_do_and_the_same_command_goes_on(
+    living: Living, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    fault: str, error: str, hint: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TUNEDESK_API_KEY", "sk-test")
+    monkeypatch.setattr("tunedesk.jobs.launching.LOOKS", (0.0,))
+    monkeypatch.setattr("tunedesk.jobs.asking.SETTLED", 0.0)
+    training = tmp_path / "train.jsonl"
+    row = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
+    training.write_text((json.dumps(row) + "\n") * 12)
+    command = ["launch", "--train", str(training), "--model", "m", "--provider", living.base_url, "--yes"]
+    living.faults = {3: fault}
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    (told,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    (way,) = [line for line in said.splitlines() if line.startswith("hint: ")]
+    assert error in told
+    assert hint in way
+    assert "sk-test" not in said
+    living.faults = {}
+    assert main(command) == 0
+    assert (len(living.jobs), len(living.files)) == (1, 1)

@@ -74,7 +74,7 @@ def launch_lines(made: Remake, profile: Profile, quote: Quote) -> Sequence[str]:
 
 def cost_of(quote: Quote) -> str:
     """Return a quote in words, with its range."""
-    tokens = f"{quote.billed_tokens:,} tokens billed"
+    tokens = f"{quote.billed_tokens:,} tokens {'to train on' if quote.usd == 0 else 'billed'}"
     if quote.usd is None:
         return f"cost unknown: no price is known for this model · {tokens}"
     if quote.usd == 0:
