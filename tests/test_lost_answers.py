@@ -274,7 +274,7 @@ def living() -> Iterator[Living]:
         ("401", "does not accept the key (creating the fine-tuning job): their words", "check the key"),
         ("413", "finds it too large", "send a smaller file, or split it"),
         ("429 seconds", "asks to slow down, or the quota is used up", "wait 7 s"),
-        ("503", "v1 failed on its side (HTTP 503) (creating the fine-tuning job)", "the same launch again looks once more"),
+        ("503", "v1 failed on its side (HTTP 503) (creating", "the same launch again looks once more"),
         ("a page", "an answer that cannot be read", "the same launch again looks once more"),
         ("moved", "it points to /login (HTTP 302)", "set it as base_url"),
     ],

@@ -286,16 +286,19 @@ def cost_line(estimate: Estimate, profile: Profile, today: date) -> str:
     if estimate.usd is None or estimate.low is None or estimate.high is None:
         return f"unknown: no price is known for this model · {how}"
     spread = (
-        "" if estimate.low == estimate.high else f" ({_dollars(estimate.low)} to {_dollars(estimate.high)})"
+        ""
+        if estimate.low == estimate.high
+        else f" ({dollar_text(estimate.low)} to {dollar_text(estimate.high)})"
     )
     age = estimate.price.age(today) if estimate.price else None
     as_of = (
         f" · price of {estimate.price.as_of}, {age:,} days old" if estimate.price and age is not None else ""
     )
-    return f"about {_dollars(estimate.usd)}{spread}{as_of}\n{how}"
+    return f"about {dollar_text(estimate.usd)}{spread}{as_of}\n{how}"
 
 
-def _dollars(usd: float) -> str:
+def dollar_text(usd: float) -> str:
+    """Return an amount of money, never a nothing that costs something."""
     return f"${usd:,.2f}" if usd >= 0.01 or usd == 0 else "under $0.01"
 
 

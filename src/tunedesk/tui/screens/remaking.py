@@ -12,6 +12,7 @@ from tunedesk.jobs.remaking import Remake, remake
 from tunedesk.providers.limits import today
 from tunedesk.tui.panes.job_lineage import settings_line
 from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog
+from tunedesk.tui.screens.launch import dollar_text
 from tunedesk.tui.screens.launching import launch
 
 if TYPE_CHECKING:
@@ -79,5 +80,6 @@ def cost_of(quote: Quote) -> str:
         return f"cost unknown: no price is known for this model · {tokens}"
     if quote.usd == 0:
         return f"free: it trains on this machine · {tokens}"
-    spread = f" (${quote.low:,.2f} to ${quote.high:,.2f})" if quote.low != quote.high else ""
-    return f"about ${quote.usd:,.2f}{spread} at prices of {quote.price_as_of or 'unknown date'} · {tokens}"
+    told = [dollar_text(usd) for usd in (quote.low, quote.high) if usd is not None]
+    spread = f" ({' to '.join(told)})" if quote.low != quote.high else ""
+    return f"about {dollar_text(quote.usd)}{spread} at prices of {quote.price_as_of or 'unknown date'} · {tokens}"
