@@ -6,12 +6,13 @@ word boundary beside a character beyond ASCII (measured: 17 times slower), and `
 word boundaries, which matches at least as much, has sifted it.
 
 A text holds all messages of a role. Few patterns can tell where one ends (`.` on a line of its own, `\\s`, `[^x]`,
-`\\A`): what they match is looked at again, message by message.
+`\\A`): what they match is looked at again, message by message, unless a form that passes over no line end finds it too.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ import polars as pl
 from tunedesk.core.datasets.indexing import MESSAGE_BREAK, fold
 from tunedesk.core.searching.query import Pattern, QueryError
 
-SLICE_ROWS = 8_192
-"""Rows searched between two looks at whether the search was cancelled."""
+FIRST_ROWS = 4_096
+"""Rows searched before the first look at whether the search was cancelled."""
+_SLICE_S = 0.02
+"""Seconds that may pass between two such looks. Every look costs: Polars compiles the pattern at each call."""
 
 _BOUNDARIES = frozenset("bB")
 _OPEN = frozenset("nrsWDAzxuUpP0")
@@ -29,6 +32,16 @@ _OPEN = frozenset("nrsWDAzxuUpP0")
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*[smx-]")
 _UNFOLDABLE = re.compile(r"\(\?|\\[pPxuU]")
 """Groups with flags or names, properties and code points: case is left to the engine there."""
+
+_ASCII_MEMBERS = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": r"\t-\r "}
+"""What a class of all scripts holds of ASCII, inside of [ ]."""
+_ASCII_CLASSES = {
+    **{name: f"[{members}]" for name, members in _ASCII_MEMBERS.items()},
+    **{name.upper(): f"[^{members}]" for name, members in _ASCII_MEMBERS.items()},
+    r"\b": r"(?-u:\b)",
+}
+_LINE_ENDS = r"[\n\x1e]"
+_SURE = {".": r"[^\n\x1e]", **{token: f"[{token}--{_LINE_ENDS}]" for token in (r"\s", r"\S", r"\W", r"\D")}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +56,43 @@ class Expression:
     """Whether a message without text matches."""
     single: str | None = None
     """For one message alone, where the other forms may match because of what joins messages; else None."""
+    sure: str | None = None
+    """Where `single` is given: without line ends in what it matches, so that one message holds it; None when there
+    is no such form."""
 
-    def contains(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
-        """Return a mask of the texts that match; `wide` marks those with characters beyond ASCII."""
-        found = self._joined(texts, wide, cancelled)
+    def contains(
+        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
+    ) -> pl.Series:
+        """Return a mask of the texts that match; `wide` tells which of them hold characters beyond ASCII."""
+        found = self._joined(texts, wide(), cancelled)
         if self.single is None:
             return found
-        for start in range(0, len(texts), SLICE_ROWS):
+        doubtful = found.arg_true()
+        if self.sure is not None:
+            doubtful = doubtful.filter(~_scan(texts.gather(doubtful), self.sure, cancelled))
+        for start in range(0, len(doubtful), FIRST_ROWS):
             if cancelled():
                 break
-            places = found[start : start + SLICE_ROWS].arg_true() + start
-            if len(places):
-                messages = texts.gather(places).str.split(MESSAGE_BREAK)
-                owners = (
-                    pl.Series(range(len(places)), dtype=pl.UInt32).repeat_by(messages.list.len()).explode()
-                )
-                hits = owners.filter(messages.explode().str.contains(self.single)).unique()
-                found = found.scatter(places, False)
-                found = found.scatter(places.gather(hits), True) if len(hits) else found
+            places = doubtful[start : start + FIRST_ROWS]
+            messages = texts.gather(places).str.split(MESSAGE_BREAK)
+            owners = pl.Series(range(len(places)), dtype=pl.UInt32).repeat_by(messages.list.len()).explode()
+            hits = owners.filter(messages.explode().str.contains(self.single)).unique()
+            found = found.scatter(places, False)
+            found = found.scatter(places.gather(hits), True) if len(hits) else found
         return found
 
     def _joined(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
-        if not wide.any():
-            return _scan(texts, self.ascii, cancelled)
-        found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        narrow = (~wide).arg_true()
-        found = found.scatter(narrow.filter(_scan(texts.gather(narrow), self.ascii, cancelled)), True)
         rest = wide.arg_true()
+        if len(rest) * 2 < len(texts):
+            # What the ASCII form says of the few other texts is said again below.
+            found = _scan(texts, self.ascii, cancelled)
+            if not len(rest):
+                return found
+            found = found & ~wide
+        else:
+            found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+            narrow = (~wide).arg_true()
+            found = found.scatter(narrow.filter(_scan(texts.gather(narrow), self.ascii, cancelled)), True)
         if self.sieve is not None:
             rest = rest.filter(_scan(texts.gather(rest), self.sieve, cancelled))
         return found.scatter(rest.filter(_scan(texts.gather(rest), self.exact, cancelled)), True)
@@ -100,16 +123,23 @@ def compile_pattern(pattern: Pattern) -> Expression:
         sieve=None if flags + sieve == lines else flags + sieve,
         matches_empty=empty,
         single=exact if mark or _sees_line_ends(source) else None,
+        sure=_sure(flags, source),
     )
 
 
 def _scan(texts: pl.Series, source: str, cancelled: Callable[[], bool]) -> pl.Series:
     masks = [pl.Series([], dtype=pl.Boolean)]
-    for start in range(0, len(texts), SLICE_ROWS):
-        part = texts[start : start + SLICE_ROWS]
-        masks.append(
-            pl.zeros(len(part), dtype=pl.Boolean, eager=True) if cancelled() else part.str.contains(source)
-        )
+    start, size = 0, FIRST_ROWS
+    while start < len(texts):
+        part = texts[start : start + size]
+        if cancelled():
+            masks.append(pl.zeros(len(texts) - start, dtype=pl.Boolean, eager=True))
+            break
+        began = time.perf_counter()
+        masks.append(part.str.contains(source))
+        start += len(part)
+        taken = time.perf_counter() - began
+        size = max(FIRST_ROWS, int(len(part) * _SLICE_S / max(taken, 1e-6)))
     return pl.concat(masks)
 
 
@@ -156,13 +186,27 @@ def _fold(source: str) -> str:
 
 
 def _ascii(source: str) -> str:
+    return "".join(
+        (_ASCII_MEMBERS if inside else _ASCII_CLASSES).get(token, token) for token, inside in _tokens(source)
+    )
+
+
+def _sure(flags: str, source: str) -> str | None:
+    """Return the pattern without line feeds and breaks in all that it may match; None when that takes more."""
+    tokens = _tokens(source)
+    if _FLAGS.search(source) or any(
+        token == "\n" or (len(token) == 2 and token[1] in _OPEN - frozenset("rsWD")) for token, _ in tokens
+    ):
+        return None
     out = []
-    for token, inside in _tokens(source):
-        if token == r"\d":
-            out.append("0-9" if inside else "[0-9]")
+    for (token, inside), (_, goes_on) in zip(tokens, [*tokens[1:], ("", False)], strict=True):
+        if inside:
+            out.append(token + (f"--{_LINE_ENDS}]" if not goes_on else ""))
+        elif token == "[":
+            out.append("[[")
         else:
-            out.append(r"(?-u:\b)" if token == r"\b" and not inside else token)
-    return "".join(out)
+            out.append(_SURE.get(token, token))
+    return flags + "".join(out)
 
 
 def _without_boundaries(source: str) -> str:

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
@@ -27,6 +28,10 @@ _OPERATORS: dict[str, Callable[[pl.Series, float], pl.Series]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+
+
+_WORTH_PASSING = 0.25
+"""The share of rows found already from which it pays to look at the others alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +120,53 @@ class Piece:
 
     def _text(self, scope: str, rows: pl.Series | None, matcher: _Literal | Expression) -> pl.Series:
         mask: pl.Series | None = None
-        for role in (scope,) if scope else ("assistant", "user", "system", "tool"):
+        # Prompts first: few texts stand for many rows, and rows found by them need no look at longer ones.
+        for role in (scope,) if scope else ("system", "tool", "assistant", "user"):
             if role == "system":
                 found = self._system(matcher, rows)
-            elif role == "tool" and not self._bits("flags", HAS_TOOLS, None).any():
-                continue
+            elif role == "tool" and not matcher.matches_empty:
+                found = self._tools(matcher, rows)
             else:
                 found = self._role(role, rows, matcher, mask)
-            mask = found if mask is None else mask | found
-        return pl.zeros(self._size(rows), dtype=pl.Boolean, eager=True) if mask is None else mask
+            if found is not None:
+                mask = found if mask is None else mask | found
+        return self._none(rows) if mask is None else mask
 
     def _role(
         self, role: str, rows: pl.Series | None, matcher: _Literal | Expression, done: pl.Series | None
     ) -> pl.Series:
         """Return where a role's text matches; rows that are `done` may be passed over where that saves time."""
         texts = self._taken(self.chunk.texts[role], rows)
-        wide = self._bits("flags", TEXT_ROLES[role], rows)
-        if isinstance(matcher, Expression) and matcher.matches_empty:
-            found = matcher.contains(texts, wide, self.cancelled)
+        if matcher.matches_empty:
+            found = matcher.contains(texts, self._wide(role, rows), self.cancelled)
             return found & ((texts != "") | self._taken(self._speaks(role), rows))
-        if done is None or done.sum() * 2 < len(done):
-            return matcher.contains(texts, wide, self.cancelled)
+        if done is None or done.sum() <= _WORTH_PASSING * len(done):
+            return matcher.contains(texts, self._wide(role, rows), self.cancelled)
         open_rows = (~done).arg_true()
-        found = matcher.contains(texts.gather(open_rows), wide.gather(open_rows), self.cancelled)
-        return pl.zeros(len(texts), dtype=pl.Boolean, eager=True).scatter(open_rows.filter(found), True)
+        places = open_rows if rows is None else rows.gather(open_rows)
+        found = matcher.contains(texts.gather(open_rows), self._wide(role, places), self.cancelled)
+        return self._none(rows).scatter(open_rows.filter(found), True)
+
+    def _tools(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series | None:
+        """Return where the texts of tools match; None for nowhere, as in most rows."""
+        users, texts = self._tool_texts
+        found = users.filter(matcher.contains(texts, self._wide("tool", users), self.cancelled))
+        if not len(found):
+            return None
+        return self._taken(self._none(None).scatter(found, True), rows)
+
+    @cached_property
+    def _tool_texts(self) -> tuple[pl.Series, pl.Series]:
+        """The rows of the chunk that use tools, and what their tools say."""
+        users = self._bits("flags", HAS_TOOLS, None).arg_true()
+        return users, self.chunk.texts["tool"].gather(users)
+
+    def _wide(self, role: str, rows: pl.Series | None) -> Callable[[], pl.Series]:
+        """Return what tells which texts of a role hold characters beyond ASCII, for who needs to know."""
+        return lambda: self._bits("flags", TEXT_ROLES[role], rows)
+
+    def _none(self, rows: pl.Series | None) -> pl.Series:
+        return pl.zeros(self._size(rows), dtype=pl.Boolean, eager=True)
 
     def _speaks(self, role: str) -> pl.Series:
         """Return which rows of the chunk have a message of a role, even if it says nothing."""
@@ -146,14 +174,18 @@ class Piece:
             return self._bits("flags", HAS_TOOLS, None)
         return self._decode(self.chunk.tables["roles"].value.str.contains(role[0], literal=True), "roles")
 
-    def _system(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series:
+    def _system(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series | None:
+        """Return where the system prompt matches; None for nowhere."""
         prompts = self.chunk.tables["system"].folded
-        mask = self._decode(matcher.contains(prompts, ~_is_ascii(prompts), self.cancelled), "system")
+        hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
+        if not self._layers and not hits.any():
+            return None
+        mask = self._decode(hits, "system")
         for layer, (_, prompt) in zip(self._layers, self._layer_prompts(), strict=True):
             one = pl.Series([prompt])
-            hit = bool(matcher.contains(one, ~_is_ascii(one), self.cancelled)[0])
+            hit = bool(matcher.contains(one, _not_ascii(one), self.cancelled)[0])
             mask = mask.scatter(layer, hit) if len(layer) else mask
-        if isinstance(matcher, Expression) and matcher.matches_empty:
+        if matcher.matches_empty:
             mask = mask & self._has_system()
         return self._taken(mask, rows)
 
@@ -315,18 +347,22 @@ class Piece:
 class _Literal:
     """A folded text met anywhere."""
 
+    matches_empty = False
+
     def __init__(self, needle: str) -> None:
         self.needle = needle
 
-    def contains(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
+    def contains(
+        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
+    ) -> pl.Series:
         """Return a mask of the texts that hold the needle; a needle beyond ASCII passes over ASCII texts."""
-        if not self.needle.isascii() and not wide.any():
+        if not self.needle.isascii() and not wide().any():
             return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
         return texts.str.contains(self.needle, literal=True)
 
 
-def _is_ascii(texts: pl.Series) -> pl.Series:
-    return texts.str.len_bytes() == texts.str.len_chars()
+def _not_ascii(texts: pl.Series) -> Callable[[], pl.Series]:
+    return lambda: texts.str.len_bytes() != texts.str.len_chars()
 
 
 def _holds(rows: array[int], index: int) -> bool:

@@ -7,6 +7,8 @@ rewritten are searched as one more, small chunk. A cancelled search stops within
 from __future__ import annotations
 
 import difflib
+import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,11 +37,13 @@ from tunedesk.core.searching.query import (
     refines,
 )
 
-THREADS = 2
+THREADS = max(2, min(8, os.cpu_count() or 2))
 _SAMPLE = 512
 """Rows by which the order of a query's parts is chosen."""
 SCREENFUL = 40
-"""Matches that are worth showing before the search is done."""
+"""Matches that are worth showing at once, before the search is done."""
+EARLY_S = 0.03
+"""Seconds after which fewer are."""
 
 _PREDICATES = frozenset({"pii", "error", "dup", "check", "about"})
 
@@ -60,11 +64,13 @@ def search(
     cancelled: Callable[[], bool] = lambda: False,
     previous: tuple[Query, Matches] | None = None,
 ) -> Iterator[Progress]:
-    """Yield what is found: once when a screenful is there, and at the end; nothing after `cancelled` says True.
+    """Yield what is found: once as soon as a screenful is there, or part of one after `EARLY_S`, and at the end.
 
-    `previous` is a finished search of the same target; where the new query refines it, only its rows are looked at.
-    Raises QueryError when the query asks for a field that no row has or a fact that is not known yet.
+    Nothing comes after `cancelled` says True. `previous` is a finished search of the same target; where the new query
+    refines it, only its rows are looked at. Raises QueryError when the query asks for a field that no row has or a fact
+    that is not known yet.
     """
+    began = time.perf_counter()
     expressions = _prepare(target, query.root)
     chunks = target.dataset.chunks
     extra = target.overlay.rewritten_chunk(target.dataset)
@@ -86,15 +92,17 @@ def search(
         return hits.merge(piece, piece.find(root, rows))
 
     parts: list[pl.Series] = []
-    found = 0
+    shown = False
     with ThreadPoolExecutor(THREADS) as pool:
         for number, part in enumerate(pool.map(one, range(len(chunks)))):
             if part is None or cancelled():
                 return
             parts.append(part)
-            shown, found = found, found + len(part)
-            if shown < SCREENFUL <= found and number + 1 < len(chunks):
-                yield Progress(Matches(parts), chunks[number + 1].start, False)
+            late = time.perf_counter() - began > EARLY_S
+            found = 0 if shown else sum(map(len, parts))
+            if (found >= SCREENFUL or (found and late)) and number + 1 < len(chunks):
+                shown = True
+                yield Progress(Matches(parts).without(absent), chunks[number + 1].start, False)
     yield Progress(Matches(parts, aligned=True).without(absent), len(target.dataset), True)
 
 
