@@ -51,6 +51,8 @@ class FilterBar(Horizontal):
         super().__init__()
         self._offered = ""
         """The query with the first candidate."""
+        self._told = -1
+        """Width of what stands at the end of the line."""
 
     def compose(self) -> ComposeResult:
         """Lay out the sign, the line and the counts."""
@@ -103,15 +105,23 @@ class FilterBar(Horizontal):
 
     def show_count(self, matched: int, total: int, *, complete: bool = True, stale: bool = False) -> None:
         """Tell how many rows match, with … while the search goes on; `stale` when edits were made since."""
-        text = f"{total:,}" if matched == total else f"{matched:,}{'' if complete else '…'} of {total:,}"
+        text = f"{total:,}"
+        if matched != total:
+            text = f"{matched:,}{'' if complete else '…'} of {total:,}".rjust(2 * len(text) + len("… of "))
         text += " before the last edits: Enter looks again" if stale and self.text.strip() else ""
         self.remove_class("-error")
-        self.query_one("#filter-count", Static).update(plain_line(text))
+        self._tell(text)
 
     def show_error(self, message: str, column: int) -> None:
         """Tell where the query stops making sense; the list keeps what it shows."""
         self.add_class("-error")
-        self.query_one("#filter-count", Static).update(plain_line(f"✗ column {column}: {message}"))
+        self._tell(f"✗ column {column}: {message}")
+
+    def _tell(self, text: str) -> None:
+        """Show `text` at the end of the line; only another width asks for a layout, which paints the whole screen."""
+        content = plain_line(text)
+        self.query_one("#filter-count", Static).update(content, layout=content.cell_length != self._told)
+        self._told = content.cell_length
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tunedesk.counting import Counts
     from tunedesk.tui.desk import OnProgress
 
+_REST_S = 0.25
+"""Seconds that a filter rests before its matches are estimated: while somebody types, the list comes first."""
 _RUNS = 6
 """Past launches that are shown."""
 _LIMIT = "limit"
@@ -78,6 +80,7 @@ class EstimatingScreen(SavedScreen):
             )
 
     async def _estimating(self, workspace: Workspace, counts: Counts) -> None:
+        await asyncio.sleep(_REST_S)
         bench, epochs = self.workbench, self._epochs
         profile = bench.profile(self.desk.profile)
 

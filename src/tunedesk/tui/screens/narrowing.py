@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tunedesk.core.searching.facets import Facet
     from tunedesk.core.workspace import Workspace
 
+_REST_S = 0.15
+"""Seconds that a filter rests before its facets are counted: while somebody types, the list comes first."""
+
 
 @dataclass
 class FacetsCounted(Message):
@@ -104,6 +107,7 @@ class NarrowingScreen(PromptingScreen):
             )
 
     async def _counting_facets(self, workspace: Workspace) -> None:
+        await asyncio.sleep(_REST_S)
         stop = threading.Event()
 
         def counting() -> None:
