@@ -20,6 +20,7 @@ from tunedesk.core.counting import pricing
 from tunedesk.core.counting.local_tokens import LocalCounter
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.editing import edits
+from tunedesk.core.editing.history import Recorded
 from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split_files import split_files
 from tunedesk.core.importing import importers
@@ -313,8 +314,11 @@ class Workbench(Endpoints):
         """Apply one edit: it is in the journal before the workspace that shows it exists."""
         return workspace.apply(edit)
 
-    def undo(self, workspace: Workspace) -> Workspace:
-        """Take the latest edit back."""
+    def undo(self, workspace: Workspace, *, since: Recorded | None = None) -> Workspace:
+        """Take the latest edit back; with `since`, only one made after that."""
+        newest = workspace.undoable
+        if since is not None and (newest is None or newest.id <= since.id):
+            return workspace
         return workspace.undo()
 
     def redo(self, workspace: Workspace) -> Workspace:

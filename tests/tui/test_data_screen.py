@@ -120,6 +120,7 @@ async def test_the_first_start_shows_the_sample_conversations_whole(
         ):
             await desk.shows(text)
         assert desk.listing.count == desk.app.workspace.total  # type: ignore[union-attr]
+        assert "intent" in {column.key for column in desk.listing.columns}
 
 
 async def test_typing_filters_the_list_and_escape_shows_all_again(tmp_path: Path, cases: Path) -> None:

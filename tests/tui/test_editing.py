@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.fakes import Endpoint, ScriptedProvider
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame
 from tests.tui.test_data_screen import Desk, cases, opened
+from tunedesk.core.editing.edits import Edit
 from tunedesk.core.fine_tuning import ChatDelta
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.workspace import Workspace
@@ -242,3 +244,29 @@ def test_the_first_screenful_is_told_before_the_search_goes_on(tmp_path: Path, c
     scan(cast(Workspace, Slow()), "card", lambda one: told.append(cast(RowsMatched, one)), lambda: False)
     assert [(one.workspace.matched, one.complete) for one in told] == [(2, False), (20, True)]
     bench.store.close()
+
+
+async def test_undo_cancels_an_edit_that_is_still_being_made(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("x")
+        await desk.shows("39 to train on")
+        go_on, edit = threading.Event(), desk.bench.edit
+
+        def slow(workspace: Workspace, made: Edit) -> Workspace:
+            assert go_on.wait(20)
+            return edit(workspace, made)
+
+        monkeypatch.setattr(desk.bench, "edit", slow)
+        await desk.press("down", "x", "u")
+        await desk.said("still running: excluded 1 conversation")
+        await desk.press("ctrl+r")
+        await desk.said("still running")
+        await desk.press("u")
+        go_on.set()
+        await desk.said("cancelled: excluded 1 conversation")
+        await desk.until(lambda: not desk.app.editing)
+        await desk.shows("39 to train on")
+        await desk.press("u")
+        await desk.shows("40 to train on")

@@ -13,7 +13,7 @@ from textual.color import Color
 from textual.widget import Widget
 
 from tests.tui.hostile import ACTING, EVERYTHING, HOSTILE
-from tunedesk.tui.widgets.block_view import Block, BlockView, Needle
+from tunedesk.tui.widgets.block_view import Block, BlockView, Needle, needle
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.plain import VisibleFilter, fit, one_line, plain, plain_line
 from tunedesk.tui.widgets.status_line import StatusLine
@@ -182,6 +182,31 @@ async def test_matches_are_marked_and_stepped_through_in_folded_blocks() -> None
         assert view.cursor == 0
         await pilot.press("N")
         assert view.cursor == 1
+
+
+async def test_a_match_that_goes_on_in_the_next_line_is_marked_on_both_and_gone_to() -> None:
+    view = BlockView()
+    async with Stage(view).run_test(size=(30, 12)) as pilot:
+        view.focus()
+        body = "my card  x\n\nI have lost a cafe\u0301 credit card in STRASSE"
+        needles = [needle(source) for source in ("credit card", "straße".casefold(), "caf\xe9")]
+        view.show(
+            [Block("a", body), Block("b", "x\n" * 30 + "credit carD, and a Stra\xdfe")],
+            needles=[one for one in needles if one is not None],
+        )
+        await pilot.pause()
+        match = view.line_style("block-view--match")
+        marked = [
+            segment.text
+            for y in range(12)
+            for segment in view.render_line(y)
+            if segment.style == match and segment.text
+        ]
+        assert marked == ["cafe\u0301", "credit", "card", "STRASSE"]
+        await pilot.press("n", "n", "n")
+        assert view.cursor == 1
+        shown = [segment for y in range(12) for segment in view.render_line(y)]
+        assert [segment.text for segment in shown if segment.style == match] == ["credit carD", "Stra\xdfe"]
 
 
 async def test_a_message_taller_than_the_view_is_scrolled_before_it_is_left() -> None:

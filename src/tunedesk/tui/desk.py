@@ -75,6 +75,8 @@ class Desk(DiffOutput):
         self._ending = threading.Event()
         self.views = ViewKeeper(self)
         self.background = Background(self)
+        self.editing: list[str] = []
+        """Edits that are asked for and not made yet, in order."""
         self.latest: Workspace | None = None
         """The state that the next change builds on; `workspace` follows it when its message is handled."""
 
@@ -156,6 +158,18 @@ class Desk(DiffOutput):
     def change(self, label: str, make: Change) -> None:
         """Replace the workspace by `make(workspace, on_progress)`, in a thread, in the order asked for."""
         self._changes.put_nowait((label, make))
+
+    def edit(self, label: str, make: Change) -> None:
+        """Make an edit that one undo takes back, as `change` does."""
+        self.editing.append(label)
+
+        def made(workspace: Workspace, on_progress: OnProgress) -> Workspace:
+            try:
+                return make(workspace, on_progress)
+            finally:
+                self.editing.remove(label)
+
+        self.change(f"{label}: u undoes", made)
 
     async def _apply_changes(self) -> None:
         """Take changes one at a time, so that each builds on the state that the one before it left."""

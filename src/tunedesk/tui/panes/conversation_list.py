@@ -20,13 +20,15 @@ _TURNS = Column("turns", "turns", 6, right=True)
 _TOKENS = Column("tokens", "tokens", 7, right=True)
 _LOSS = Column("loss", "loss", 6, right=True)
 _INTENT = Column("intent", "intent", 16)
+_SHORT_INTENT = Column("intent", "intent", 10)
+_SHORT_TURNS = Column("turns", "turns", 5, right=True)
 _TAGS = Column("tags", "tags", 12)
 _PREVIEW = Column("preview", "conversation")
 
 SORTABLE = (_LINE, _TURNS, _TOKENS, _LOSS, _INTENT, _TAGS, _PREVIEW)
 """Columns that the list can be ordered by."""
-_WIDE, _WIDER = 70, 96
-"""Width in cells from which intent, then tags have room."""
+_HALF, _WIDE, _WIDER = 52, 70, 96
+"""Width in cells from which a short intent, a whole one, then tags have room."""
 
 
 class ConversationList(VirtualList):
@@ -69,9 +71,9 @@ class ConversationList(VirtualList):
         self._lay_out(event.size.width)
 
     def _lay_out(self, width: int) -> None:
-        columns = [_LINE, _MARKS, _TURNS, _TOKENS]
+        columns = [_LINE, _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS, _TOKENS]
         columns += [_LOSS] if self.workspace is not None and self.workspace.known.loss is not None else []
-        columns += [_INTENT] if width >= _WIDE else []
+        columns += [_INTENT if width >= _WIDE else _SHORT_INTENT] if width >= _HALF else []
         columns += [_TAGS] if width >= _WIDER else []
         self.columns = (*columns, _PREVIEW)
         self.reload()

@@ -104,7 +104,7 @@ class CuratingScreen(ChoicesScreen):
         if not await self.app.push_screen_wait(EditDialog(title, shown, note)):
             self.say("nothing was changed")
             return False
-        self.desk.change(f"{label}: u undoes", make or (lambda latest, _: bench.edit(latest, edit)))
+        self.desk.edit(label, make or (lambda latest, _: bench.edit(latest, edit)))
         return True
 
     # --- fixes
@@ -265,8 +265,8 @@ class CuratingScreen(ChoicesScreen):
                 )
             )
             if rows:
-                label = f"excluded {conversations(len(rows))} that say what others say: u undoes"
-                self.desk.change(label, lambda latest, _: bench.exclude(latest, rows))
+                label = f"excluded {conversations(len(rows))} that say what others say"
+                self.desk.edit(label, lambda latest, _: bench.exclude(latest, rows))
 
         self.desk.work(looking(), name="looking for duplicates", group="ask", exclusive=True)
 

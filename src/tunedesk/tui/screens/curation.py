@@ -35,7 +35,7 @@ class CurationScreen(DeskScreen):
     def edit_rows(self, edit: edits.Edit, label: str) -> None:
         """Journal an edit in the background, and show it."""
         bench = self.workbench
-        self.desk.change(f"{label}: u undoes", lambda latest, _: bench.edit(latest, edit))
+        self.desk.edit(label, lambda latest, _: bench.edit(latest, edit))
 
     def action_edit(self) -> None:
         """Edit the whole row as JSON."""
@@ -51,9 +51,14 @@ class CurationScreen(DeskScreen):
             self.edit_rows(edits.replace_row(index, _row_of(text)), "edited the row")
 
     def action_undo(self) -> None:
-        """Take back the last edit."""
+        """Take back the last edit, one that is still being made as soon as it is done."""
         bench, last = self.workbench, self.workspace.undoable if self.workspace else None
-        if last is not None:
+        if running := self._being_made():
+            latest = self.desk.latest
+            known = latest.undoable if latest is not None else None
+            self.desk.change(f"cancelled: {running}", lambda latest, _: bench.undo(latest, since=known))
+            self.say(f"still running: {running}; it is cancelled as soon as that can be done", "warning")
+        elif last is not None:
             self.desk.change(f"undid: {last.edit.label}", lambda latest, _: bench.undo(latest))
 
     def action_redo(self) -> None:
@@ -70,13 +75,19 @@ class CurationScreen(DeskScreen):
         index = self.query_one(ConversationList).index
         if action == "edit" and index is None:
             return "no conversation under the cursor"
-        if action == "undo" and workspace.undoable is None:
+        if action == "redo" and (running := self._being_made()):
+            return f"still running: {running}"
+        if action == "undo" and workspace.undoable is None and not self._being_made():
             return "nothing to undo: no edit was made yet"
         if action == "redo" and workspace.redoable is None:
             return "nothing to redo"
         if action == "edit" and index is not None:
             return self._why_not_message(workspace.row(index))
         return ""
+
+    def _being_made(self) -> str:
+        """Return the edit that is still being made, the newest one when several are; empty when none is."""
+        return self.desk.editing[-1] if self.desk.editing else ""
 
     def _why_not_message(self, row: Row) -> str:
         view = self.query_one(ConversationView)

@@ -142,8 +142,8 @@ class RowEditingScreen(CuratingScreen):
         workspace, targets = self.workspace, self.targets()
         assert workspace is not None
         label = f"added a copy of {conversations(len(targets.rows))}"
-        self.desk.change(
-            f"{label}: u undoes",
+        self.desk.edit(
+            label,
             lambda latest, _: latest.add_rows(
                 [latest.row(index) for index in sorted(targets.rows)], "duplicate"
             ),

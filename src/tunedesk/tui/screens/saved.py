@@ -181,8 +181,8 @@ class SavedScreen(NarrowingScreen):
     def _version_used(self, name: str, what: str | None) -> None:
         versions, workspace = self.workbench.versions, self.workspace
         if what == "restore":
-            self.desk.change(
-                f"restored {self.workbench.versions.told(name)}: u undoes",
+            self.desk.edit(
+                f"restored {self.workbench.versions.told(name)}",
                 lambda latest, _: versions.restore(latest, name),
             )
         elif what == "diff" and workspace is not None:
@@ -207,5 +207,5 @@ class SavedScreen(NarrowingScreen):
     def _revert(self, name: str, rows: list[int] | None) -> None:
         versions = self.workbench.versions
         if rows:
-            label = f"reverted {conversations(len(rows))} to {self.workbench.versions.told(name)}: u undoes"
-            self.desk.change(label, lambda latest, _: versions.revert(latest, name, rows))
+            label = f"reverted {conversations(len(rows))} to {self.workbench.versions.told(name)}"
+            self.desk.edit(label, lambda latest, _: versions.revert(latest, name, rows))

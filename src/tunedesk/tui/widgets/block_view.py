@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -25,6 +27,11 @@ _FOLDED_TO = 10
 _MOST_CHARACTERS = 400_000
 """Of one unfolded block: more would make a pane wait; the raw text is in the file."""
 _PIECE = 4_000
+_CLUSTER = re.compile(
+    r"[\x00-\x7f]+(?![\u0300-\u036f])|.[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065f\u3099\u309a]*",
+    re.DOTALL,
+)
+"""ASCII as long as nothing is put upon it, else one character with the accents upon it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,8 @@ class _Line:
     text: str
     kind: str
     """head, body, fold or gap."""
+    start: int = 0
+    """Place of its first character in the body of its block."""
 
 
 @dataclass(slots=True)
@@ -124,6 +133,8 @@ class BlockView(Scrolled, can_focus=True):
         self._laid = _Laid()
         self._hit = -1
         """Line of the match gone to last."""
+        self._found: dict[int, list[tuple[int, int]]] = {}
+        """Where the needles are in the body of each block that was looked at."""
 
     def show(
         self, blocks: Iterable[Block], *, needles: Sequence[Needle] = (), keep_place: bool = False
@@ -131,6 +142,7 @@ class BlockView(Scrolled, can_focus=True):
         """Show `blocks`, occurrences of the `needles` marked; from the start unless `keep_place`."""
         self._blocks = tuple(blocks)
         self._needles = tuple(needles)
+        self._found.clear()
         if not keep_place:
             self._unfolded.clear()
             self.cursor, self._hit = 0, -1
@@ -160,7 +172,12 @@ class BlockView(Scrolled, can_focus=True):
             hidden = 0
             if number not in self._unfolded and len(body) > FOLD_ABOVE:
                 body, hidden = body[:_FOLDED_TO], len(block.body) - sum(map(len, body[:_FOLDED_TO]))
-            laid.lines += [_Line(number, line, "body") for line in body]
+            at = 0
+            for line in body:
+                # What wrapping drops between two lines, a space or a line feed, is passed over.
+                at = block.body.find(line, at)
+                laid.lines.append(_Line(number, line, "body", at))
+                at += len(line)
             if hidden:
                 laid.lines.append(_Line(number, f"… {hidden:,} more characters: Enter unfolds", "fold"))
             laid.lines.append(_Line(number, "", "gap"))
@@ -189,7 +206,7 @@ class BlockView(Scrolled, can_focus=True):
         return Strip(
             [
                 Segment(block.gutter + " ", self._style("quiet")),
-                *self._marked(line.text, width - 3, block.scope),
+                *self._marked(line, width - 3),
             ],
             width,
         )
@@ -197,16 +214,36 @@ class BlockView(Scrolled, can_focus=True):
     def _style(self, name: str) -> Style:
         return self.line_style(f"block-view--{name}")
 
-    def _marked(self, text: str, width: int, scope: str) -> list[Segment]:
-        """Return `text` in `width` cells, with the needles marked."""
-        plain = self.line_style()
-        spans = _spans(text, scope, self._needles)
-        text += " " * (width - cell_len(text))
+    def _matches(self, number: int) -> list[tuple[int, int]]:
+        """Return [start, end) of all that the needles match in the body of a block."""
+        if number not in self._found:
+            block = self._blocks[number]
+            self._found[number] = _spans(block.body[:_MOST_CHARACTERS], block.scope, self._needles)
+        return self._found[number]
+
+    def _marked(self, line: _Line, width: int) -> list[Segment]:
+        """Return a line of a body in `width` cells, marked where it holds a match or its share of one."""
+        plain, match = self.line_style(), self._style("match")
+        text, end = line.text, line.start + len(line.text)
         segments, at = [], 0
-        for start, end in spans:
-            segments += [Segment(text[at:start], plain), Segment(text[start:end], self._style("match"))]
-            at = end
-        return [*segments, Segment(text[at:], plain)]
+        spans = self._matches(line.block)
+        for first, last in spans[bisect_right(spans, line.start, key=_end_of) :]:
+            if first >= end:
+                break
+            start, stop = max(0, first - line.start), min(len(text), last - line.start)
+            segments += [Segment(text[at:start], plain), Segment(text[start:stop], match)]
+            at = stop
+        return [*segments, Segment(text[at:] + " " * (width - cell_len(text)), plain)]
+
+    def _match_lines(self) -> list[int]:
+        """Return the lines on which a match begins."""
+        found = []
+        for number, start in enumerate(self._laid.starts):
+            lines = range(start + 1, self._extent(number)[1] + 1)
+            bodies = [one for one in lines if self._laid.lines[one].kind == "body"]
+            starts = [self._laid.lines[one].start for one in bodies]
+            found += sorted({bodies[bisect_right(starts, first) - 1] for first, _ in self._matches(number)})
+        return found
 
     # --- moving
 
@@ -264,17 +301,9 @@ class BlockView(Scrolled, can_focus=True):
 
     def action_match(self, step: int) -> None:
         """Go to the next line that holds a needle, unfolding its block; what is beyond the last is up to `passed`."""
-        self._unfolded |= {
-            number
-            for number, block in enumerate(self._blocks)
-            if _spans(block.body, block.scope, self._needles)
-        }
+        self._unfolded |= {number for number in range(len(self._blocks)) if self._matches(number)}
         self._lay()
-        hits = [
-            number
-            for number, line in enumerate(self._laid.lines)
-            if line.kind == "body" and _spans(line.text, self._blocks[line.block].scope, self._needles)
-        ]
+        hits = self._match_lines()
         begun = self._hit >= 0
         after = [hit for hit in hits if not begun or (hit > self._hit if step > 0 else hit < self._hit)]
         if not after and (self.passed(step) or not hits):
@@ -318,17 +347,50 @@ def _wrapped(text: str, width: int, most: int | None) -> list[str]:
     return lines
 
 
+def _end_of(span: tuple[int, int]) -> int:
+    return span[1]
+
+
 def _spans(text: str, scope: str, needles: Sequence[Needle]) -> list[tuple[int, int]]:
     """Return [start, end) of all needles of a scope, in order, none overlapping."""
+    wanted = [one for one in needles if not one.scope or one.scope == scope]
+    folded, places = _folded(text) if wanted else ("", None)
     found = [
         found.span()
-        for one in needles
-        if not one.scope or one.scope == scope
-        for found in one.pattern.finditer(text)
+        for one in wanted
+        for found in one.pattern.finditer(folded)
         if found.end() > found.start()
     ]
     spans: list[tuple[int, int]] = []
-    for start, end in sorted(found):
+    for start, end in sorted(found) if places is None else (_unfolded(one, places) for one in sorted(found)):
         if not spans or start >= spans[-1][1]:
             spans.append((start, end))
     return spans
+
+
+def _unfolded(span: tuple[int, int], places: Sequence[int]) -> tuple[int, int]:
+    """Return where a span of a folded text lies in the text itself; `places` holds the text's length at its end."""
+    start, end = span
+    while places[end] == places[end - 1]:
+        end += 1
+    return places[start], places[end]
+
+
+def _folded(text: str) -> tuple[str, list[int] | None]:
+    """Return `text` as queries compare it (case-folded, accents composed), and where each character came from.
+
+    None where all are in the same places; the case of ASCII is left to the needles.
+    """
+    if text.isascii():
+        return text, None
+    pieces: list[str] = []
+    places: list[int] = []
+    for cluster in _CLUSTER.finditer(text):
+        piece = cluster.group()
+        if piece.isascii():
+            places += range(*cluster.span())
+        else:
+            piece = unicodedata.normalize("NFC", piece.casefold())
+            places += [cluster.start()] * len(piece)
+        pieces.append(piece)
+    return "".join(pieces), [*places, len(text)]
