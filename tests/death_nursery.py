@@ -1,6 +1,6 @@
 """Gives birth to programs under the shim of death_rig.py: commands, and what only the app does (upload, queue).
 
-Reads one JSON object a line: home, command, dies_at. Answers with status, stdout and stderr, one line each.
+Reads one JSON object a line: home, command, dies_at, serve. Answers with status, stdout and stderr, one line each.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tunedesk
 from tunedesk import cli
 from tunedesk.jobs import JobService, LaunchRequest, Lineup
 from tunedesk.paths import state_paths
+from tunedesk.providers import local
 from tunedesk.store import QueueRules
 from tunedesk.workbench import Workbench
 
@@ -64,17 +65,19 @@ async def of_the_app(what: str, *files: str) -> None:
         await bench.close()
 
 
-def born(home: str, command: list[str], dies_at: int, output: Path) -> None:
+def born(home: str, command: list[str], dies_at: int, serve: list[str], output: Path) -> None:
     """Be one program, and never come back."""
     os.environ["TUNEDESK_HOME"] = home
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     status = 0
+    if serve:
+        local.SERVE = tuple(serve)  # type: ignore[assignment]
     ctypes.CDLL(sys.argv[1]).die_at(ctypes.c_long(dies_at))
     try:
         if command[0] == "tunedesk":
             sys.argv = command
-            cli.main()
+            status = cli.main()
         else:
             asyncio.run(of_the_app(*command))
     except SystemExit as end:

@@ -5,6 +5,7 @@ The shim is a library that is loaded before the C library (LD_PRELOAD) and built
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -51,7 +52,10 @@ _HEAD = """
 #include <unistd.h>
 static atomic_long calls;
 static long dies_at;
-__attribute__((constructor)) static void begin(void) { unsetenv("LD_PRELOAD"); }
+__attribute__((constructor)) static void begin(void) {
+  const char *at = getenv("DIES_AT"); dies_at = at ? atol(at) : 0;
+  unsetenv("LD_PRELOAD"); unsetenv("DIES_AT");
+}
 void die_at(long call) { atomic_store(&calls, 0); dies_at = call; }
 static void moment(void) { if (atomic_fetch_add(&calls, 1) + 1 == dies_at) kill(getpid(), SIGKILL); }
 """
@@ -77,7 +81,7 @@ class Nursery:
     """A process with the shim that has loaded everything, and gives birth to one program after the other."""
 
     def __init__(self, folder: Path) -> None:
-        library = shim(folder)
+        self.library = library = shim(folder)
         path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.death_nursery", str(library)], cwd=ROOT, text=True,
@@ -85,13 +89,15 @@ class Nursery:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
-    def run(self, home: Path, command: Sequence[str], dies_at: int) -> Life:
-        """Run a program to its end, or to its durable call of that number (0: left alone)."""
+    def run(self, home: Path, command: Sequence[str], dies_at: int, serve: Sequence[str] = ()) -> Life:
+        """Run a program to its end, or to its durable call of that number (0: left alone).
+
+        `serve` is how it starts the engine of its home, where that does not run.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(
-            json.dumps({"home": str(home), "command": command, "dies_at": dies_at}) + "\n"
-        )
+        order = {"home": str(home), "command": command, "dies_at": dies_at, "serve": serve}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Life(**json.loads(self._process.stdout.readline()))
 
@@ -115,32 +121,19 @@ class Life:
 
 
 @dataclass
-class Place:
-    """A user's machine: a home of its own, and an engine that it shares with the others."""
+class Person:
+    """A user with a home of their own, and what the engine there holds of them."""
 
     home: Path
-    engine: Server
     nursery: Nursery
-
-    def __post_init__(self) -> None:
-        data = self.home / "data"
-        data.mkdir(parents=True, mode=0o700)
-        (data / "engine").symlink_to(self.engine.folder)
 
     @property
     def store(self) -> Path:
         return Paths(self.home / "data", self.home, self.home, self.home).store
 
-    def run(self, *command: str, dies_at: int = 0) -> Life:
-        """Run a command of this place's own, killed at its durable call of that number (0: left alone)."""
-        done = self.nursery.run(self.home, command, dies_at)
-        assert done.status in (0, -signal.SIGKILL), f"{done.status}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    @cached_property
+    @property
     def client(self) -> openai.OpenAI:
-        return self.engine.client()
+        raise NotImplementedError
 
     def training(self, name: str, words: str) -> Path:
         """Write a training file that nobody else has."""
@@ -176,6 +169,72 @@ class Place:
             assert [event.id for event in store.events("local", job)] == [event.id for event in there]
             steps = [event.data["step"] for event in there if event.type == "metrics"]  # type: ignore[index]
             assert [point.step for point in store.points("local", job)] == sorted(steps)
+
+
+@dataclass
+class Place(Person):
+    """A person whose engine is shared with others, and never dies."""
+
+    engine: Server
+
+    def __post_init__(self) -> None:
+        data = self.home / "data"
+        data.mkdir(parents=True, mode=0o700)
+        (data / "engine").symlink_to(self.engine.folder)
+
+    @cached_property
+    def client(self) -> openai.OpenAI:
+        return self.engine.client()
+
+    def run(self, *command: str, dies_at: int = 0) -> Life:
+        """Run a command of this place's own, killed at its durable call of that number (0: left alone)."""
+        done = self.nursery.run(self.home, command, dies_at)
+        assert done.status in (0, -signal.SIGKILL), f"{done.status}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+
+@dataclass
+class Alone(Person):
+    """A person whose own engine dies once, at its durable call of a number, and is started again by who needs it."""
+
+    models: Path
+    dies_at: int
+
+    def __post_init__(self) -> None:
+        (self.home / "data").mkdir(parents=True, mode=0o700)
+        (self.home / "dies_at").write_text(str(self.dies_at))
+
+    @property
+    def engine(self) -> Path:
+        return self.home / "data" / "engine"
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the engine was started more than once."""
+        return (self.home / "starts").read_text().count("start") > 1
+
+    @property
+    def client(self) -> openai.OpenAI:
+        told = json.loads((self.engine / "endpoint.json").read_text())
+        key = (self.engine / "key").read_text().strip()
+        return openai.OpenAI(base_url=told["base_url"], api_key=key, max_retries=0)
+
+    def run(self, *command: str) -> Life:
+        """Run a command, which starts the engine where it needs one."""
+        serve = [
+            sys.executable, str(ROOT / "tests" / "death_engine.py"), str(self.home), str(self.nursery.library),
+            str(self.engine), str(self.models), "--steps", "4", "--delay", "0.02",
+        ]  # fmt: skip
+        done = self.nursery.run(self.home, command, 0, serve)
+        assert done.status in (0, 1), f"{done.status}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def stop(self) -> None:
+        """Kill the engine that runs now."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(json.loads((self.engine / "endpoint.json").read_text())["pid"], signal.SIGKILL)
 
 
 def deaths(points: Sequence[int] | None, most: int = 2000) -> Iterator[int]:

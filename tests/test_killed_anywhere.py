@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from pathlib import Path
 
 import pytest
 
-from tests.death_rig import COMPILER, Nursery, Place, deaths, shared_engine
+from tests.death_rig import COMPILER, Alone, Life, Nursery, Place, deaths, shared_engine
+from tests.engine.rig import base_model
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for the shim")
 NewPlace = Callable[[], Place]
@@ -25,7 +27,7 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewPlace]:
     numbers = count(1)
     with shared_engine(folder) as engine:
         nursery = Nursery(folder)
-        yield lambda: Place(folder / f"home-{next(numbers)}", engine, nursery)
+        yield lambda: Place(folder / f"home-{next(numbers)}", nursery, engine)
         nursery.close()
 
 
@@ -110,12 +112,62 @@ def in_parts(place: Place, dies_at: int) -> bool:
     return launching(place, dies_at, parts=True)
 
 
+def engine_dies(person: Alone) -> bool:
+    """Launch and follow until the job is done, while the engine dies once; whether it did."""
+    training, validation = person.training("train", "t"), person.training("valid", "v")
+    command = (
+        "tunedesk", "launch", "--train", str(training), "--validation", str(validation), "--model", "tiny",
+        "--provider", "local", "--yes", "--follow",
+    )  # fmt: skip
+    try:
+        told: list[Life] = []
+        while not told or (told[-1].status and len(told) < 4):
+            told.append(person.run(*command))
+        assert told[-1].status == 0, "\n".join(one.stderr for one in told)
+        assert all("hint: " in one.stderr for one in told[:-1]), "a life that ends says how to go on"
+        files = person.files_there(training, validation)
+        assert [len(ids) for ids in files] == [1, 1]
+        (job,) = person.jobs_there(files[0][0])
+        person.check_told(job.id)
+        assert len(list(person.client.fine_tuning.jobs.list())) == 1
+        return person.has_died
+    finally:
+        person.stop()
+
+
 LIVES = {"launch": launching, "parts": in_parts, "upload": uploading, "sweep": sweeping, "queue": queueing}
 
 
 @pytest.mark.parametrize("name", SOME)
 def test_killed_in_the_middle_there_is_one_job_and_one_upload(name: str, new_place: NewPlace) -> None:
     assert sweep(SOME[name], new_place, LIVES[name]) == len(SOME[name])
+
+
+@pytest.mark.parametrize("call", [60])
+def test_the_engine_killed_in_the_middle_comes_back_with_one_job_and_each_event_once(
+    tmp_path: Path, call: int
+) -> None:
+    base_model(tmp_path / "models")
+    nursery = Nursery(tmp_path)
+    try:
+        assert engine_dies(Alone(tmp_path / "home", nursery, tmp_path / "models", call))
+    finally:
+        nursery.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_engine_killed_at_every_durable_call_comes_back_with_one_job_and_each_event_once(
+    tmp_path: Path,
+) -> None:
+    base_model(tmp_path / "models")
+    nursery, call = Nursery(tmp_path), 0
+    try:
+        while engine_dies(Alone(tmp_path / f"home-{call}", nursery, tmp_path / "models", call := call + 1)):
+            pass
+    finally:
+        nursery.close()
+    assert call > 50
 
 
 @pytest.mark.slow
