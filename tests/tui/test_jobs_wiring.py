@@ -176,6 +176,7 @@ async def test_star_pin_filter_order_and_lineage(bench: Workbench, endpoint: End
         await until_shown(pilot, "jobs have no field colour")
         await pilot.press("escape")
         await until(pilot, lambda: len(screen.rows.jobs) == 2)
+        assert not screen.query_one("#jobs-filter").display, "a filter that was left is gone"
         await pilot.press("o")
         await until(
             pilot, lambda: [known.job.status for known in screen.rows.jobs] == ["failed", "succeeded"]

@@ -177,7 +177,9 @@ class JobsScreen(ElsewhereScreen):
         field = self.query_one("#jobs-filter", Input)
         if field.has_focus or self.listing.query:
             field.value = ""
+            self.listing = replace(self.listing, query="")
             self._filter_left()
+            self.look()
 
     @on(FollowingScreen.FilterRefused)
     def _refused(self, event: FollowingScreen.FilterRefused) -> None:

@@ -24,6 +24,8 @@ COLOURS = 6
 """Number of colours for series; later series start over."""
 _PATTERNS = {"solid": SOLID, "dashed": DASHED, "dotted": DOTTED, "dashdot": DASH_DOT}
 _SAMPLES = {"solid": "──", "dashed": "╌╌", "dotted": "┈┈", "dashdot": "─·", "marks": ""}
+_LEAST = (20, 5)
+"""Cells and lines below which nothing is drawn."""
 _TWO_LEGENDS = 10
 """Rows of a chart from which its legend may take two."""
 _RIGHT_FROM = 44
@@ -125,8 +127,10 @@ class Plotter:
 
     def draw(self, chart: Chart, width: int, height: int, empty: str) -> Drawn:
         """Return `height` lines of `width` cells, or `empty` alone when there is nothing (or no room) to draw."""
-        if not any(chart.points(one) for one in chart.series) or height < 5 or width < 20:
-            return Drawn([[(fit(empty, width), "axis")]] if height else [])
+        drawable = any(chart.points(one) for one in chart.series)
+        if not drawable or height < _LEAST[1] or width < _LEAST[0]:
+            told = "no room for the curves here" if drawable else empty
+            return Drawn([[(fit(told, width), "axis")]] if height else [])
         legend = _legend(chart, width, 2 if height >= _TWO_LEGENDS else 1)
         rows = height - 2 - len(legend)
         plot = self._kept(chart, width, rows)
