@@ -10,6 +10,7 @@ import pytest
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
+from tunedesk.core.importing.looking import look
 from tunedesk.errors import DataError
 
 
@@ -177,6 +178,8 @@ def test_a_chat_log_of_names_is_read_where_one_tells_its_side_and_asked_about_el
     with pytest.raises(DataError, match="a chat between Anna, Bert") as caught:
         read(tmp_path, log.format("Anna", "Bert"))
     assert "--format transcript --map user=Anna,assistant=Bert" in caught.value.hint
+    seen = look(tmp_path / "data")
+    assert (seen.format, seen.speakers, seen.certain) == ("transcript", ("Anna", "Bert"), False)
     rows, _ = read(
         tmp_path,
         log.format("Anna", "Bert"),

@@ -99,6 +99,19 @@ async def test_speakers_that_only_have_names_are_told_by_keys(tmp_path: Path) ->
         await desk.imported(2)
 
 
+async def test_who_is_who_in_a_chat_log_is_told_by_keys(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        await desk.look(
+            "chat.txt", "[12.01.24, 10:01:22] Anna: Where is it?\n[12.01.24, 10:02:22] Bert: On its way.\n"
+        )
+        await desk.shows("a chat between Anna, Bert: who is the customer?")
+        await desk.press("enter", "m", "enter", "enter")
+        await desk.shows("assistant On its way.")
+        await desk.press("enter")
+        await desk.imported(1)
+        assert desk.first == ["Where is it?", "On its way."]
+
+
 async def test_the_result_tells_what_was_skipped_and_where_the_reasons_are(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await desk.look("some.csv", "question,answer\nWhere?,Here.\nWhen?,\nWho?\n")

@@ -79,11 +79,7 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
         case "prose":
             yield from _prose(source, known)
         case "csv" if not (prose or _has_columns(source)) and (names := _speakers(source)):
-            first, second = names[:2]
-            raise DataError(
-                f"{source.name} is a chat between {', '.join(names[:6])}: who is the customer?",
-                f"--format transcript --map user={first},assistant={second}; several names are parted by |",
-            )
+            raise transcripts.UnknownSpeakers(source.name, names)
         case "csv":
             yield from _cells(delimited.read_csv(source.lines(), _beginning(source), seen))
         case "jsonl":
@@ -236,7 +232,8 @@ def _speakers(source: Source) -> list[str]:
 
 
 def _prose(source: Source, known: Collection[str]) -> Iterator[Item]:
-    for turns in transcripts.conversations(source.lines(), known):
+    spoken = {*known, *(name.lower() for name in _speakers(source))}
+    for turns in transcripts.conversations(source.lines(), spoken):
         yield Item(
             turns[0].line, {records.WRITTEN: [{"speaker": turn.speaker, "text": turn.text} for turn in turns]}
         )

@@ -11,6 +11,7 @@ from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.importers import IMPORTERS
 from tunedesk.core.importing.roles import said
+from tunedesk.core.importing.transcripts import UnknownSpeakers
 from tunedesk.errors import DataError
 
 _READ = 2_000
@@ -33,7 +34,7 @@ class Look:
     used: Mapping[str, str] = field(default_factory=dict)
     """Meaning → column, as it would be read."""
     speakers: tuple[str, ...] = ()
-    """Who speaks in a table of messages."""
+    """Who speaks in a table of messages, or in a chat log whose sides are not clear."""
     skipped: int = 0
     """Records left out of the beginning."""
     guessed: str = ""
@@ -60,13 +61,17 @@ def look(
 ) -> Look:
     """Return what `path` would be imported as, by its first records; what is wrong with it is told, never raised."""
     found = importers.read(path, format=format_name or None, mapping=mapping, system=system, most=_READ)
+    report = found.report
     rows: tuple[Row, ...] = ()
     problem = hint = ""
+    speakers: tuple[str, ...] = ()
     try:
         rows = tuple(one.row for one in islice(found, limit))
     except DataError as error:
         problem, hint = error.message, error.hint
-    report, sample = found.report, found.sample
+        if isinstance(error, UnknownSpeakers):
+            speakers, report.format = error.names, "transcript"
+    sample = found.sample
     if not rows and not problem:
         first = report.skipped[0] if report.skipped else None
         problem = f"line {first.line}: {first.reason}" if first else "there is no conversation in it"
@@ -76,7 +81,7 @@ def look(
         rows,
         tuple((name, _example(sample, name)) for name in found.columns),
         found.used,
-        _distinct(sample, speaker) if speaker else (),
+        _distinct(sample, speaker) if speaker else speakers,
         len(report.skipped),
         report.guessed,
         tuple(report.notes),

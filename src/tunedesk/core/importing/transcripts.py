@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 from tunedesk.core.importing.roles import WORD, Turn, role_of
+from tunedesk.errors import DataError
 
 _DATE = r"\d{1,4}[-/.:]\d{1,2}(?:[-/.:]\d{1,4})?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?"
@@ -33,6 +34,19 @@ _LETTERS = {"Q": "user", "A": "assistant"}
 _HEAD = 160
 """Characters of a line within which its speaker is named."""
 _END = re.compile(r"\s*(?:<\|endoftext\|>|</s>)\s*\Z")
+
+
+class UnknownSpeakers(DataError):
+    """A chat log names who speaks, and no name tells who is the customer."""
+
+    def __init__(self, source: str, names: list[str]) -> None:
+        """Ask about `names`, who speak in `source`."""
+        first, second = names[:2]
+        super().__init__(
+            f"{source} is a chat between {', '.join(names[:6])}: who is the customer?",
+            f"--format transcript --map user={first},assistant={second}; several names are parted by |",
+        )
+        self.names = tuple(names)
 
 
 def spoken(line: str) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tunedesk.core.importing.looking import Look
     from tunedesk.tui.desk import Desk
 
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip", ".gz")
+_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".zip", ".gz")
 _MOST_LISTED = 8
 _PREVIEWED = 5
 _TYPING = "Tab complete · Enter import · ↓ look closer · Esc cancel"
@@ -107,7 +107,9 @@ class ImportDialog(Dialog[ImportRequest]):
     def compose_body(self) -> Iterable[Widget]:
         """Yield the path and the preview."""
         yield Static(
-            "JSONL, JSON, CSV, TSV, Parquet, text, a zip or a folder, also .gz", classes="note", markup=False
+            "JSONL, JSON, CSV, TSV, Excel, Parquet, text, a zip or a folder, .gz",
+            classes="note",
+            markup=False,
         )
         yield Input(
             self._start, placeholder="path of a file", suggester=PathSuggester(), select_on_focus=False,
@@ -251,8 +253,10 @@ class ImportDialog(Dialog[ImportRequest]):
             mapping = _with_speaker(self._request.mapping, meaning, column, found.used.get("speaker", ""))
             if not speaker:
                 mapping = _with_column({**self._request.mapping, **found.used}, meaning, column)
-            kept = {key: value for key, value in mapping.items() if value != _NONE}
-            self._change(replace(self._request, mapping=kept))
+            kept = {key: value for key, value in mapping.items() if value not in (_NONE, "")}
+            # A chat log has no column of speakers: as a transcript, its sides are names.
+            format_name = found.format if speaker and "speaker" not in kept else self._request.format_name
+            self._change(replace(self._request, mapping=kept, format_name=format_name))
 
         none = [(_NONE, "none, or as its content tells")]
         self.app.push_screen(
