@@ -103,6 +103,18 @@ async def test_everything_that_matters_is_on_one_screen(size: tuple[int, int]) -
             assert text in shown, shown
 
 
+async def test_however_much_there_is_to_say_the_buttons_stay_in_sight() -> None:
+    name = Path("/data") / ("a-name-of-somebody-who-likes-them-long" * 3 + ".jsonl")
+    much = facts(
+        training=FileFacts(name, 240_123, 312_000_000, "a" * 64), errors=2, warnings=310, personal=1_234
+    )
+    app = DialogApp(much)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(cast(Any, pilot), "they would be refused")
+        for text in ("Put in the queue", "Cancel", "2 errors and 310 warnings left", "in 1,234 messages"):
+            assert text in frame(cast(Any, app))
+
+
 async def test_enter_launches_with_the_values_as_shown() -> None:
     app = DialogApp(facts())
     async with app.run_test(size=(80, 24)) as pilot:

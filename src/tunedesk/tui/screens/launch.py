@@ -117,11 +117,11 @@ class LaunchDialog(ModalScreen[LaunchAnswer]):
                 yield _fact("Validation", held)
                 yield from self._fields()
                 yield _fact("Cost", "", "launch-cost")
-                yield _fact("Dates", "", "launch-dates")
                 yield _fact("Findings", findings_line(facts.errors, facts.warnings), "launch-findings")
                 if facts.personal:
                     told = f"! in {facts.personal:,} messages that would be sent: M on 1 Data masks it"
                     yield _fact("Personal", told, "launch-personal")
+                yield _fact("Dates", "", "launch-dates")
             yield Static("", id="launch-trouble", markup=False, classes="bad")
             with Horizontal(id="launch-buttons"):
                 if not facts.profile.is_local:
@@ -143,10 +143,9 @@ class LaunchDialog(ModalScreen[LaunchAnswer]):
         with Horizontal(classes="row"):
             yield from _field("Epochs", "epochs", "auto")
             yield from _field("Batch size", "batch", "auto")
-        with Horizontal(classes="row"):
             yield from _field("Learning ×", "rate", "auto")
-            yield from _field("Seed", "seed", str(self._facts.seed))
         with Horizontal(classes="row"):
+            yield from _field("Seed", "seed", str(self._facts.seed))
             yield from _field("Suffix", "suffix", "")
 
     def on_mount(self) -> None:
