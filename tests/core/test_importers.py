@@ -337,6 +337,21 @@ def test_parquet_is_read_by_content(write: Write) -> None:
     assert rows[0]["metadata"]["intent"] == "cards"
 
 
+def test_a_damaged_parquet_file_ends_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"question": ["q"], "answer": ["a"]}).write_parquet(path)
+    path.write_bytes(path.read_bytes()[:40] + path.read_bytes()[60:])
+    with pytest.raises(DataError, match="not a Parquet file that can be read"):
+        list(importers.read(path))
+
+    def panic(_: object) -> None:
+        raise pl.exceptions.PanicException("assertion failed")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(DataError, match="assertion failed"):
+        list(importers.read(path))
+
+
 def star(level: str) -> dict[str, Any]:
     said = [("UserGuide", "instruct", "You lost it"), ("User", "utter", PAIR[0][1]), ("Wizard", "query", "x")]
     said += [

@@ -44,7 +44,7 @@ def read_parquet(data: bytes, name: str) -> Iterator[Item]:
     """Yield each row of a Parquet file, numbered from 1; raises DataError when it is not one."""
     try:
         frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{name} is not a Parquet file that can be read: {error}", "Is it cut?") from error
     number = 0
     for part in frame.iter_slices(4_096):
