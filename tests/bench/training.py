@@ -32,7 +32,8 @@ from tunedesk.engine.adapters import ALPHA, LINEARS, RANK, fresh_pair
 from tunedesk.engine.batches import Renderer
 from tunedesk.engine.models import context_length, load_tokenizer, silence
 from tunedesk.engine.objectives import Supervised
-from tunedesk.engine.trainer import CLIP, LEARNING_RATE, order, schedule
+from tunedesk.engine.recipe import LEARNING_RATE, order, schedule
+from tunedesk.engine.trainer import CLIP
 from tunedesk.engine.trainer_process import scrubbed
 
 BATCH = 8

@@ -23,7 +23,7 @@ from tests import tiny_model
 from tunedesk.engine.batches import Example
 from tunedesk.engine.models import load_net
 from tunedesk.engine.objectives import Supervised
-from tunedesk.engine.trainer import Job, learning_rate, order, schedule
+from tunedesk.engine.recipe import Job, learning_rate, order, schedule
 from tunedesk.errors import EngineError
 
 WORDS = [

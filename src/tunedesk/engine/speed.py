@@ -16,7 +16,8 @@ from typing import Any
 from tunedesk.engine.channel import Channel
 from tunedesk.engine.fleet import Fleet
 from tunedesk.engine.models import silence
-from tunedesk.engine.trainer import Job, advance, load
+from tunedesk.engine.recipe import Job
+from tunedesk.engine.trainer import advance, load
 from tunedesk.errors import TunedeskError
 
 SECONDS = 6.0

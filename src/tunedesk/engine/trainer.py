@@ -12,7 +12,6 @@ the best epoch's adapter is the result.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -22,7 +21,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,21 +40,16 @@ from tunedesk.engine.models import (
 )
 from tunedesk.engine.nets import Net
 from tunedesk.engine.objectives import Dpo, Item, Measured, Objective, Supervised
+from tunedesk.engine.recipe import LEARNING_RATE, Job, learning_rate, order, schedule
 from tunedesk.engine.row_losses import NAME as ROW_LOSSES
 from tunedesk.engine.row_losses import RowLosses
 from tunedesk.engine.training_state import Position, named_parameters, restore, save_state, saved_position
 from tunedesk.errors import DataError, EngineError, TunedeskError
 
-LEARNING_RATE = 1e-3
-"""For a model of the default's size; see learning_rate."""
-_SMALL = 135e6
-WARM_UP = 0.05
 CLIP = 1.0
 VALIDATE_EVERY = 10
 """Steps between losses of the small validation batch; fewer in runs of under a hundred steps."""
 SAVE_SECONDS = 60.0
-PATIENCE = "tunedesk_patience"
-"""Key of a job's metadata that asks for early stopping; OpenAI's API has no field for it."""
 
 
 class _Stopped(Exception):
@@ -69,73 +62,6 @@ class _BadFile(Exception):
     def __init__(self, error: DataError, param: str) -> None:
         super().__init__(error.message)
         self.error, self.param = error, param
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """job.json, as the worker writes it."""
-
-    folder: Path
-    model: str
-    models: list[Path]
-    parent: Path | None
-    training_file: Path
-    validation_file: Path | None
-    epochs: int
-    batch_size: int
-    multiplier: float
-    seed: int
-    method: str
-    """supervised or dpo."""
-    beta: float
-    """Of dpo alone."""
-    patience: int
-    """Epochs without a lower validation loss after which training ends; 0 for never."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Job:
-        """Read the job in `folder`. Raises EngineError when it is not one that this recipe can do."""
-        try:
-            raw = json.loads((folder / "job.json").read_bytes())
-            method = raw.get("method", "supervised")
-            if method not in ("supervised", "dpo"):
-                raise EngineError(f"the method {method!r} cannot be trained here", "use supervised or dpo")
-            tuning = raw["hyperparameters"]
-            return cls(
-                folder, raw["model"], [Path(name) for name in raw["models"]],
-                Path(raw["parent_adapter"]) if raw.get("parent_adapter") else None, Path(raw["training_file"]),
-                Path(raw["validation_file"]) if raw.get("validation_file") else None, int(tuning["n_epochs"]),
-                int(tuning["batch_size"]), float(tuning["learning_rate_multiplier"]), int(raw["seed"]), method,
-                float(tuning.get("beta", 0.1)), _patience(raw),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EngineError(f"job.json cannot be used: {error!r}") from error
-
-
-def _patience(raw: dict[str, Any]) -> int:
-    """Return what the metadata ask for as early stopping. Raises EngineError."""
-    asked = (raw.get("metadata") or {}).get(PATIENCE, "0")
-    if not (asked.isascii() and asked.isdigit()):
-        raise EngineError(f"metadata.{PATIENCE} is {asked!r}", "give a whole number of epochs, 1 or more")
-    if int(asked) and not raw.get("validation_file"):
-        raise EngineError(f"metadata.{PATIENCE} needs a validation file", "add one, or leave it out")
-    return int(asked)
-
-
-def learning_rate(parameters: int, multiplier: float) -> float:
-    """Return the peak rate: 1e-3 up to 135 M parameters, falling to about 2e-4 at 7 B, times the multiplier."""
-    return LEARNING_RATE * max(0.1, min(1.0, math.pow(_SMALL / parameters, 0.4))) * multiplier
-
-
-def schedule(step: int, steps: int) -> float:
-    """Return the share of the peak rate at step `step` (from 0) of `steps`."""
-    warm = max(1, round(WARM_UP * steps))
-    return min(1.0, (step + 1) / warm) * (1 - step / steps)
-
-
-def order(seed: int, epoch: int, count: int) -> list[int]:
-    """Return the order of `count` examples in an epoch; it follows from the seed alone, so resuming keeps it."""
-    return random.Random(f"{seed}:{epoch}").sample(range(count), count)
 
 
 @dataclass(slots=True)
