@@ -12,6 +12,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
@@ -101,6 +103,59 @@ def test_packed_and_prefix_shared_rows_train_as_the_library_does(
 def test_padded_rows_train_as_single_ones(folder: Path, rows: list[Example]) -> None:
     net = perturbed(PeftNet(load_model(folder, torch.float32), 5, None))
     assert_same(outcome(net, rows), reference(folder, rows))
+
+
+@pytest.mark.parametrize(("kept", "passes"), [(1 << 40, 1), (0, 2)])
+def test_layers_are_computed_again_when_they_take_too_much_memory(
+    folder: Path, rows: list[Example], kept: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunedesk.engine.nets._KEPT", kept)
+    model = load_model(folder, torch.float32)
+    seen: list[int] = []
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: seen.append(1))
+    net = perturbed(PeftNet(model, 5, None))
+    assert_same(outcome(net, rows), reference(folder, rows))
+    assert len(seen) == passes
+
+
+def test_dropout_of_the_base_stays_off_while_layers_are_computed_again(
+    tmp_path: Path, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunedesk.engine.nets._KEPT", 0)
+    config = GPTNeoXConfig(
+        vocab_size=512,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        hidden_dropout=0.5,
+        attention_dropout=0.5,
+    )
+    GPTNeoXForCausalLM(config).save_pretrained(tmp_path / "neox")
+    nets = [perturbed(PeftNet(load_model(tmp_path / "neox", torch.float32), 5, None)) for _ in range(2)]
+    assert_same(*(outcome(net, rows) for net in nets))
+
+
+def test_a_base_in_four_bits_trains_near_the_whole_one(folder: Path, rows: list[Example]) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra `quantized` is not installed")
+    net, size = load_net(folder, torch.float32, "cpu", 5, None, four_bit=True)
+    whole, all_of_it = load_net(folder, torch.float32, "cpu", 5, None)
+    losses, grads = outcome(perturbed(net), rows)
+    expected, _ = outcome(perturbed(whole), rows)
+    assert isinstance(net, PeftNet)
+    assert size == all_of_it
+    assert 0 < (losses - expected).abs().mean() < 0.05 * expected.mean()
+    assert any(grad.abs().sum() > 0 for grad in grads.values())
+
+
+def test_four_bits_without_the_library_are_refused_with_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(EngineError, match="bitsandbytes") as caught:
+        load_model(folder, torch.float32, four_bit=True)
+    assert "quantized" in caught.value.hint
 
 
 def test_rows_longer_than_a_block_train_the_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Iterable
@@ -9,11 +10,17 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from tunedesk.engine.adapters import Adapter
-from tunedesk.engine.catalogue import DEFAULT_MODEL, find_model
+from tunedesk.engine.catalogue import DEFAULT_MODEL, find_model, model_size
 from tunedesk.engine.convert import convert_gguf
 from tunedesk.engine.fast_llama import FastLlama, fits
 from tunedesk.engine.fetch import Report, fetch_model
@@ -22,6 +29,8 @@ from tunedesk.errors import EngineError
 
 _TRIAL = (576, 3072)
 """Width of the product that the default model is mostly made of: in, out."""
+_FULL = 0.7
+"""Share of a GPU's free memory that weights may take; the rest is for activations."""
 
 
 def ready_model(name: str, folders: Iterable[Path], report: Report) -> Path:
@@ -55,11 +64,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> PreTrainedModel:
-    """Load a model folder's weights: safetensors only, no code of the folder is run. Raises EngineError."""
+def load_model(
+    folder: Path, dtype: torch.dtype, device: str = "cpu", *, four_bit: bool = False
+) -> PreTrainedModel:
+    """Load a model folder's weights: safetensors only, no code of the folder is run.
+
+    Their linears are held in 4 bits when that is asked for, or when an accelerator's memory would not hold them in
+    16. Raises EngineError.
+    """
+    four_bit = four_bit or _is_too_large(folder, device)
+    packing = {"quantization_config": _four_bits(dtype), "device_map": {"": device}} if four_bit else {}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            **packing,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         hint = "it must be a causal chat model in safetensors that needs no code of its own"
@@ -67,7 +89,26 @@ def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> PreTrai
             f"the base model {folder.name} cannot be loaded: {_first_line(error)}", hint
         ) from error
     model.requires_grad_(False)
-    return model.to(device).eval()
+    return (model if four_bit else model.to(device)).eval()
+
+
+def _is_too_large(folder: Path, device: str) -> bool:
+    """Return whether two bytes a parameter would leave an NVIDIA GPU too little memory to work with."""
+    if device != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info()
+    return 2 * model_size(folder).parameters > _FULL * free
+
+
+def _four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return how linears are held in 4 bits: NormalFloat, its scales quantised too. Raises EngineError."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise EngineError(
+            "a base model in 4 bits needs the package bitsandbytes", "pip install 'tunedesk[quantized]'"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
+    )  # fmt: skip
 
 
 def _first_line(error: Exception) -> str:
@@ -133,11 +174,20 @@ def _seconds(dtype: torch.dtype, rows: int) -> float:
 
 
 def load_net(
-    folder: Path, dtype: torch.dtype, device: str, seed: int, parent: Adapter | None
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    seed: int,
+    parent: Adapter | None,
+    *,
+    four_bit: bool = False,
 ) -> tuple[Net, int]:
-    """Load a base model for training on `device`; return the net and the base's number of parameters."""
-    model = load_model(folder, dtype, device)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    if device == "cpu" and fits(model):
+    """Load a base model for training on `device`, in 4 bits if asked; return the net and its number of parameters.
+
+    Raises EngineError.
+    """
+    model = load_model(folder, dtype, device, four_bit=four_bit)
+    size = model.num_parameters()
+    if device == "cpu" and not four_bit and fits(model):
         return FastNet(FastLlama(model), seed, parent), size
     return PeftNet(model, seed, parent), size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from tunedesk.engine.adapters import LINEARS, Adapter, fresh_pair
 from tunedesk.engine.batches import CHUNK_TOKENS, Example, pack, pad
 from tunedesk.engine.fast_llama import FastLlama
 from tunedesk.engine.layers import head_loss
+
+_KEPT = 2 << 30
+"""Bytes of activations that are kept rather than computed again."""
 
 
 class Net(Protocol):
@@ -78,8 +82,13 @@ class PeftNet:
             target_modules=targets, task_type="CAUSAL_LM",
         )  # fmt: skip
         self.device, self.packs = model.device, False
-        self.model = get_peft_model(model, config)
-        self.model.eval()  # adapters carry no dropout; the base's own must stay off
+        self._width = _width(model)
+        self._picks = "logits_to_keep" in inspect.signature(model.forward).parameters
+        _without_dropout(model)
+        if model.supports_gradient_checkpointing:
+            old = model.gradient_checkpointing_enable  # its name before transformers 5.23
+            getattr(model, "activation_checkpointing_enable", old)({"use_reentrant": False})
+        self.model = get_peft_model(model, config).eval()
         self.adapter = self._start(seed, parent)
 
     def _start(self, seed: int, parent: Adapter | None) -> Adapter:
@@ -99,12 +108,39 @@ class PeftNet:
         return Adapter(pairs, start.rank, start.alpha, start.rank_stabilised)
 
     def losses(self, chunk: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """See Net.losses."""
+        """See Net.losses; layers are computed again on the way back when keeping them would take too much memory."""
         padded = pad(chunk)
-        labels = padded.labels.to(self.device)
+        # Libraries compute again only in training mode, which without dropout changes nothing else.
+        self.model.train(torch.is_grad_enabled() and padded.ids.numel() * self._width > _KEPT)
+        width = padded.ids.shape[1]
+        columns, column_of = torch.unique(padded.sources % width, return_inverse=True)
+        picked = {"logits_to_keep": columns.to(self.device)} if self._picks else {}
         logits = self.model(
-            input_ids=padded.ids.to(self.device), attention_mask=padded.mask.to(self.device), use_cache=False
+            input_ids=padded.ids.to(self.device),
+            attention_mask=padded.mask.to(self.device),
+            use_cache=False,
+            **picked,
         ).logits
-        chosen = logits.flatten(0, 1)[padded.sources.to(self.device)].float()
+        places = column_of if self._picks else padded.sources % width
+        chosen = logits[(padded.sources // width).to(self.device), places.to(self.device)].float()
+        labels = padded.labels.to(self.device)
         nll = torch.nn.functional.cross_entropy(chosen, labels, reduction="none")
         return nll, chosen.argmax(-1) == labels
+
+
+def _width(model: PreTrainedModel) -> int:
+    """Return about how many bytes of a token its layers keep for the way back."""
+    config = model.config.get_text_config()
+    return 18 * int(config.hidden_size) * int(config.num_hidden_layers) * int(model.dtype.itemsize)
+
+
+def _without_dropout(model: PreTrainedModel) -> None:
+    """Turn off every dropout of a base model, whichever mode it is in."""
+    for module in model.modules():
+        for name in [
+            name for name in vars(module) if name.endswith(("dropout", "dropout_prob", "layerdrop"))
+        ]:
+            if isinstance(getattr(module, name), float):
+                setattr(module, name, 0.0)
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0

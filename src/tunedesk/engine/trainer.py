@@ -200,7 +200,8 @@ def load(job: Job, channel: Channel, fleet: Fleet) -> Run:
     known = saved_position(job.folder)
     device = best_device()
     dtype = getattr(torch, known.dtype) if known else fleet.collect(fastest_dtype(device))[0]
-    net, size = load_net(base, dtype, device, job.seed, load_adapter(job.parent) if job.parent else None)
+    parent = load_adapter(job.parent) if job.parent else None
+    net, size = load_net(base, dtype, device, job.seed, parent, four_bit=job.four_bit)
     objective: Objective = Dpo(job.beta, net) if job.method == "dpo" else Supervised()
     training = _items(job.training_file, "training_file", objective, renderer, channel)
     validation: Sequence[Item] = ()
