@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from dataclasses import replace
@@ -426,3 +427,21 @@ def test_a_lock_counts_only_on_the_file_that_is_still_there(
     assert mine is not None
     assert path.stat().st_ino == os.fstat(mine).st_ino
     os.close(mine)
+
+
+async def test_two_programs_that_ask_for_the_same_at_the_same_moment_make_one_launch(
+    paths: Paths, request_: LaunchRequest
+) -> None:
+    endpoint = Endpoint()
+    asked = [replace(request_, launch=new_launch_id()) for _ in range(4)]
+    stores = [Store(paths.store) for _ in asked]
+    begun = await asyncio.gather(
+        *(service(store, endpoint).begin(one) for store, one in zip(stores, asked, strict=True))
+    )
+    assert len({launch.id for launch, _ in begun}) == 1
+    assert sorted(there for _, there in begun) == [False, True, True, True]
+    another = replace(request_, launch=new_launch_id())
+    fresh, there = await service(stores[0], endpoint).begin(another, again=True)
+    assert (fresh.id, there) == (another.launch, False)
+    for store in stores:
+        store.close()

@@ -229,13 +229,12 @@ def _one(
 
     async def work() -> None:
         service = await bench.jobs(profile)
-        begun = None if again else await service.begun(request)
-        if begun is not None:
+        launch, there = await service.begin(request, again=bool(again))
+        if there:
             under_way = (
-                f"this was launched already, as {begun.job}" if begun.job else f"going on with {begun.id}"
+                f"this was launched already, as {launch.job}" if launch.job else f"going on with {launch.id}"
             )
             say(f"{under_way} (--again 1 launches another)")
-        launch = begun or service.prepare(request)
         done = await _carried_out(service, launch, resend)
         known = service.store.job(done.job or "", profile.name)
         status = known.job.status if known else ""

@@ -38,6 +38,9 @@ from tunedesk.store.jobs import (
     VALIDATION_UPLOADED,
 )
 
+_TURN = 0.05
+"""Seconds between two looks at a lock that another program holds for a moment."""
+
 
 class Launching:
     """Launches at one provider, durable in the store."""
@@ -153,6 +156,24 @@ class Launching:
                         self._adopt(launch, job)
         return self.store.launches(self._profile, unfinished=True)
 
+    async def begin(self, request: LaunchRequest, *, again: bool = False) -> tuple[Launch, bool]:
+        """Return the launch that asks for the same and True, else a fresh one, written down, and False.
+
+        Of two programs that ask for the same at the same moment, one writes it down and the other finds it. `again`
+        asks for a fresh one whatever was begun. Raises as `prepare` and `begun` do.
+        """
+        lock = self._lock_file("begin")
+        while (held := _locked(lock)) is None:
+            await asyncio.sleep(_TURN)
+        try:
+            begun = None if again else await self.begun(request)
+            if begun is not None:
+                return begun, True
+            return await asyncio.to_thread(self.prepare, request), False
+        finally:
+            lock.unlink(missing_ok=True)
+            os.close(held)
+
     async def begun(self, request: LaunchRequest) -> Launch | None:
         """Return the launch that asks for the same: half done, or with a job that did not fail; else None.
 
@@ -200,11 +221,13 @@ class Launching:
     def _latest(self, launch: Launch) -> Launch:
         return self.store.launch(launch.id) or launch
 
+    def _lock_file(self, name: str) -> Path:
+        return private_folder(self.store.path.parent / "locks") / f"{name.replace(os.sep, '_')}.lock"
+
     @contextlib.contextmanager
     def _alone(self, launch_id: str) -> Iterator[None]:
         """Hold a launch in this process only; the lock goes with its holder, however that ends."""
-        folder = private_folder(self.store.path.parent / "locks")
-        path = folder / f"{launch_id.replace(os.sep, '_')}.lock"
+        path = self._lock_file(launch_id)
         descriptor = _locked(path)
         if descriptor is None:
             raise JobError(f"another tunedesk is busy with launch {launch_id}", "wait for it")

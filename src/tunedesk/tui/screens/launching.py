@@ -139,17 +139,15 @@ async def launch(
     desk.say(f"launching on {profile.label or profile.name} … ^x stops the upload")
     request = request if request.launch else replace(request, launch=new_launch_id())
     service = await workbench.jobs(profile)
-    begun = await service.begun(request)
-    if begun is not None and begun.job is not None and (again or await _another(desk, begun.job)):
-        begun = None
-    told = upload_told(desk)
+    launched = request.launch
     try:
-        if begun is not None:
-            await _told(desk, service.go_on(begun, on_upload=told))
-        else:
-            await _told(desk, service.launch(request, on_upload=told))
+        begun, there = await service.begin(request)
+        if there and begun.job is not None and (again or await _another(desk, begun.job)):
+            begun = await asyncio.to_thread(service.prepare, request)
+        launched = begun.id
+        await _told(desk, service.go_on(begun, on_upload=upload_told(desk)))
     except asyncio.CancelledError:
-        desk.say(await given_up(service, begun.id if begun is not None else request.launch))
+        desk.say(await given_up(service, launched))
         raise
 
 
@@ -162,7 +160,8 @@ async def go_on(desk: Desk, service: JobService, launch: Launch) -> None:
 async def given_up(service: JobService, launch_id: str) -> str:
     """Give a launch up, and return what became of it."""
     try:
-        await service.abandon(launch_id)
+        if service.store.launch(launch_id) is not None:
+            await service.abandon(launch_id)
     except TunedeskError as error:
         return f"{error.message}: r on Jobs looks for its job"
     return "stopped: nothing was launched"
