@@ -159,6 +159,18 @@ def sample_file(name: str) -> Path:
 
 def _plain_name(path: Path | str) -> str:
     name = Path(path).name if str(path) != "-" else "stdin"
-    for suffix in (".gz", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".zip"):
+    for suffix in (
+        ".gz",
+        ".jsonl",
+        ".json",
+        ".csv",
+        ".tsv",
+        ".parquet",
+        ".xlsx",
+        ".xlsb",
+        ".ods",
+        ".txt",
+        ".zip",
+    ):
         name = name.removesuffix(suffix)
     return name or "dataset"

@@ -1,4 +1,4 @@
-"""Excel workbooks are read as the tables they hold, with nothing beyond the standard library."""
+"""Excel workbooks are read as the tables they hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tunedesk.core.importing import importers
 from tunedesk.errors import DataError
 
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-LINKS = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+LINKS = f'xmlns:r="{OFFICE}"'
+PACKAGE = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
 TEXTS = ["question", "answer", "Where is_x000D_\nit?"]
 STYLES = f'<styleSheet {MAIN}><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs></styleSheet>'
 PAIRS = """<row r="1"><c r="A1" t="s"><v>0</v></c><c r="C1" t="s"><v>1</v></c></row>
@@ -23,15 +25,23 @@ TURNS = """<row><c t="inlineStr"><is><t>ticket id</t></is></c><c t="inlineStr"><
 <row><c><v>7</v></c><c s="1"><v>45292.25</v></c><c t="str"><v>customer</v></c><c t="str"><v>Where?</v></c></row>"""
 
 
-def book(path: Path, *sheets: str, head: str = "") -> Path:
+def book(path: Path, *sheets: str) -> Path:
     """Write a workbook with these rows in its sheets."""
     with zipfile.ZipFile(path, "w") as file:
+        file.writestr("[Content_Types].xml", "<Types/>")
+        start = f'<Relationship Id="r" Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/>'
+        file.writestr("_rels/.rels", f"<Relationships {PACKAGE}>{start}</Relationships>")
         listed = "".join(f'<sheet name="s{n}" sheetId="{n}" r:id="r{n}"/>' for n in range(len(sheets)))
         file.writestr("xl/workbook.xml", f"<workbook {MAIN} {LINKS}><sheets>{listed}</sheets></workbook>")
-        links = "".join(f'<Relationship Id="r{n}" Target="worksheets/{n}.xml"/>' for n in range(len(sheets)))
-        file.writestr("xl/_rels/workbook.xml.rels", f"<Relationships>{links}</Relationships>")
+        links = "".join(
+            f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/{n}.xml"/>'
+            for n in range(len(sheets))
+        )
+        links += f'<Relationship Id="t" Type="{OFFICE}/sharedStrings" Target="sharedStrings.xml"/>'
+        links += f'<Relationship Id="s" Type="{OFFICE}/styles" Target="styles.xml"/>'
+        file.writestr("xl/_rels/workbook.xml.rels", f"<Relationships {PACKAGE}>{links}</Relationships>")
         texts = "".join(f"<si><t>{text}</t><rPh><t>no</t></rPh></si>" for text in TEXTS)
-        file.writestr("xl/sharedStrings.xml", f"{head}<sst {MAIN}>{texts}</sst>")
+        file.writestr("xl/sharedStrings.xml", f"<sst {MAIN}>{texts}</sst>")
         file.writestr("xl/styles.xml", STYLES)
         for n, rows in enumerate(sheets):
             file.writestr(
@@ -54,9 +64,6 @@ def test_dates_order_the_messages_of_a_ticket(tmp_path: Path) -> None:
 
 
 def test_what_is_no_sound_workbook_is_told_in_words(tmp_path: Path) -> None:
-    path = book(tmp_path / "a.xlsx", PAIRS, head='<!DOCTYPE a [<!ENTITY b "c">]>')
-    with pytest.raises(DataError, match="declares entities"):
-        list(importers.read(path))
     path = book(tmp_path / "b.xlsx", '<row><c t="s"><v>99</v></c></row>')
     with pytest.raises(DataError, match="cannot be read"):
         list(importers.read(path))

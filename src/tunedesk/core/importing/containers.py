@@ -45,9 +45,8 @@ _FOREIGN = {
 _JSON = re.compile(r"\s*(?:\{|\[\s*[\[{\"])")
 """How JSON begins, and no line that somebody said."""
 _OFFICE = {
-    "xl/workbook.bin": "a binary Excel workbook",
     "word/document.xml": "a Word document",
-    "content.xml": "an OpenDocument file",
+    "content.xml": "an OpenDocument text",
 }
 """Files in a zip that say what it really is."""
 _UNPACKABLE = (
@@ -178,7 +177,9 @@ def _zip(data: bytes, name: str, seen: Seen) -> Iterator[Item]:
 
 def _member(source: Source, place: int, name: str, seen: Seen) -> Iterator[Item]:
     """Yield the records of one file of many: placed by the file, named in the record and in its faults."""
-    if source.head.startswith(b"PK\x03\x04") and not name.lower().endswith((".xlsx", ".xlsm")):
+    if source.head.startswith(b"PK\x03\x04") and not name.lower().endswith(
+        (".xlsx", ".xlsm", ".xlsb", ".ods")
+    ):
         yield Item(place, None, f"{name} is a zip inside: unpack it first")
         return
     empty = True

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from tunedesk.core.importing.looking import Look
     from tunedesk.tui.desk import Desk
 
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".zip", ".gz")
+_SUFFIXES = (
+    ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsb", ".ods", ".txt", ".zip", ".gz",
+)  # fmt: skip
 _MOST_LISTED = 8
 _PREVIEWED = 5
 _TYPING = "Tab complete · Enter import · ↓ look closer · Esc cancel"
