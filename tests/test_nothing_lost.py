@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -109,6 +110,67 @@ def test_two_processes_edit_one_dataset_and_lose_nothing_of_each_other(paths: Pa
     second = second.reloaded().undo()
     assert len(first.reloaded().position) == len(second.position) == 118
     assert first.reloaded().history == second.history
+
+
+_MIXED = """
+import sys
+from tunedesk.core.editing import edits
+from tunedesk.paths import state_paths
+from tunedesk.workbench import Workbench
+workspace = Workbench(state_paths()).open("d")
+who, count = sys.argv[1], int(sys.argv[2])
+for number in range(count):
+    word = f"{who}n{number}"
+    row = number % 40
+    if number % 4 == 0:
+        workspace = workspace.apply(edits.tag(None if number % 8 else [row], word))
+    elif number % 4 == 1:
+        workspace = workspace.add_rows([{"messages": [{"role": "user", "content": word}]}], word)
+    elif number % 4 == 2:
+        workspace = workspace.reloaded().apply(edits.set_system_prompt(None, word))
+    else:
+        workspace = workspace.reloaded().apply(edits.replace_message([row + 40 * (who[0] == "b")], 1, word))
+    print(word, flush=True)
+"""
+
+
+def kept_words(workspace: Workspace) -> set[str]:
+    """Return every word that an edit in force brought in, and check that it shows where nothing came after it."""
+    arguments = [json.dumps(one.edit.arguments) for one in workspace.history if not one.undone]
+    tags = {tag for index in range(workspace.total) for tag in workspace.view(index).tags}
+    shown = {str(message["content"]) for _, row in workspace.included() for message in row["messages"]}
+    kept = {word for one in arguments for word in re.findall(r"[ab]\d+n\d+", one)}
+    for word in kept:
+        kind = int(word.rpartition("n")[2]) % 4
+        assert kind > 1 or word in (tags if kind == 0 else shown), word
+    return kept
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_of_two_that_edit_at_once_one_is_killed_again_and_again_and_all_confirmed_is_there(
+    tmp_path: Path, rounds: int
+) -> None:
+    pair = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps({"messages": pair, "id": n}) + "\n" for n in range(80)))
+    Workbench(state_paths()).import_file(path)
+    chance = random.Random()
+    confirmed: set[str] = set()
+    for number in range(rounds):
+        command = [sys.executable, "-c", _MIXED]
+        doomed = subprocess.Popen([*command, f"a{number}", "10000"], stdout=subprocess.PIPE, text=True)
+        other = subprocess.Popen([*command, f"b{number}", "25"], stdout=subprocess.PIPE, text=True)
+        assert doomed.stdout is not None
+        begun = doomed.stdout.readline()
+        time.sleep(chance.uniform(0, 0.5))
+        doomed.kill()
+        confirmed |= {begun.strip(), *doomed.communicate(timeout=60)[0].split("\n")[:-1]}
+        confirmed |= set(other.communicate(timeout=120)[0].split())
+        assert other.returncode == 0
+        workspace = opened()
+        assert confirmed - kept_words(workspace) == set(), f"round {number}"
+        assert sound(state_paths())
+    assert len(confirmed) > 25 * rounds
 
 
 _FULL = """
