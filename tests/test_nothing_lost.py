@@ -146,7 +146,7 @@ def kept_words(workspace: Workspace) -> set[str]:
     return kept
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_of_two_that_edit_at_once_one_is_killed_again_and_again_and_all_confirmed_is_there(
     tmp_path: Path, rounds: int
 ) -> None:
