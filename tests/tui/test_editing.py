@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from textual.events import Key
 
 from tests.fakes import Endpoint, ScriptedProvider
 from tests.tui.bench import conversation, workbench, write_rows
@@ -19,6 +20,7 @@ from tunedesk.core.fine_tuning import ChatDelta
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.workspace import Workspace
 from tunedesk.tui.panes.conversation_view import ConversationView
+from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.transcript import Transcript
 from tunedesk.tui.screens.chat import ChatScreen, Choice
 from tunedesk.tui.screens.data_work import RowsMatched, scan
@@ -244,6 +246,22 @@ def test_the_first_screenful_is_told_before_the_search_goes_on(tmp_path: Path, c
     scan(cast(Workspace, Slow()), "card", lambda one: told.append(cast(RowsMatched, one)), lambda: False)
     assert [(one.workspace.matched, one.complete) for one in told] == [(2, False), (20, True)]
     bench.store.close()
+
+
+async def test_keys_right_behind_enter_go_to_the_list_not_into_the_filter(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("slash")
+        await desk.type("loan")
+        await desk.until(lambda: desk.listing.count == 20)
+        for key, character in (("enter", "\r"), ("down", None), ("x", "x")):
+            desk.app.post_message(Key(key, character))
+        await desk.shows("39 to train on")
+        assert (desk.screen.query_one(FilterBar).text, desk.listing.cursor) == ("loan", 1)
+        await desk.press("slash")
+        await desk.type("s")
+        assert desk.screen.query_one(FilterBar).text == "loans"
 
 
 async def test_undo_cancels_an_edit_that_is_still_being_made(

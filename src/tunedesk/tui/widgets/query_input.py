@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -12,6 +14,10 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from tunedesk.tui.widgets.plain import one_line
+
+_LEAVING = ("enter", "down", "escape")
+_LEAVING_S = 1.0
+"""Seconds that leaving may take; a key that comes later is taken after all."""
 
 
 class QueryInput(Input):
@@ -27,6 +33,22 @@ class QueryInput(Input):
 
     offered = False
     """Whether there is a candidate to take."""
+    _left = 0.0
+    """When a key was pressed that leaves the input; 0 while nothing leaves it."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Take a key; one right behind what leaves the input belongs to who gets the focus next."""
+        if monotonic() - self._left < _LEAVING_S:
+            event.stop()
+            event.prevent_default()
+            self.app.post_message(events.Key(event.key, event.character))
+            return
+        self._left = monotonic() if event.key in _LEAVING else 0.0
+        await super()._on_key(event)
+
+    def on_focus(self) -> None:
+        """Take all keys again."""
+        self._left = 0.0
 
     def action_complete(self) -> None:
         """Take the first candidate, or go to the next pane where there is none."""
