@@ -216,6 +216,9 @@ async def test_the_queue_runs_on_screen_and_one_key_chats_with_the_best(
         assert [one.state for one in lineup.places()] == ["succeeded", "succeeded"]
         await until_shown(pilot, "★ ✓ succeeded")
         await until(pilot, lambda: any("Queue finished" in one for one in told))
+        await until_shown(pilot, "Enter follows it")
+        await pilot.press("r")
+        await until_shown(pilot, "held back can have another turn")
         await pilot.press("C")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         await until(pilot, lambda: cast(ChatScreen, app.screen).choice.models == ("tiny", "ft:tiny:1"))
