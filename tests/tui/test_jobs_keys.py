@@ -155,7 +155,7 @@ async def test_a_model_is_compared_and_saved_by_one_key_each_and_an_adapter_take
         await pilot.press("enter")
         await until_shown(pilot, "Save it as the folder")
         await answer(pilot, str(tmp_path / "out"))
-        await until_shown(pilot, f"kB in {tmp_path / 'out'}"[:60])
+        await until_shown(pilot, "kB in /")
         assert (tmp_path / "out" / "adapter_config.json").read_text() == "{}"
         assert "file-packed" not in endpoint.files, "what was packed is not left there"
 

@@ -70,6 +70,8 @@ class FilesDialog(Dialog[None]):
         self._profile = profile
         self._files: list[ProviderFile] = []
         self._moving: Worker[None] | None = None
+        self._told_over = ""
+        """The file under the cursor when something was told: that stays until the cursor goes on."""
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield the list and a line that tells what happens."""
@@ -100,7 +102,9 @@ class FilesDialog(Dialog[None]):
     def _moved_on(self) -> None:
         """Tell the whole of what the line may cut."""
         file = self._chosen
-        if file is not None and not (self._moving is not None and self._moving.is_running):
+        busy = self._moving is not None and self._moving.is_running
+        if file is not None and not busy and file.id != self._told_over:
+            self._told_over = ""
             self.tell(f"{file.id} · {file.filename} · {file.purpose} · {_day(file.created_at)}")
 
     def tell(self, text: str) -> None:
@@ -134,7 +138,8 @@ class FilesDialog(Dialog[None]):
         self.query_one(VirtualList).show(range(len(self._files)), keep_place=True)
         total = sum(one.bytes for one in self._files)
         many = f"{len(self._files):,} file{'' if len(self._files) == 1 else 's'}"
-        self.call_after_refresh(self.tell, event.said or f"{many}, {size_text(total)}")
+        self.tell(event.said or f"{many}, {size_text(total)}")
+        self._told_over = self._chosen.id if self._chosen else ""
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
         columns = [column.key for column in self.query_one(VirtualList).columns]
