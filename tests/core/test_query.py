@@ -91,6 +91,8 @@ def test_a_query_is_read_as_the_grammar_says(text: str, node: Node) -> None:
         ("a has:", 7, "has: needs a value"),
         ("user:", 6, "user: needs a word"),
         ("user: a", 6, "user: needs a word"),
+        ("user:(a OR b)", 6, "user: takes one value, not a group"),
+        ("a intent:(x)", 10, "intent: takes one value, not a group"),
         ('""', 1, 'nothing between " and "'),
         ("//", 1, "nothing between / and /"),
         ("intent:", 8, "intent: needs a value"),

@@ -256,6 +256,7 @@ class _Parser:
         if name in NUMBERS:
             return self._compare(name, ":", column)
         place = self.at + 1
+        self._refuse_group(name)
         value = self._value(start)
         if not value:
             raise QueryError(f"{name}: needs a value", _hint(name), column=place)
@@ -279,6 +280,7 @@ class _Parser:
 
     def _text(self, scope: str, start: int) -> Node:
         place = self.at
+        self._refuse_group(scope)
         if place < len(self.text) and self.text[place] == "/":
             return Pattern(scope, self._enclosed("/"), place + 1)
         value = self._value(start)
@@ -286,6 +288,12 @@ class _Parser:
             such = f'such as {scope}:refund or {scope}:"credit card", without a space after the colon'
             raise QueryError(f"{scope}: needs a word", such, column=place + 1)
         return Text(scope, fold(value))
+
+    def _refuse_group(self, name: str) -> None:
+        """Raise QueryError where a ( stands right after a field's colon."""
+        if name and self.text.startswith("(", self.at):
+            hint = f"write ({name}:a OR {name}:b), or quote it"
+            raise QueryError(f"{name}: takes one value, not a group", hint, column=self.at + 1)
 
     def _value(self, start: int) -> str:
         """Read a word or a quoted phrase at `at`; empty when there is neither."""
