@@ -161,7 +161,7 @@ async def test_a_model_is_compared_and_saved_by_one_key_each_and_an_adapter_take
 
         folder = tmp_path / "mine"
         await taken_in(pilot, folder)
-        await until_shown(pilot, "has no adapter_config.json that can be read")
+        await until_shown(pilot, "no adapter_config.json that can be read in")
         folder.mkdir()
         (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/tiny"}))
         (folder / "adapter_model.safetensors").write_bytes(b"weights")

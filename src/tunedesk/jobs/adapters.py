@@ -49,7 +49,7 @@ def base_of(folder: Path) -> str:
     try:
         told = msgspec.json.decode((folder / _ADAPTER[0]).read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{folder} has no {_ADAPTER[0]} that can be read", _WANTED) from error
+        raise DataError(f"no {_ADAPTER[0]} that can be read in {folder}", _WANTED) from error
     return str(told.get("base_model_name_or_path") or "").rstrip("/").rpartition("/")[2]
 
 
