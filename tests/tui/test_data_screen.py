@@ -7,6 +7,7 @@ import json
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,9 @@ async def test_a_wrong_query_tells_the_column_and_keeps_the_list(tmp_path: Path,
         await desk.shows("✗ column 6")
         await desk.press("enter")
         assert desk.listing.has_focus
+        desk.app.change("counted", lambda latest, _: latest.with_known(replace(latest.known)))
+        await desk.said("counted")
+        await desk.shows("✗ column 6")
 
 
 async def test_findings_are_counted_by_code_and_narrow_the_list(

@@ -53,6 +53,8 @@ class FilterBar(Horizontal):
         """The query with the first candidate."""
         self._told = -1
         """Width of what stands at the end of the line."""
+        self._refused: str | None = None
+        """The query that the last error was about."""
 
     def compose(self) -> ComposeResult:
         """Lay out the sign, the line and the counts."""
@@ -103,6 +105,11 @@ class FilterBar(Horizontal):
         """Let the user type."""
         self.query_one(Input).focus()
 
+    @property
+    def refused(self) -> bool:
+        """Whether the query as typed is one that was refused."""
+        return self._refused == self.text
+
     def show_count(self, matched: int, total: int, *, complete: bool = True, stale: bool = False) -> None:
         """Tell how many rows match, with … while the search goes on; `stale` when edits were made since."""
         text = f"{total:,}"
@@ -110,11 +117,13 @@ class FilterBar(Horizontal):
             text = f"{matched:,}{'' if complete else '…'} of {total:,}".rjust(2 * len(text) + len("… of "))
         text += " before the last edits: Enter looks again" if stale and self.text.strip() else ""
         self.remove_class("-error")
+        self._refused = None
         self._tell(text)
 
     def show_error(self, message: str, column: int) -> None:
         """Tell where the query stops making sense; the list keeps what it shows."""
         self.add_class("-error")
+        self._refused = self.text
         self._tell(f"✗ column {column}: {message}")
 
     def _tell(self, text: str) -> None:

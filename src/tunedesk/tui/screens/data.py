@@ -127,7 +127,8 @@ class DataScreen(EstimatingScreen):
             self.recount()
             self.look_for_personal_data(new)
             self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
-        self.query_one(FilterBar).show_count(new.matched, new.total, stale=new.stale)
+        if not self.query_one(FilterBar).refused:
+            self.query_one(FilterBar).show_count(new.matched, new.total, stale=new.stale)
         self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
             self.count_facets()
