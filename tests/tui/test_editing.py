@@ -264,6 +264,15 @@ async def test_keys_right_behind_enter_go_to_the_list_not_into_the_filter(
         assert desk.screen.query_one(FilterBar).text == "loans"
 
 
+async def test_keys_right_behind_the_filters_go_into_it(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases) as desk:
+        await desk.press("down")
+        for key, character in (("slash", "/"), *((letter, letter) for letter in "loan")):
+            desk.app.post_message(Key(key, character))
+        await desk.until(lambda: desk.screen.query_one(FilterBar).text == "loan")
+        await desk.until(lambda: desk.listing.count == 20)
+
+
 async def test_undo_cancels_an_edit_that_is_still_being_made(
     tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

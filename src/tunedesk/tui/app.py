@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 
 from tunedesk.tui.commands import DeskCommands
@@ -15,6 +16,8 @@ from tunedesk.tui.screens.data import DataScreen
 from tunedesk.tui.screens.desk_screen import JOURNEY
 from tunedesk.tui.screens.help import HelpDialog
 from tunedesk.tui.screens.jobs import JobsScreen
+from tunedesk.tui.widgets.block_view import BlockView
+from tunedesk.tui.widgets.virtual_list import VirtualList
 
 
 class TunedeskApp(Desk):
@@ -44,6 +47,18 @@ class TunedeskApp(Desk):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit.anywhere",
                 tooltip="Leave; edits are kept and jobs go on"),
     ]  # fmt: skip
+
+    async def on_event(self, event: events.Event) -> None:
+        """Act on a letter before the next key is taken, so that in a burst (`/fee`) the rest goes where it leads.
+
+        Textual sends a key to the focused widget and back before it looks for what it is bound to; keys that came
+        with it over a slow link have gone to the same widget by then.
+        """
+        if isinstance(event, events.Key) and event.is_printable and not event.is_forwarded:
+            takes_no_text = isinstance(self.focused, (VirtualList, BlockView))
+            if takes_no_text and await self._check_bindings(event.key):
+                return
+        await super().on_event(event)
 
     def action_help(self) -> None:
         """List all keys of the screen on top."""

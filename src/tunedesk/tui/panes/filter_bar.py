@@ -102,8 +102,8 @@ class FilterBar(Horizontal):
         self.offer("", ())
 
     def focus_input(self) -> None:
-        """Let the user type."""
-        self.query_one(Input).focus()
+        """Let the user type, from the very next key on."""
+        self.screen.set_focus(self.query_one(Input))
 
     @property
     def refused(self) -> bool:
