@@ -49,16 +49,20 @@ class TunedeskApp(Desk):
     ]  # fmt: skip
 
     async def on_event(self, event: events.Event) -> None:
-        """Act on a letter before the next key is taken, so that in a burst (`/fee`) the rest goes where it leads.
+        """Act on a key before the next is taken, so that in a burst (`/fee`) the rest goes where it leads.
 
         Textual sends a key to the focused widget and back before it looks for what it is bound to; keys that came
         with it over a slow link have gone to the same widget by then.
         """
-        if isinstance(event, events.Key) and event.is_printable and not event.is_forwarded:
-            takes_no_text = isinstance(self.focused, (VirtualList, BlockView))
-            if takes_no_text and await self._check_bindings(event.key):
-                return
+        if isinstance(event, events.Key) and not event.is_forwarded and await self._acted_on(event.key):
+            return
         await super().on_event(event)
+
+    async def _acted_on(self, key: str) -> bool:
+        """Carry out what a key is bound to where no text is typed; Esc goes the long way, as screens have their own."""
+        if key == "escape" or not self.screen_stack or not isinstance(self.focused, (VirtualList, BlockView)):
+            return False
+        return await self._check_bindings(key, priority=True) or await self._check_bindings(key)
 
     def action_help(self) -> None:
         """List all keys of the screen on top."""
