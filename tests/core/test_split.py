@@ -124,6 +124,22 @@ def test_a_leak_in_the_written_files_is_refused(tmp_path: Path) -> None:
         split_files.write_split(rows, wrong, tmp_path)
 
 
+def test_twins_that_only_the_written_files_show_go_to_training_with_their_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of very many texts, of which not every pair is measured."""
+    rows = [*rows_of(60), *(talk(sentence(7), sentence(number)) for number in range(3))]
+    first = splits.split(rows)
+    told = [[(0, 0)], []]
+    monkeypatch.setattr(split_files, "twins_across", lambda train, held: told.pop(0))
+    made, written = split_files.split_files(rows, tmp_path)
+    assert (set(made.validation), written.leaks) == (set(first.validation) - {first.validation[0]}, 0)
+    assert sorted([*made.train, *made.validation]) == list(range(63))
+    assert len({place in set(made.train) for place in (60, 61, 62)}) == 1
+    with pytest.raises(DataError, match="all that was held out has a twin"):
+        splits.with_twins_in_training(first, splits.look(rows), first.validation, share=0.2)
+
+
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_tiny_sets_have_at_least_one_row_on_each_side(count: int) -> None:
     for share in (0.01, 0.2, 0.99):

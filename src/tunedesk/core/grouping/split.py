@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -205,12 +205,36 @@ def divide(
     return Split(train, out, several, leaks, seed, rule, _warnings(len(out), looked.count, validation))
 
 
-def _groups(looked: Looked) -> pl.DataFrame:
-    """Return all rows as groups that stay on one side, in the order of their hashes: root, members, size, stratum."""
+def with_twins_in_training(made: Split, looked: Looked, rows: Iterable[int], *, share: float) -> Split:
+    """Return the split with the whole groups of some validation rows in training, where twins of theirs were found.
+
+    Nothing else changes sides, so that looking again finds fewer. Raises DataError when no validation row is left.
+    """
+    roots = _roots(looked)
+    leaving = {roots[row] for row in rows}
+    kept = array("I", (row for row in made.validation if roots[row] not in leaving))
+    if not kept:
+        raise DataError(
+            "cannot split: all that was held out has a twin in training",
+            "Add conversations that differ, or train without validation.",
+        )
+    train = array("I", sorted({*made.train, *made.validation} - set(kept)))
+    warnings = _warnings(len(kept), looked.count, share)
+    return replace(made, train=train, validation=kept, warnings=warnings)
+
+
+def _roots(looked: Looked) -> array[int]:
+    """Return for each row the first one of its group."""
     roots = array("I", range(looked.count))
     for one in grouped(looked.pairs, looked.count):
         for place in one.members:
             roots[place] = one.members[0]
+    return roots
+
+
+def _groups(looked: Looked) -> pl.DataFrame:
+    """Return all rows as groups that stay on one side, in the order of their hashes: root, members, size, stratum."""
+    roots = _roots(looked)
     ranks = buffer_series(looked.ranks, 0, len(looked.ranks))
     rows = pl.DataFrame(
         {

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 
 from tunedesk.core.conversations import Row, encode_row, upload_row
-from tunedesk.core.grouping.duplicates import THRESHOLD, Pair
-from tunedesk.core.grouping.split import Split, divide, look, twins_across
+from tunedesk.core.grouping.duplicates import THRESHOLD
+from tunedesk.core.grouping.split import Split, divide, look, twins_across, with_twins_in_training
 from tunedesk.errors import DataError
 from tunedesk.paths import replacing, write_whole
 
 TRAIN, VALIDATION, RECORD = "train.jsonl", "validation.jsonl", "split.json"
-_ROUNDS = 5
-"""Times a split is made anew when its files show twins that were not known to be some."""
+_ROUNDS = 8
+"""Times files are written anew when they show twins that were not known to be some."""
 _STEP = 1_000
 
 OnProgress = Callable[[int, int], None]
@@ -52,8 +52,8 @@ def split_files(
 ) -> tuple[Split, Written]:
     """Split `rows` into the files of `folder`; the rows are read one by one, twice, and never held together.
 
-    Twins that only the written files show (texts are measured against a part of a large group) join their group, and
-    the split is made again. Raises DataError as split.divide does.
+    Rows whose twins only the written files show (texts are measured against a part of a large group) go to training
+    with their group, and the files are written again. Raises DataError as split.divide does.
     """
     told = on_progress or (lambda _done, _total: None)
     looked = look(_counted(rows, told), seed=seed, by=by, group=group)
@@ -63,8 +63,8 @@ def split_files(
         leaking = twins_across(_read(folder / TRAIN), _read(folder / VALIDATION))
         if not leaking:
             break
-        looked.pairs += (Pair(made.train[one], made.validation[two], THRESHOLD) for one, two in leaking)
-        made = divide(looked, validation=validation, seed=seed, by=by, group=group)
+        twins = [made.validation[place] for _, place in leaking]
+        made = with_twins_in_training(made, looked, twins, share=validation)
     return made, _record(made, folder, hashes, len(leaking), origin)
 
 
