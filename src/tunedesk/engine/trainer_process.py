@@ -23,6 +23,9 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _MAX_LINE = 1 << 20
 ORPHAN_GRACE = 10.0
 """Seconds that the trainer of a server that died gets to notice it."""
+_NICER = 1
+"""How much a trainer gives way to replies: on two cores, beside a chat without a pause, both go at 40 to 50 % of their
+own speed; with 5 the trainer was left 23 %."""
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -66,7 +69,7 @@ class TrainerProcess:
         finally:
             os.close(lock)
         try:
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
         except OSError as error:
             log.debug("the trainer runs at our own priority: %s", error)
 
