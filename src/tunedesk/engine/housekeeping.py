@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunedesk.engine.catalogue import folder_bytes
+from tunedesk.engine.fetch import PART, in_use
 from tunedesk.engine.job_requests import FINAL
 from tunedesk.engine.state import EngineState
 
-PART = ".part"
-"""Ending of the name of a folder that is still being written."""
 _LEFTOVERS = ("state.safetensors", "training.jsonl", "validation.jsonl")
 """What only a job that goes on needs: its copy of the data, and the weights and moments it goes on from."""
 
@@ -56,11 +55,14 @@ def clean(state: EngineState) -> int:
 
 
 def _cleanable(state: EngineState) -> list[Path]:
-    """Return leftovers of jobs that are over, and adapters whose model was deleted."""
+    """Return leftovers of jobs that are over, adapters whose model was deleted, and fetches that nobody wants."""
     with state.together():  # an import's folder and its row appear in one such block
         statuses = state.jobs.statuses()
         kept = {state.adapter_folder(model) for model in state.jobs.models()}
         found = [path for path in state.imported.iterdir() if path not in kept and path.suffix != PART]
+    wanted = {name.rpartition("/")[2].casefold() for name in state.jobs.still_wanted()}
+    parts = (state.models / ".fetch").glob(f"*{PART}")
+    found += [part for part in parts if part.stem.casefold() not in wanted and not in_use(part)]
     for folder in state.job_folders.iterdir():
         status = statuses.get(folder.name)
         if status is None:

@@ -139,6 +139,8 @@ class Job:
     error: dict[str, Any] | None
     method: str
     """supervised or dpo."""
+    validated: int
+    """1 once its files are known to be good and its model to be here."""
 
     def shape(self, estimated_finish: int | None = None) -> dict[str, Any]:
         """Return OpenAI's job object; `estimated_finish` (Unix seconds) is told while it runs."""

@@ -27,7 +27,7 @@ _OPEN = ("validating_files", "queued", "running", "paused")
 """The statuses of a job that is not over."""
 _COLUMNS = (
     "number, id, created_at, finished_at, status, model, training_file, validation_file, hyperparameters, seed,"
-    " metadata, integrations, model_name, trained_tokens, result_file, error, method"
+    " metadata, integrations, model_name, trained_tokens, result_file, error, method, validated"
 )
 
 
@@ -133,9 +133,18 @@ class JobStore:
 
     def first(self, status: str) -> Job | None:
         """Return the oldest job of this status, None when there is none."""
-        sql = f"SELECT {_COLUMNS} FROM jobs WHERE status = ? ORDER BY number LIMIT 1"
-        row = self._database.row(sql, (status,))
-        return None if row is None else _job(row)
+        return next(iter(self.waiting(status, most=1)), None)
+
+    def waiting(self, status: str, *, most: int = -1) -> list[Job]:
+        """Return the jobs of this status, the oldest first."""
+        sql = f"SELECT {_COLUMNS} FROM jobs WHERE status = ? ORDER BY number LIMIT ?"
+        return [_job(row) for row in self._database.rows(sql, (status, most))]
+
+    def still_wanted(self) -> set[str]:
+        """Return the models that jobs which are not over start from."""
+        marks = ", ".join("?" * len(_OPEN))
+        rows = self._database.rows(f"SELECT DISTINCT model FROM jobs WHERE status IN ({marks})", _OPEN)
+        return {row["model"] for row in rows}
 
     def count(self, status: str) -> int:
         """Return how many jobs have this status."""
@@ -168,7 +177,8 @@ class JobStore:
             )
             if moved:
                 connection.execute(
-                    "UPDATE jobs SET hyperparameters = ? WHERE id = ?", (json.dumps(hyperparameters), job_id)
+                    "UPDATE jobs SET hyperparameters = ?, validated = 1 WHERE id = ?",
+                    (json.dumps(hyperparameters), job_id),
                 )
         return moved
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunedesk.engine.catalogue import DEFAULT_MODEL, base_models
+from tunedesk.engine import hub
+from tunedesk.engine.catalogue import DEFAULT_MODEL, base_models, named, origin
+from tunedesk.engine.fetch import Offer, is_repository, offer_of
 from tunedesk.engine.state import EngineState
 from tunedesk.engine.wire import ApiError
 
@@ -37,9 +39,34 @@ class ModelLibrary:
         )
 
     def base(self, name: str) -> tuple[str, Path] | None:
-        """Return id and folder of a base model, matched without regard to case, None when there is none."""
-        matches = (item for item in self.bases().items() if item[0].casefold() == name.casefold())
-        return next(matches, None)
+        """Return id and folder of the base model meant by `name` (an id, or ORG/NAME), None when there is none."""
+        bases = self.bases()
+        found = named(name, bases)
+        return None if found is None else (found, bases[found])
+
+    def to_fetch(self, name: str) -> Offer | None:
+        """Return what the model hub is asked for where a job names `name`: ORG/NAME that is not here.
+
+        None for every other name. Raises ApiError 400 when that model cannot be fetched: this engine is offline, or
+        has a model of another origin in its place.
+        """
+        if not is_repository(name) or self._state.jobs.model(name) is not None or self.base(name) is not None:
+            return None
+        offer = offer_of(name)
+        if reason := hub.offline():
+            message = (
+                f"The model '{name}' is not on this engine, and {reason}."
+                f" Where it is on, bring it with: tunedesk serve --fetch {name}"
+            )
+            raise ApiError(400, message, param="model", code="model_not_found")
+        if (taken := self.base(offer.name)) is not None:
+            whose = origin(taken[1])
+            message = (
+                f"The model '{name}' is not on this engine, which has {whose} as '{taken[0]}'. Put a folder of"
+                " another name under a folder that the engine is given with: tunedesk serve --models DIR"
+            )
+            raise ApiError(400, message, param="model", code="model_name_taken")
+        return offer
 
     def start(self, name: str) -> Start:
         """Return what a job on the model `name` trains from; raises ApiError 400 when there is no such model."""
@@ -48,8 +75,7 @@ class ModelLibrary:
             return Start(tuned.base, self._state.adapter_folder(tuned))
         base = self.base(name)
         if base is None:
-            message = f"The model '{name[:80]}' does not exist on this engine."
-            raise ApiError(400, message, param="model", code="model_not_found")
+            raise ApiError(400, _not_here(name), param="model", code="model_not_found")
         return Start(base[0], None)
 
     def delete(self, name: str) -> None:
@@ -66,5 +92,9 @@ class ModelLibrary:
 
 def no_model(name: str) -> ApiError:
     """Return the answer for a model that is not there."""
+    return ApiError(404, _not_here(name), param="model", code="model_not_found")
+
+
+def _not_here(name: str) -> str:
     message = f"The model '{name[:80]}' does not exist on this engine."
-    return ApiError(404, message, param="model", code="model_not_found")
+    return f"{message} Fetch it with: tunedesk serve --fetch {name}" if is_repository(name) else message

@@ -27,7 +27,7 @@ import torch
 from tunedesk.engine.adapters import load_adapter, save_adapter
 from tunedesk.engine.batches import CHUNK_TOKENS, Renderer
 from tunedesk.engine.channel import Channel
-from tunedesk.engine.fetch import Progress, Report
+from tunedesk.engine.fetch import Interrupted, Report, in_words
 from tunedesk.engine.fleet import Fleet, launch_command
 from tunedesk.engine.models import (
     best_device,
@@ -52,7 +52,7 @@ VALIDATE_EVERY = 10
 SAVE_SECONDS = 60.0
 
 
-class _Stopped(Exception):
+class _Stopped(Interrupted):
     """The server asked to stop."""
 
 
@@ -355,22 +355,13 @@ def _rows(lines: Sequence[int]) -> str:
 
 
 def _fetch_reporter(channel: Channel) -> Report:
-    """Return what tells of the base model's fetching: each new stage, then every 2 s or tenth. It raises _Stopped."""
-    told = ("", -1, 0.0)
+    """Return what tells of the base model's fetching; it raises _Stopped."""
 
-    def report(progress: Progress) -> None:
-        nonlocal told
+    def look() -> None:
         if channel.stopping:
             raise _Stopped
-        tenth = progress.done * 10 // progress.total if progress.total else 0
-        stage, last_tenth, at = told
-        if progress.stage != stage or tenth != last_tenth or time.monotonic() - at > 2:
-            told = (progress.stage, tenth, time.monotonic())
-            size = f" {progress.done / 1e6:.0f} of {progress.total / 1e6:.0f} MB" if progress.total else ""
-            source = f" from {progress.source}" if progress.source else ""
-            channel.message(f"Base model {progress.name}: {progress.stage}{source}{size}")
 
-    return report
+    return in_words(channel.message, look)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from tunedesk.engine.fetch import (
+    Interrupted,
+    Offer,
+    TooLarge,
+    check_memory,
+    fetch_model,
+    in_words,
+    no_conversion,
+)
+from tunedesk.engine.hub import Listing
+from tunedesk.engine.job_files import check_files
 from tunedesk.engine.job_requests import FINAL, Job
 from tunedesk.engine.job_run import JobRun, Progress
 from tunedesk.engine.library import ModelLibrary
 from tunedesk.engine.state import EngineState
 from tunedesk.engine.trainer_process import TrainerProcess
-from tunedesk.engine.training_files import TrainingFileError, check_file_reference, choose, count_examples
+from tunedesk.engine.training_files import TrainingFileError, choose
 from tunedesk.engine.wire import ApiError
 from tunedesk.errors import EngineError, StoreError
-from tunedesk.paths import sync_folder, write_whole
+from tunedesk.paths import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +34,18 @@ CRASHES_ALLOWED = 2
 """How often a trainer that ends without a word is started again before its job fails."""
 STOP_GRACE = 30.0
 """Seconds that a trainer gets to finish its step and save, when paused or when the server stops."""
+_ELSEWHERE = "tunedesk.engine.on_ray"
+"""The trainer whose memory is not this machine's."""
 RETRY_AFTER = 5.0
 """Seconds until the queue is tried again after our own disk refused."""
 
 
+class _Abandoned(Exception):
+    """Nobody wants the model any more that is being fetched."""
+
+
 class Worker:
-    """Two threads: one validates new jobs in order, one trains the queued ones in order."""
+    """Three threads: for new jobs in order, for those whose model must be fetched, and for training the queued ones."""
 
     def __init__(
         self,
@@ -47,14 +61,16 @@ class Worker:
         self._command = tuple(command)
         self._stop_grace = stop_grace
         self._turn = threading.Condition()
-        """Guards the four below, and each change of a status together with the process that it is about."""
+        """Guards the members below, and each change of a status together with the process that it is about."""
         self._news = 0
         self._stopping = False
         self._process: TrainerProcess | None = None
         self._run: JobRun | None = None
         self._crashes: dict[str, int] = {}
+        self._taken: set[str] = set()
         self._threads = [
             threading.Thread(target=self._loop, args=(self._validate_next,), name="validate", daemon=True),
+            threading.Thread(target=self._loop, args=(self._fetch_next,), name="fetch", daemon=True),
             threading.Thread(target=self._loop, args=(self._train_next,), name="train", daemon=True),
         ]
 
@@ -97,12 +113,11 @@ class Worker:
             return self._jobs.get(job_id)
 
     def pause(self, job_id: str) -> Job:
-        """Hold a queued or running job, whose trainer saves its state; raises ApiError 404, or 400 for another."""
+        """Hold a job; its trainer saves its state, a fetch what it has; raises ApiError 404, or 400 when it is over."""
         with self._turn:
-            if self._open_job(job_id).status == "validating_files":
-                message = "The files of the job are being validated; pause it once it is queued."
-                raise ApiError(400, message, code="job_validating")
-            moved = self._jobs.move(job_id, ("queued", "running"), "paused", "The job was paused")
+            self._open_job(job_id)
+            sources = ("validating_files", "queued", "running")
+            moved = self._jobs.move(job_id, sources, "paused", "The job was paused")
             if moved and self._process is not None and self._is_running(job_id):
                 self._process.ask_to_stop(self._stop_grace)
             return self._jobs.get(job_id)
@@ -110,9 +125,14 @@ class Worker:
     def resume(self, job_id: str) -> Job:
         """Queue a paused job again; raises ApiError 404, or 400 when it is not paused."""
         with self._turn:
-            if self._open_job(job_id).status != "paused":
+            job = self._open_job(job_id)
+            if job.status != "paused":
                 raise ApiError(400, "The job is not paused.", code="job_not_paused")
-            self._jobs.move(job_id, ("paused",), "queued", "The job was resumed and is queued")
+            if job.validated:
+                self._jobs.move(job_id, ("paused",), "queued", "The job was resumed and is queued")
+            else:
+                message = "The job was resumed and is validated"
+                self._jobs.move(job_id, ("paused",), "validating_files", message)
             self.notice()
             return self._jobs.get(job_id)
 
@@ -140,36 +160,77 @@ class Worker:
                     self._turn.wait(patience)
 
     def _validate_next(self) -> bool:
-        job = self._jobs.first("validating_files")
-        if job is None:
-            return False
+        """Validate the first job whose model is here, or is not to be had."""
+        return self._take(
+            lambda job: self._offer(job) is None, lambda job: self._validated(job, lambda: None)
+        )
+
+    def _fetch_next(self) -> bool:
+        """Validate the first job whose model is not here, and fetch that."""
+        return self._take(
+            lambda job: self._offer(job) is not None,
+            lambda job: self._validated(job, lambda: self._fetch(job)),
+        )
+
+    def _take(self, mine: Callable[[Job], bool], work: Callable[[Job], None]) -> bool:
+        """Do `work` on the first job to be validated that is `mine` and that the other thread does not have."""
+        with self._turn:
+            waiting = self._jobs.waiting("validating_files")
+            job = next((job for job in waiting if job.id not in self._taken and mine(job)), None)
+            if job is None:
+                return False
+            self._taken.add(job.id)
         try:
-            examples = self._check_files(job)
-        except TrainingFileError as error:
-            self._jobs.fail(job.id, error.code, error.message, error.param)
-            return True
-        if not self._stopping and self._jobs.validated(job.id, choose(job.hyperparameters, examples)):
-            self.notice()
+            work(job)
+        finally:
+            with self._turn:
+                self._taken.remove(job.id)
         return True
 
-    def _check_files(self, job: Job) -> int:
-        """Check both files and give the job its own copies; return the rows of the training file."""
-        folder = self._state.job_folder(job.id)
-        examples = self._check_file(job, "training_file", folder / "training.jsonl")
-        if job.validation_file is not None:
-            self._check_file(job, "validation_file", folder / "validation.jsonl")
-        return examples
-
-    def _check_file(self, job: Job, param: str, copy: Path) -> int:
-        file_id: str = getattr(job, param)
-        file = self._state.files.find(file_id)
-        check_file_reference(file, file_id, param)
-        assert file is not None  # checked just now
+    def _offer(self, job: Job) -> Offer | None:
         try:
-            _link(self._state.files.path(file), copy)
-            return count_examples(copy, param, job.method, lambda: self._stopping)
-        except FileNotFoundError as error:
-            raise TrainingFileError("file_not_found", f"The file {file_id} was deleted", param) from error
+            return self._library.to_fetch(job.model)
+        except ApiError:
+            return None  # the job fails in the place where a model must be here
+
+    def _validated(self, job: Job, fetch: Callable[[], None]) -> None:
+        """Check a job's files, `fetch` its model, and queue it or say why it failed."""
+        try:
+            examples = check_files(self._state, job, lambda: self._stopping)
+            if not self._stopping:
+                fetch()
+        except TrainingFileError as error:
+            self._jobs.fail(job.id, error.code, error.message, error.param)
+        except TooLarge as error:
+            self._jobs.fail(job.id, "model_too_large", f"{error.message}; {error.hint}", "model")
+        except EngineError as error:
+            self._jobs.fail(job.id, "model_not_fetched", f"{error.message}; {error.hint}", "model")
+        except ApiError as error:
+            self._jobs.fail(job.id, error.code or "model_not_found", error.message, error.param)
+        except (Interrupted, _Abandoned) as left:
+            log.info("the fetch for %s ends: %s", job.id, type(left).__name__)
+        else:
+            if not self._stopping and self._jobs.validated(job.id, choose(job.hyperparameters, examples)):
+                self.notice()
+
+    def _fetch(self, job: Job) -> None:
+        """Bring the job's base model here, telling it in the job's events; raises EngineError, or what `look` does."""
+
+        def look() -> None:
+            status = self._jobs.get(job.id).status
+            if self._stopping or status == "paused":
+                raise Interrupted
+            if status != "validating_files":
+                raise Interrupted if job.model in self._jobs.still_wanted() else _Abandoned
+
+        def admit(listing: Listing) -> None:
+            if _ELSEWHERE not in self._command:
+                check_memory(listing, lambda message: self._jobs.message(job.id, message, "warn"))
+
+        if (offer := self._library.to_fetch(job.model)) is None:
+            return  # another job's fetch has brought it meanwhile
+        report = in_words(lambda words: self._jobs.message(job.id, words), look)
+        fetch_model(self._state.models, report, no_conversion, offer, admit)
 
     def _train_next(self) -> bool:
         """Train the first job of the queue; what is still marked running was left so by a server that died."""
@@ -257,15 +318,3 @@ class Worker:
 
 
 _ENDED = {"succeeded": "completed", "failed": "failed", "cancelled": "been cancelled"}
-
-
-def _link(source: Path, copy: Path) -> None:
-    """Give the job its own name for a file's bytes, so that deleting the file does not end the job."""
-    copy.unlink(missing_ok=True)
-    try:
-        os.link(source, copy)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, copy)
-    sync_folder(copy.parent)

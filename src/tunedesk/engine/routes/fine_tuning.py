@@ -51,7 +51,8 @@ def _create(wanted: JobRequest, key: str | None, context: Context) -> dict[str, 
     known = None if key is None else context.state.jobs.known(wanted, key)
     if known is not None:  # its files may be gone by now
         return _shape(known, context)
-    base = context.library.start(wanted.model).base
+    offer = context.library.to_fetch(wanted.model)
+    base = context.library.start(wanted.model).base if offer is None else offer.name
     try:
         for param in ("training_file", "validation_file"):
             if (file_id := getattr(wanted, param)) is not None:

@@ -19,8 +19,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tunedesk.engine.catalogue import folder_bytes, is_model, memory_of_this_machine, model_size
+from tunedesk.engine.fetch import PART
 from tunedesk.engine.file_store import StoredFile
-from tunedesk.engine.housekeeping import PART, clean, disk_use
+from tunedesk.engine.housekeeping import clean, disk_use
 from tunedesk.engine.library import no_model
 from tunedesk.engine.routes.context import Context, answer, json_body, resource
 from tunedesk.engine.trainer_process import scrubbed
