@@ -6,12 +6,17 @@ import re
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.core.rows_found import found, user
 from tunedesk.core.conversations import Row
-from tunedesk.core.datasets.indexing import fold
-from tunedesk.core.searching.query import QueryError
+from tunedesk.core.datasets.indexing import MESSAGE_BREAK, fold
+from tunedesk.core.searching.necessary import need
+from tunedesk.core.searching.patterns import compile_pattern
+from tunedesk.core.searching.query import Pattern, QueryError
 
 
 @pytest.mark.parametrize(
@@ -106,3 +111,84 @@ def test_a_pattern_is_met_within_one_message(tmp_path: Path, pattern: str, scope
     ]
     query = f"{scope}:/{pattern}/" if scope else f"/{pattern}/"
     assert found(tmp_path, rows, query) == expected
+
+
+ATOMS = [
+    "a", "b", "card", "1", " ", r"\.", "ß", "é", "İ", "k", "退", r"\t", r"\n", ".", r"\d", r"\w", r"\s", r"\S", r"\W",
+    r"\D", r"\b", r"\B", "^", "$", r"\A", r"\z", "[ab]", "[^a]", "[^\\x00-\\x7f]", r"[\w-]", r"[\s1]", r"[^\d\s]",
+    "[]a]", "[^]b]", "[a-zß]", r"\p{L}", r"\x{61}", r"\u0031", "K", "ſ",
+]  # fmt: skip
+TIMES = ["", "", "", "?", "*", "+", "{2}", "{2,}", "{0,2}", "{1,3}", "+?", "{0}"]
+
+
+def joined(parts: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
+    return st.lists(parts, min_size=1, max_size=most).map("".join)
+
+
+SIMPLE = joined(st.builds(str.__add__, st.sampled_from(ATOMS), st.sampled_from(TIMES)), 4)
+GROUPS = st.builds(
+    "{}{}){}".format, st.sampled_from(["(", "(?:"]), st.lists(SIMPLE, min_size=1, max_size=2).map("|".join),
+    st.sampled_from(TIMES),
+)  # fmt: skip
+PATTERNS = st.builds(
+    str.__add__,
+    st.sampled_from(["", "", "", "(?i)", "(?s)", "(?-i)"]),
+    st.one_of(joined(SIMPLE | GROUPS, 3), st.lists(SIMPLE, min_size=1, max_size=2).map("|".join)),
+)
+MESSAGES = st.text("aabk1 .\t\n\rKAßéİıſ退e\u0301\u212a", max_size=8) | st.sampled_from(
+    ["card", "a card\r\n", ""]
+)
+
+
+def compiles(source: str) -> bool:
+    try:
+        pl.Series([""]).str.contains(source)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(PATTERNS, st.lists(st.lists(MESSAGES, min_size=1, max_size=3), min_size=1, max_size=6))
+@example(r"\s{2,}", [["a  b"], ["a ", " b"]])
+@example(r"(?i)\x{212a}", [["k"], ["K"]])
+@example("a+b{2}", [["aabb"], ["ab"]])
+def test_all_forms_of_a_pattern_find_what_it_finds_in_each_message_alone(
+    monkeypatch: pytest.MonkeyPatch, source: str, rows: list[list[str]]
+) -> None:
+    monkeypatch.setattr("tunedesk.core.searching.patterns._SAMPLE", 1)  # every sieve is tried, and taken
+    monkeypatch.setattr("tunedesk.core.searching.patterns._WORTH", 1e9)
+    if not compiles(source):
+        return
+    expression = compile_pattern(Pattern("", source, 1))
+    plain = "(?im)" + source if "(?" in source or re.search(r"\\[pPxuU]", source) else "(?m)" + folded(source)
+    alone = [any(pl.Series([fold(text)]).str.contains(plain)[0] for text in row) for row in rows]
+    texts = pl.Series([MESSAGE_BREAK.join(map(fold, row)) for row in rows])
+    wide = texts.str.len_bytes() != texts.str.len_chars()
+    assert expression.contains(texts, lambda: wide, lambda: False).to_list() == alone
+
+
+def folded(source: str) -> str:
+    """Fold all of a pattern but its escapes."""
+    return "".join(
+        part if part[0] == "\\" else fold(part) for part in re.findall(r"\\.|.", source, re.DOTALL)
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sieves"),
+    [
+        (r"(\w+) \w+ly\b", ["ly"]), (r"\w+@\w+\.de", [r"\.de"]), ("ba+b", ["ba"]), ("colou?r", ["colo"]),
+        (r"\s{3,}", [r"[\x09\x0a\x0b\x0c\x0d\x20]{2}"]), ("(ab|cd)e", []), ("ab|cd", []), (r"(?x)a b", []),
+        ("[a-z]{4}", []), ("a{2}b", ["aab"]), (r"\bab\b{start}", []),
+    ],
+)  # fmt: skip
+def test_what_a_pattern_needs_is_drawn_from_its_parts_in_sequence(pattern: str, sieves: list[str]) -> None:
+    assert need(pattern, "(?m)").sieves == tuple(sieves)
+
+
+def test_what_needs_a_character_beyond_ascii_is_not_looked_for_in_ascii() -> None:
+    assert need(r"[^\x00-\x7f]+", "(?im)").impossible
+    assert need(r"a\p{Han}", "(?im)").impossible
+    assert not need("é?a", "(?m)").impossible
+    assert not need("\u212a", "(?im)").impossible  # the Kelvin sign is a k whatever the case

@@ -234,6 +234,10 @@ def test_a_search_over_edited_rows_agrees_with_reading_every_row(
     monkeypatch.setattr("tunedesk.core.editing.overlay.FEW", 3)
     rng = random.Random(seed)
     workspace = Workspace.open(imported(tmp_path, random_rows(rng, 40)))
+    if seed % 2:
+        monkeypatch.setattr("tunedesk.core.datasets.shared_texts._WORTH", 2)
+        workspace.dataset.warm()
+        assert workspace.dataset.shared.keys() == {"user", "assistant", "tool"}
     for _ in range(12):
         edit = random_edit(rng, 40)
         if edit.rows is None or len(edit.indexes() or ()) > 1:
@@ -274,6 +278,28 @@ def test_a_few_matches_are_shown_before_the_whole_is_searched(
     steps = list(search(target, parse('"row 12 even"')))
     assert [(step.done, list(step.matches)) for step in steps] == [(False, [12]), (True, [12])]
     assert [step.done for step in search(target, parse("nowhere"))] == [True]
+
+
+def test_texts_that_rows_share_are_found_over_all_chunks_and_looked_at_once(tmp_path: Path) -> None:
+    rows = (
+        {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": f"say {n % 7}"}]}
+        for n in range(CHUNK_ROWS + 10)
+    )
+    source = (SourceRow(line, row) for line, row in enumerate(rows, 1))
+    dataset = write_dataset(source, tmp_path, name="n", source="s")
+    dataset.warm()
+    assert [list(places) for places in dataset.shared["assistant"].fresh] == [[0, 1, 2, 3, 4, 5, 6], []]
+    assert "user" not in dataset.shared
+    workspace = Workspace.open(dataset)
+    fives = [n for n in range(len(dataset)) if n % 7 == 5]
+    assert list(workspace.with_query("assistant:5").matches) == fives
+    assert list(workspace.with_query(r"assistant:/\b5/").matches) == fives
+    assert list(workspace.with_query("65541").matches) == [65541]
+    assert list(workspace.with_query("65541 OR assistant:5").matches) == sorted([65541, *fives])
+    edited = workspace.apply(edits.replace_message([5], 1, "say nothing"))
+    assert list(edited.with_query("assistant:5").matches) == fives[1:]
+    more = edited.add_rows([user("a 65541 5"), user("b")], "added")
+    assert list(more.with_query("65541").matches) == [65541, len(dataset)]
 
 
 def test_a_cancelled_search_ends_without_a_result(large: Dataset) -> None:

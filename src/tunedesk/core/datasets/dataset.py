@@ -24,6 +24,8 @@ import polars as pl
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.datasets.arrow_parts import map_part
 from tunedesk.core.datasets.chunk_builder import ChunkBuilder, Table, split_tables
+from tunedesk.core.datasets.indexing import TEXT_ROLES
+from tunedesk.core.datasets.shared_texts import SharedTexts, shared_texts
 from tunedesk.errors import DataError
 
 FORMAT_VERSION = 1
@@ -103,6 +105,8 @@ class Dataset:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.shared: dict[str, SharedTexts] = {}
+        """What the texts of a role share, once `warm` has found it."""
         self.chunks: list[Chunk] = []
         """The columns, in order; Polars types, for core alone."""
         for number in range(sum(name.startswith("rows-") for name in manifest.files)):
@@ -173,11 +177,12 @@ class Dataset:
         names = {name[2:] for chunk in self.chunks for name in chunk.columns if name.startswith("m:")}
         return sorted(names)
 
-    def warm(self) -> None:
-        """Read every text part once; worth doing in a thread before the first search."""
-        for chunk in self.chunks:
-            for text in chunk.texts.values():
-                text.str.contains("\0", literal=True).any()
+    def warm(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Read every text once and find what repeats; worth doing in a thread before the first search."""
+        for role in TEXT_ROLES:
+            shared = shared_texts([chunk.texts[role] for chunk in self.imported.chunks], stopped)
+            if shared is not None:
+                self.shared[role] = shared
 
     def place(self, index: int) -> tuple[Chunk, int]:
         """Return the chunk of a row and its place in there; raises DataError when there is none."""

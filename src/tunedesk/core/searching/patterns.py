@@ -5,26 +5,37 @@ word boundary beside a character beyond ASCII (measured: 17 times slower), and `
 `[0-9]`. So text that is all ASCII is searched by the ASCII form; the rest by the exact form, after a form without
 word boundaries, which matches at least as much, has sifted it.
 
+What no such form makes fast is sifted by what the pattern needs (necessary.py), where a sample says that it pays.
+
 A text holds all messages of a role. Few patterns can tell where one ends (`.` on a line of its own, `\\s`, `[^x]`,
 `\\A`): what they match is looked at again, message by message, unless a form that passes over no line end finds it too.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from tunedesk.core.datasets.indexing import MESSAGE_BREAK, fold
+from tunedesk.core.searching.necessary import Need, need
 from tunedesk.core.searching.query import Pattern, QueryError
 
 FIRST_ROWS = 4_096
 """Rows searched before the first look at whether the search was cancelled."""
 _SLICE_S = 0.02
 """Seconds that may pass between two such looks. Every look costs: Polars compiles the pattern at each call."""
+
+_SAMPLE = 256
+"""Texts by which the quickest way of looking is chosen."""
+_OFTEN = 0.5
+"""The share of matches from which the sure form is asked first."""
+_WORTH = 0.7
+"""The share of the time that a sieve must not exceed, for what it lets through is looked at twice."""
 
 _BOUNDARIES = frozenset("bB")
 _OPEN = frozenset("nrsWDAzxuUpP0")
@@ -44,6 +55,50 @@ _LINE_ENDS = r"[\n\x1e]"
 _SURE = {".": r"[^\n\x1e]", **{token: f"[{token}--{_LINE_ENDS}]" for token in (r"\s", r"\S", r"\W", r"\D")}}
 
 
+class _Tried:
+    """What the first texts that a pattern met have taught of it: which way of looking is the quickest."""
+
+    def __init__(self) -> None:
+        self._often: bool | None = None
+        self._sieve: str | None = None
+        self._chosen = False
+
+    def often(self, exact: str, texts: pl.Series) -> bool:
+        """Whether many texts match, those included that match only because messages are joined."""
+        if self._often is None:
+            sample = texts[:_SAMPLE]
+            often = bool(sample.str.contains(exact).sum() > _OFTEN * len(sample))
+            if len(sample) < _SAMPLE:
+                return often
+            self._often = often
+        return self._often
+
+    def sieve(self, pattern: str, sieves: tuple[str, ...], texts: pl.Series) -> str | None:
+        """Return the sieve that saves time, None when there is none."""
+        if not self._chosen and sieves and len(texts) >= _SAMPLE:
+            sample = texts[:_SAMPLE]
+            least, best = _seconds(sample, pattern)[0] * _WORTH, None
+            whole = least
+            for sieve in sieves:
+                taken, left = _seconds(sample, sieve)
+                taken += whole * left
+                if taken < least:
+                    least, best = taken, sieve
+            self._sieve, self._chosen = best, True
+        return self._sieve
+
+
+def _seconds(texts: pl.Series, source: str) -> tuple[float, float]:
+    """Return how long a search takes, the pattern compiled already, and the share of texts that match."""
+    matched = texts[:1].str.contains(source)
+    best = math.inf
+    for _ in range(2):
+        began = time.perf_counter()
+        matched = texts.str.contains(source)
+        best = min(best, time.perf_counter() - began)
+    return best, int(matched.sum()) / max(1, len(texts))
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     """One pattern in its three forms."""
@@ -59,25 +114,40 @@ class Expression:
     sure: str | None = None
     """Where `single` is given: without line ends in what it matches, so that one message holds it; None when there
     is no such form."""
+    need: Need = field(default_factory=Need)
+    """What ASCII texts must hold."""
+    _tried: _Tried = field(default_factory=_Tried, compare=False)
 
     def contains(
         self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
     ) -> pl.Series:
         """Return a mask of the texts that match; `wide` tells which of them hold characters beyond ASCII."""
-        found = self._joined(texts, wide(), cancelled)
         if self.single is None:
-            return found
-        doubtful = found.arg_true()
-        if self.sure is not None:
-            doubtful = doubtful.filter(~_scan(texts.gather(doubtful), self.sure, cancelled))
+            return self._joined(texts, wide(), cancelled)
+        if self.sure is not None and self._tried.often(self.exact, texts):
+            # Most are found by the sure form already: only the others need another look.
+            found = _scan(texts, self.sure, cancelled)
+            rest = (~found).arg_true()
+            doubtful = rest.filter(self._joined(texts.gather(rest), wide().gather(rest), cancelled))
+        else:
+            found = self._joined(texts, wide(), cancelled)
+            doubtful = found.arg_true()
+            if self.sure is not None:
+                doubtful = doubtful.filter(~_scan(texts.gather(doubtful), self.sure, cancelled))
+            found = found.scatter(doubtful, False) if len(doubtful) else found
+        return self._looked_at_again(texts, found, doubtful, cancelled)
+
+    def _looked_at_again(
+        self, texts: pl.Series, found: pl.Series, doubtful: pl.Series, cancelled: Callable[[], bool]
+    ) -> pl.Series:
+        """Return `found` and those of the doubtful texts that match within one message."""
         for start in range(0, len(doubtful), FIRST_ROWS):
             if cancelled():
                 break
             places = doubtful[start : start + FIRST_ROWS]
             messages = texts.gather(places).str.split(MESSAGE_BREAK)
             owners = pl.Series(range(len(places)), dtype=pl.UInt32).repeat_by(messages.list.len()).explode()
-            hits = owners.filter(messages.explode().str.contains(self.single)).unique()
-            found = found.scatter(places, False)
+            hits = owners.filter(messages.explode().str.contains(self.single or "")).unique()
             found = found.scatter(places.gather(hits), True) if len(hits) else found
         return found
 
@@ -85,17 +155,28 @@ class Expression:
         rest = wide.arg_true()
         if len(rest) * 2 < len(texts):
             # What the ASCII form says of the few other texts is said again below.
-            found = _scan(texts, self.ascii, cancelled)
+            found = self._narrow(texts, cancelled)
             if not len(rest):
                 return found
             found = found & ~wide
         else:
             found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
             narrow = (~wide).arg_true()
-            found = found.scatter(narrow.filter(_scan(texts.gather(narrow), self.ascii, cancelled)), True)
+            found = found.scatter(narrow.filter(self._narrow(texts.gather(narrow), cancelled)), True)
         if self.sieve is not None:
             rest = rest.filter(_scan(texts.gather(rest), self.sieve, cancelled))
         return found.scatter(rest.filter(_scan(texts.gather(rest), self.exact, cancelled)), True)
+
+    def _narrow(self, texts: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
+        """Return which texts match, told by the ASCII form and what it needs."""
+        if self.need.impossible:
+            return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+        sieve = self._tried.sieve(self.ascii, self.need.sieves, texts)
+        if sieve is None:
+            return _scan(texts, self.ascii, cancelled)
+        left = _scan(texts, sieve, cancelled).arg_true()
+        found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+        return found.scatter(left.filter(_scan(texts.gather(left), self.ascii, cancelled)), True)
 
 
 def compile_pattern(pattern: Pattern) -> Expression:
@@ -124,6 +205,7 @@ def compile_pattern(pattern: Pattern) -> Expression:
         matches_empty=empty,
         single=exact if mark or _sees_line_ends(source) else None,
         sure=_sure(flags, source),
+        need=need(_by_lines(source), flags),
     )
 
 

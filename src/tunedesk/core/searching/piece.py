@@ -17,7 +17,7 @@ from tunedesk.core.datasets.chunk_builder import Table
 from tunedesk.core.datasets.dataset import Chunk, Dataset
 from tunedesk.core.datasets.indexing import FIELD_PREFIX, HAS_TOOLS, ITEM_BREAK, TEXT_ROLES, fold
 from tunedesk.core.editing.overlay import EDITED, EXCLUDED, TAGGED, UNTAGGED, Overlay
-from tunedesk.core.searching.patterns import Expression
+from tunedesk.core.searching.matchers import Matcher, SharedMasks
 from tunedesk.core.searching.query import And, Compare, Everything, Field, Node, Not, Or, Pattern, State, Text
 
 _OPERATORS: dict[str, Callable[[pl.Series, float], pl.Series]] = {
@@ -70,11 +70,13 @@ class Piece:
         self,
         target: Target,
         chunk: Chunk,
-        expressions: Mapping[Pattern, Expression],
+        matchers: Mapping[Text | Pattern, Matcher],
         cancelled: Callable[[], bool],
+        shared: SharedMasks | None = None,
     ) -> None:
         self.target, self.chunk = target, chunk
-        self.expressions, self.cancelled = expressions, cancelled
+        self.matchers, self.cancelled = matchers, cancelled
+        self._shared = shared
         self._layers = self._prompt_layers()
 
     def find(self, root: Node, rows: pl.Series | None) -> pl.Series:
@@ -87,10 +89,8 @@ class Piece:
         if self.cancelled() or isinstance(node, Everything):
             return pl.repeat(isinstance(node, Everything), self._size(rows), dtype=pl.Boolean, eager=True)
         match node:
-            case Text():
-                return self._text(node.scope, rows, _Literal(node.needle))
-            case Pattern():
-                return self._text(node.scope, rows, self.expressions[node])
+            case Text() | Pattern():
+                return self._text(node.scope, rows, self.matchers[node])
             case Not():
                 return ~self.mask(node.part, rows)
             case And():
@@ -118,7 +118,7 @@ class Piece:
                 mask = mask.scatter(left.filter(~self.mask(part, places)), False)
         return mask
 
-    def _text(self, scope: str, rows: pl.Series | None, matcher: _Literal | Expression) -> pl.Series:
+    def _text(self, scope: str, rows: pl.Series | None, matcher: Matcher) -> pl.Series:
         mask: pl.Series | None = None
         # Prompts first: few texts stand for many rows, and rows found by them need no look at longer ones.
         for role in (scope,) if scope else ("system", "tool", "assistant", "user"):
@@ -132,22 +132,28 @@ class Piece:
                 mask = found if mask is None else mask | found
         return self._none(rows) if mask is None else mask
 
-    def _role(
-        self, role: str, rows: pl.Series | None, matcher: _Literal | Expression, done: pl.Series | None
-    ) -> pl.Series:
+    def _role(self, role: str, rows: pl.Series | None, matcher: Matcher, done: pl.Series | None) -> pl.Series:
         """Return where a role's text matches; rows that are `done` may be passed over where that saves time."""
-        texts = self._taken(self.chunk.texts[role], rows)
         if matcher.matches_empty:
-            found = matcher.contains(texts, self._wide(role, rows), self.cancelled)
-            return found & ((texts != "") | self._taken(self._speaks(role), rows))
+            said = (self.chunk.texts[role] != "") | self._speaks(role)
+            return self._met(role, rows, matcher) & self._taken(said, rows)
         if done is None or done.sum() <= _WORTH_PASSING * len(done):
-            return matcher.contains(texts, self._wide(role, rows), self.cancelled)
+            return self._met(role, rows, matcher)
         open_rows = (~done).arg_true()
         places = open_rows if rows is None else rows.gather(open_rows)
-        found = matcher.contains(texts.gather(open_rows), self._wide(role, places), self.cancelled)
+        found = self._met(role, places, matcher)
         return self._none(rows).scatter(open_rows.filter(found), True)
 
-    def _tools(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series | None:
+    def _met(self, role: str, rows: pl.Series | None, matcher: Matcher) -> pl.Series:
+        """Return which texts of a role match; those that rows share are looked at once where that saves time."""
+        if self._shared is not None:
+            mask = self._shared.mask(self.chunk, role, matcher, self._size(rows), self.cancelled)
+            if mask is not None:
+                return self._taken(mask, rows)
+        texts = self._taken(self.chunk.texts[role], rows)
+        return matcher.contains(texts, self._wide(role, rows), self.cancelled)
+
+    def _tools(self, matcher: Matcher, rows: pl.Series | None) -> pl.Series | None:
         """Return where the texts of tools match; None for nowhere, as in most rows."""
         users, texts = self._tool_texts
         found = users.filter(matcher.contains(texts, self._wide("tool", users), self.cancelled))
@@ -174,7 +180,7 @@ class Piece:
             return self._bits("flags", HAS_TOOLS, None)
         return self._decode(self.chunk.tables["roles"].value.str.contains(role[0], literal=True), "roles")
 
-    def _system(self, matcher: _Literal | Expression, rows: pl.Series | None) -> pl.Series | None:
+    def _system(self, matcher: Matcher, rows: pl.Series | None) -> pl.Series | None:
         """Return where the system prompt matches; None for nowhere."""
         prompts = self.chunk.tables["system"].folded
         hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
@@ -342,23 +348,6 @@ class Piece:
     def _layer_prompts(self) -> list[tuple[str, str]]:
         layers = self.target.overlay.prompts if self._layers else ()
         return [(layer.prompt, layer.folded) for layer in layers]
-
-
-class _Literal:
-    """A folded text met anywhere."""
-
-    matches_empty = False
-
-    def __init__(self, needle: str) -> None:
-        self.needle = needle
-
-    def contains(
-        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
-    ) -> pl.Series:
-        """Return a mask of the texts that hold the needle; a needle beyond ASCII passes over ASCII texts."""
-        if not self.needle.isascii() and not wide().any():
-            return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        return texts.str.contains(self.needle, literal=True)
 
 
 def _not_ascii(texts: pl.Series) -> Callable[[], pl.Series]:

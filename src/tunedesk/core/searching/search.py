@@ -17,8 +17,9 @@ import polars as pl
 
 from tunedesk.core.datasets.dataset import Chunk, Dataset
 from tunedesk.core.datasets.indexing import fold
+from tunedesk.core.searching.matchers import Literal, Matcher, SharedMasks
 from tunedesk.core.searching.matches import Matches
-from tunedesk.core.searching.patterns import Expression, compile_pattern
+from tunedesk.core.searching.patterns import compile_pattern
 from tunedesk.core.searching.piece import Known, Piece, Target
 from tunedesk.core.searching.planning import Rate, planned
 from tunedesk.core.searching.query import (
@@ -34,6 +35,7 @@ from tunedesk.core.searching.query import (
     Query,
     QueryError,
     State,
+    Text,
     refines,
 )
 
@@ -71,7 +73,8 @@ def search(
     that is not known yet.
     """
     began = time.perf_counter()
-    expressions = _prepare(target, query.root)
+    matchers = _prepare(target, query.root)
+    shared = SharedMasks(target.dataset)
     chunks = target.dataset.chunks
     extra = target.overlay.rewritten_chunk(target.dataset)
     absent = target.overlay.absent()
@@ -79,14 +82,14 @@ def search(
         everything = Matches.all(len(target.dataset)).without(absent)
         yield Progress(everything, len(target.dataset), True)
         return
-    root = planned(query.root, _sampled(Piece(target, chunks[0], expressions, cancelled)))
-    hits = _Rewritten(target, extra, root, expressions, cancelled)
+    root = planned(query.root, _sampled(Piece(target, chunks[0], matchers, cancelled)))
+    hits = _Rewritten(target, extra, root, matchers, cancelled)
     narrowed = previous and previous[1].aligned and refines(query.root, previous[0].root)
 
     def one(number: int) -> pl.Series | None:
         if cancelled():
             return None
-        piece = Piece(target, chunks[number], expressions, cancelled)
+        piece = Piece(target, chunks[number], matchers, cancelled, shared)
         old = previous[1].parts[number] if previous and narrowed else None
         rows = old - piece.chunk.start if isinstance(old, pl.Series) else None
         return hits.merge(piece, piece.find(root, rows))
@@ -120,13 +123,13 @@ class _Rewritten:
         target: Target,
         chunk: Chunk | None,
         root: Node,
-        expressions: dict[Pattern, Expression],
+        matchers: dict[Text | Pattern, Matcher],
         cancelled: Callable[[], bool],
     ) -> None:
         self.rows: pl.Series | None = None
         if chunk is not None and chunk.indexes is not None:
             self.rows = chunk.indexes
-            local = Piece(target, chunk, expressions, cancelled).find(root, None)
+            local = Piece(target, chunk, matchers, cancelled).find(root, None)
             self.found = chunk.indexes.gather(local)
 
     def merge(self, piece: Piece, local: pl.Series) -> pl.Series:
@@ -142,10 +145,10 @@ class _Rewritten:
         return pl.concat([found.filter(~found.is_in(self.rows.implode())), added]).sort()
 
 
-def _prepare(target: Target, node: Node) -> dict[Pattern, Expression]:
+def _prepare(target: Target, node: Node) -> dict[Text | Pattern, Matcher]:
     """Compile the patterns of a query and refuse what cannot be answered, before any row is read."""
     if isinstance(node, And | Or):
-        found: dict[Pattern, Expression] = {}
+        found: dict[Text | Pattern, Matcher] = {}
         for part in node.parts:
             found |= _prepare(target, part)
         return found
@@ -153,6 +156,8 @@ def _prepare(target: Target, node: Node) -> dict[Pattern, Expression]:
         return _prepare(target, node.part)
     if isinstance(node, Pattern):
         return {node: compile_pattern(node)}
+    if isinstance(node, Text):
+        return {node: Literal(node.needle)}
     if isinstance(node, State):
         _require_state(target.known, node)
     elif isinstance(node, Compare):

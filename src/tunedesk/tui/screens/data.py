@@ -117,6 +117,7 @@ class DataScreen(EstimatingScreen):
             return
         if old is None or old.dataset.id != new.dataset.id:
             self.findings = None
+            self.warm(new)
             self.query_one(FindingsPane).forget()
             self.query_one(SystemPromptPane).set_text(_prompt_of(new))
             bar = self.query_one(FilterBar)

@@ -26,6 +26,10 @@ _REST_S = 0.15
 """Seconds that a filter rests before its facets are counted: while somebody types, the list comes first."""
 
 
+_WARM_S = 0.2
+"""Seconds after which what a search reads is read ahead: the first rows are painted before."""
+
+
 @dataclass
 class FacetsCounted(Message):
     """One more field was counted over the matches, or all were."""
@@ -49,6 +53,18 @@ class NarrowingScreen(PromptingScreen):
     _values: FieldValues | None = None
     _wanted_match = 0
     """The step by which the next conversation was gone to, for its first (or last) match; 0 otherwise."""
+
+    def warm(self, workspace: Workspace) -> None:
+        """Read ahead what searches of a dataset read, so that the first key of a filter is as quick as the others."""
+        self.desk.work(self._warming(workspace), name="reading ahead", group="warm", exclusive=True)
+
+    async def _warming(self, workspace: Workspace) -> None:
+        stop = threading.Event()
+        await asyncio.sleep(_WARM_S)
+        try:
+            await asyncio.to_thread(workspace.dataset.warm, stop.is_set)
+        finally:
+            stop.set()
 
     # --- matches
 
