@@ -56,6 +56,7 @@ SAMPLES: dict[str, str] = {
     "preference": json.dumps(
         {"input": {"messages": CHAT[:1]}, "preferred_output": CHAT[1:], "non_preferred_output": CHAT[1:]}
     ),
+    "call": json.dumps({"request": {"messages": CHAT[:1]}, "response": {"choices": [{"message": CHAT[1]}]}}),
     "completion": json.dumps({"prompt": "Where is my card?\n\n###\n\n", "completion": " On its way. END"}),
     "sharegpt": json.dumps([SHAREGPT], indent=2),
     "alpaca": json.dumps([{"instruction": "Where is my card?", "input": "", "response": "On its way."}]),

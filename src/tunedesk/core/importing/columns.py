@@ -79,6 +79,8 @@ SAYING = frozenset(
     ]
 )
 """Words that, beside one that names a side, say that a column holds what this side says."""
+_COMPOUNDS = {"user": ("frage", "anliegen", "vraag"), "assistant": ("antwort", "antwoord")}
+"""Ends of compound words that name what a side says: Patientenfrage, Arztantwort."""
 _SIDE_WORDS = {meaning: frozenset(words.split()) for meaning, words in _SIDES.items()}
 
 
@@ -120,6 +122,8 @@ def _speaks_for(side: str, bare: str) -> bool:
     """Return whether a name such as `message_of_customer` says that a column holds what one side says."""
     words = {word for word in bare.split("_") if word and not word.isdecimal()}
     other = _SIDE_WORDS["assistant" if side == "user" else "user"]
+    if len(words) == 1 and bare.endswith(_COMPOUNDS[side]):
+        return True
     mine = words & _SIDE_WORDS[side]
     return bool(mine) and not words & other and words - mine - {"of", "from", "by", "the", "s"} <= SAYING
 

@@ -9,8 +9,17 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from tunedesk.core.importing import columns, delimited, json_records, records, tables, transcripts
-from tunedesk.core.importing.roles import role_of
+from tunedesk.core.importing import (
+    columns,
+    delimited,
+    json_records,
+    mail,
+    records,
+    subtitles,
+    tables,
+    transcripts,
+)
+from tunedesk.core.importing.roles import Turn, role_of
 from tunedesk.core.importing.sources import Item, Seen, Source
 from tunedesk.core.importing.workbooks import is_workbook, read_sheet
 from tunedesk.errors import DataError
@@ -42,6 +51,8 @@ _FOREIGN = {
 """How files begin that hold no records we can read, and what they are."""
 
 
+_ENDED = re.compile(r"\s*__e(?:ou|ot)__\s*")
+"""Marks of the end of an utterance, or of one speaker's turn, in sets of one dialogue a line."""
 _JSON = re.compile(r"\s*(?:\{|\[\s*[\[{\"])")
 """How JSON begins, and no line that somebody said."""
 _OFFICE = {
@@ -75,8 +86,8 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
                 yield from _cells(delimited.read_rows(read_sheet(data, source.name), seen))
             else:
                 yield from _zip(data, source.name, seen)
-        case "prose":
-            yield from _prose(source, known)
+        case "mail" | "subtitles" | "utterances" | "prose" as written:
+            yield from _said(written, source, seen, known)
         case "csv" if not (prose or _has_columns(source)) and (names := _speakers(source)):
             raise transcripts.UnknownSpeakers(source.name, names)
         case "csv":
@@ -92,8 +103,23 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
             )
 
 
+def _said(told: str, source: Source, seen: Seen, known: Collection[str]) -> Iterator[Item]:
+    """Yield the records of a text that people wrote or said, not a program's."""
+    if told == "mail":
+        yield from mail.messages(source.whole())
+    elif told == "subtitles":
+        yield from _subtitles(source, known)
+    elif told == "utterances":
+        yield from _utterances(source, seen)
+    else:
+        yield from _prose(source, known)
+
+
 def kind(source: Source) -> str:
-    """Return the container of `source`, by its head: parquet, zip, prose, csv, jsonl, json, foreign; "" of nothing."""
+    """Return the container of `source`, by its head: parquet, zip, mail, subtitles, utterances, prose, csv, jsonl …
+
+    Foreign is what cannot be read, "" what is empty.
+    """
     head = source.head
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -104,11 +130,23 @@ def kind(source: Source) -> str:
     if not head.strip():
         return ""
     text = _beginning(source)
-    if not _JSON.match(text) and _is_prose(text):
-        return "prose"
+    if not _JSON.match(text) and (told := _how_said(head[:65_536], text)):
+        return told
     if text.lstrip()[:1] not in ("{", "[") or (not _JSON.match(text) and transcripts.timed_speakers(text)):
         return "csv"
     return "jsonl" if json_records.is_jsonl(text) else "json"
+
+
+def _how_said(head: bytes, text: str) -> str:
+    """Return mail, subtitles, utterances or prose of a text that people wrote or said, nothing of any other."""
+    if mail.is_mail(head):
+        return "mail"
+    if subtitles.are_subtitles(text):
+        return "subtitles"
+    lines = text.splitlines()[:20]
+    if 2 * sum(bool(_ENDED.search(line)) for line in lines) > len(lines):
+        return "utterances"
+    return "prose" if _is_prose(text) else ""
 
 
 def _beginning(source: Source) -> str:
@@ -210,6 +248,7 @@ def _is_prose(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip()][:60]
     named = sum(transcripts.spoken(line) is not None for line in lines)
     header = any(first.count(delimiter) for delimiter in ",;\t|") and transcripts.spoken(first) is None
+    header = header and not transcripts.is_timed(first)
     header = header or any(line.startswith('"') and transcripts.spoken(line[1:]) for line in lines)
     sides = transcripts.is_transcript(text, lettered=True) or _is_between_two(
         transcripts.timed_speakers(text)
@@ -232,9 +271,40 @@ def _speakers(source: Source) -> list[str]:
     return transcripts.timed_speakers(_beginning(source))
 
 
+def _subtitles(source: Source, known: Collection[str]) -> Iterator[Item]:
+    """Yield the conversation of subtitles that name who speaks; raises DataError where they do not tell the sides."""
+    lines = list(subtitles.spoken_lines(source.lines()))
+    named = [said[0] for _, line in lines if (said := transcripts.spoken(line))]
+    names = [name for name in dict.fromkeys(named) if role_of(name) or named.count(name) > 1]
+    told = {role_of(name) for name in names} & {"user", "assistant"}
+    if len(names) < 2:
+        raise DataError(
+            f"{source.name}: its subtitles name nobody who speaks", "Who speaks has to stand in them."
+        )
+    if not (told or known):
+        raise transcripts.UnknownSpeakers(source.name, names)
+    for turns in transcripts.conversations(lines, {*known, *(name.lower() for name in names)}):
+        yield _written(turns)
+
+
+def _utterances(source: Source, seen: Seen) -> Iterator[Item]:
+    """Yield each line of a text as the turns that end in marks."""
+    for number, line in source.lines():
+        if not line.strip():
+            seen.blank_lines += 1
+            continue
+        mark = "__eot__" if "__eot__" in line else "__eou__"
+        texts = [" ".join(_ENDED.sub(" ", part).split()) for part in line.split(mark)]
+        yield Item(number, {"turns": [text for text in texts if text]})
+
+
 def _prose(source: Source, known: Collection[str]) -> Iterator[Item]:
     spoken = {*known, *(name.lower() for name in _speakers(source))}
     for turns in transcripts.conversations(source.lines(), spoken):
-        yield Item(
-            turns[0].line, {records.WRITTEN: [{"speaker": turn.speaker, "text": turn.text} for turn in turns]}
-        )
+        yield _written(turns)
+
+
+def _written(turns: list[Turn]) -> Item:
+    """Return the record of a dialogue that was written out."""
+    told = [{"speaker": turn.speaker, "text": turn.text} for turn in turns]
+    return Item(turns[0].line, {records.WRITTEN: told})

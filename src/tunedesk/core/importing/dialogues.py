@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice, pairwise
 from typing import Any
 
 from tunedesk.core.checking.talk_checks import is_agent
 from tunedesk.core.conversations import Row
-from tunedesk.core.importing import columns, helpdesk, transcripts, trees
+from tunedesk.core.importing import columns, elements, helpdesk, moments, trees
 from tunedesk.core.importing.roles import Turn, role_of, said
 from tunedesk.core.importing.rows import NotARow, Options, Record, spoken_row, tools_of
 
@@ -33,49 +34,21 @@ _TURN_LISTS = (
     "dial",
 )
 """Keys under which a conversation's turns are met, in order of trust."""
-_SPEAKERS = (
-    "from",
-    "role",
-    "speaker",
-    "agent",
-    "author",
-    "sender",
-    "author_role",
-    "user",
-    "participant",
-    "speaker_role",
-    "sender_type",
-    "sender_role",
-    "author_type",
-    "user_type",
-    "party",
-    "side",
-    "participant_id",
-    "who",
-    "name",
-    "type",
-)
-_TEXTS = (
-    "value",
-    "content",
-    "text",
-    "utterance",
-    "message",
-    "body",
-    "plain_body",
-    "msg",
-    "transcript",
-    "parts",
-)
 _EXCHANGE_LISTS = frozenset(
     ("conversation", "conversations", "dialogue", "dialog", "turns", "dial", "log", "chat")
 )
 """Keys under which each element may hold what both sides said; under others such a list holds records."""
-_SENT = (*_TEXTS, "sent", "sentence")
-_ASKED = ("input", "prompt", "messages", "conversation", "conversations", "history", "context")
+_SENT = (*elements.TEXTS, "sent", "sentence")
+_ASKED = (
+    "input", "prompt", "messages", "conversation", "conversations", "history", "context", "chat_history",
+)  # fmt: skip
 _ANSWERS = ("output", "ideal", "completion", "response", "answer", "target", "reference", "reply")
 """Keys of a list of turns up to the question, and of its answer beside it."""
-_KEPT = ("weight", "name", "tool_calls", "tool_call_id")
+_PASTS = ("history", "chat_history", "context", "past")
+_NEXT = ("message", "query", "question", "prompt", "input", "instruction")
+"""Keys of a list of earlier turns, and of the question that follows them."""
+_DEPTH = 3
+"""Objects around a list of turns."""
 _UNSPOKEN = (
     "request_suggestions",
     "query",
@@ -93,7 +66,7 @@ def turn_list(record: Record) -> str:
     ordered = likely_keys(record)
     for key in (*ordered, *(key for key in record if key not in ordered)):
         listed = _rows(record[key])
-        if any(_turn(item, guessing=True) is not None for item in listed[:5]):
+        if any(elements.turns_of(item, guessing=True) for item in listed[:5]):
             return key
         if columns.plain(str(key)) in _EXCHANGE_LISTS and listed and all(map(_exchange, listed[:5])):
             return key
@@ -125,6 +98,8 @@ def _exchange(item: object) -> list[Turn]:
         )
         if role in ("user", "assistant", "system") and isinstance(text, str):
             spoken[role] = text
+    if not spoken.keys() & {"user", "assistant"} and (both := _asked_and_answered(item)):
+        return both
     # The system that answers a user in each exchange is the assistant.
     answer = spoken.get("assistant", spoken.get("system"))
     return (
@@ -132,6 +107,15 @@ def _exchange(item: object) -> list[Turn]:
         if "user" in spoken and answer is not None
         else []
     )
+
+
+def _asked_and_answered(item: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns of an element of just an input and its output, with the system prompt it may begin with."""
+    if not {"input", "output"} <= item.keys() <= {"input", "output", "system", "need_eos_token", "sep"}:
+        return []
+    made = [Turn("user", said(item["input"])), Turn("assistant", said(item["output"]))]
+    told = said(item.get("system"))
+    return [Turn("system", told), *made] if told.strip() else made
 
 
 def unnamed_list(record: Record) -> str:
@@ -153,90 +137,45 @@ def _bare_text(item: object) -> str:
     """Return what an element of a list says where it names nobody; nothing when it is no text."""
     if isinstance(item, Mapping):
         keys = {columns.plain(str(key)): key for key in item}
-        if keys.keys() & set(_SPEAKERS):
+        if keys.keys() & set(elements.SPEAKERS):
             return ""
-        item = next((item[keys[name]] for name in _TEXTS if name in keys), None)
+        item = next((item[keys[name]] for name in elements.TEXTS if name in keys), None)
     return item.strip() if isinstance(item, str) and not (item[:1] == "{" and item[-1:] == "}") else ""
 
 
-def _turn(item: object, guessing: bool = False) -> Turn | None:
-    """Return one element of a list of turns as a turn; None when it is none.
+def inside(record: Record, depth: int = _DEPTH) -> Record:
+    """Return `record`, or the object in it that holds a list of turns, with what is around it.
 
-    While `guessing` what a list is, a pair of texts is only taken for a turn when its speaker is known.
+    Empty when there is none, or more than one.
     """
-    if isinstance(item, list | tuple):
-        pair = len(item) >= 2 and isinstance(item[0], str) and isinstance(item[1], str)
-        return Turn(item[0], item[1]) if pair and (role_of(item[0]) or not guessing) else None
-    if isinstance(item, str):
-        spoken = transcripts.spoken(item)
-        return Turn(spoken[0], spoken[1]) if spoken and role_of(spoken[0]) else None
-    if not isinstance(item, Mapping):
-        return None
-    keys = {columns.plain(str(key)): key for key in item}
-    speaker = _speaker(item, keys)
-    text = next((item[keys[name]] for name in _TEXTS if name in keys), None)
-    inner = item.get("data")
-    if text is None and isinstance(inner, Mapping):
-        text = next((inner[name] for name in _TEXTS if name in inner), None)
-    if not speaker or (text is None and "tool_calls" not in item):
-        return None
-    kept = {key: item[key] for key in _KEPT if "role" in keys and item.get(key) is not None}
-    if role_of(speaker) == "assistant" and (item.get("train") is False or item.get("loss") is False):
-        kept["weight"] = 0
-    return Turn(speaker, _words(text), extra=kept)
+    held = list(islice(_holders(record, depth), 2))
+    return held[0] if len(held) == 1 else {}
 
 
-def _speaker(item: Mapping[str, Any], keys: Mapping[str, str]) -> str:
-    """Return who speaks in an element: the first name whose side is known, else the first name."""
-    told = []
-    for given in (item[keys[name]] for name in _SPEAKERS if name in keys):
-        name = (
-            given.get("role", given.get("type", given.get("name"))) if isinstance(given, Mapping) else given
-        )
-        if isinstance(name, str) and name.strip() and (given is not item.get("type") or role_of(name)):
-            told.append(name)
-    turn = item.get("turn")
-    told += [turn] if isinstance(turn, str) and role_of(turn) else []
-    return next((name for name in told if role_of(name)), told[0] if told else "")
-
-
-def _words(value: object) -> str:
-    """Return what a turn says: a text, the texts of its parts, or anything else as JSON."""
-    if isinstance(value, Mapping) and isinstance(value.get("parts"), list):
-        value = value["parts"]
-    if isinstance(value, list) and value:
-        if all(isinstance(part, str) for part in value):
-            return "\n".join(value)
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
-        if all(isinstance(part, str) for part in parts):
-            return "".join(map(str, parts)) if isinstance(value[0], str) else "\n".join(map(str, parts))
-    return said(value)
+def _holders(record: Record, depth: int) -> Iterator[Record]:
+    if turn_list(record):
+        yield record
+        return
+    for key, value in record.items() if depth else ():
+        around = {name: one for name, one in record.items() if name != key}
+        # Two of a list are enough to know that it holds more than one conversation.
+        for only in value[:2] if isinstance(value, list) else [value]:
+            if isinstance(only, Mapping):
+                yield from ({**around, **found} for found in _holders(only, depth - 1))
 
 
 def dialogue(record: Record, options: Options) -> Row:
     """Return the row of a record's list of turns; raises NotARow."""
     if trees.is_tree(record):
         return spoken_row(trees.turns(record), record, options, ["mapping", "prompt"])
-    key = turn_list(record)
-    if not key:
+    found = inside(record)
+    if not found:
         return _in_turn(record, options)
+    record, key = found, turn_list(found)
     level = next((v for k, v in record.items() if columns.plain(str(k)) == "completion_level"), "Complete")
     if level != "Complete":
         raise NotARow(f"the dialogue is unfinished ({said(level)})")
-    turns = []
-    for place, item in enumerate(_rows(record[key])):
-        if both := _exchange(item):
-            turns += both
-            continue
-        if isinstance(item, Mapping) and item.get("Action", item.get("action")) in _UNSPOKEN:
-            continue
-        turn = _turn(item)
-        if isinstance(item, Mapping) and _is_aside(item):
-            turns += [replace(turn, speaker="note")] if turn else []
-            continue
-        if turn is None:
-            raise NotARow(f"turn {place + 1} has no speaker or no text")
-        turns.append(turn)
+    turns = _turns(record, key)
     turns += _answer(record, key, turns)
     tools_key = next((name for name in ("tools", "functions") if name in record), "")
     row = spoken_row(turns, record, options, [key, tools_key, "system", "delexed", *_ANSWERS])
@@ -244,13 +183,50 @@ def dialogue(record: Record, options: Options) -> Row:
     return {**row, "tools": tools} if tools else row
 
 
+def _turns(record: Record, key: str) -> list[Turn]:
+    turns: list[Turn] = []
+    crew = elements.crew_of({name: value for name, value in record.items() if name != key})
+    for place, item in enumerate(_in_time(_rows(record[key]))):
+        if both := _exchange(item):
+            turns += both
+            continue
+        if isinstance(item, Mapping) and item.get("Action", item.get("action")) in _UNSPOKEN:
+            continue
+        made = elements.turns_of(item, crew)
+        if isinstance(item, Mapping) and _is_aside(item):
+            turns += [replace(turn, speaker="note") for turn in made]
+        elif not made and elements.is_wordless(item):
+            turns.append(Turn("note", said(item)))
+        elif not made:
+            raise NotARow(f"turn {place + 1} has no speaker or no text")
+        else:
+            turns += made
+    return turns
+
+
+def _in_time(items: list[Any]) -> list[Any]:
+    """Return the elements of a list with the first one first, where their times say that the newest stands first."""
+    at = [None if (time := elements.time_of(item)) is None else moments.moment(str(time)) for item in items]
+    known = [one for one in at if one is not None]
+    falls = all(one >= two for one, two in pairwise(known)) and known[:1] > known[-1:]
+    return items[::-1] if falls and len(known) == len(items) else items
+
+
 def _answer(record: Record, key: str, turns: list[Turn]) -> list[Turn]:
-    """Return the answer that stands beside a list of turns which ends with the question, if there is one."""
-    if key not in _ASKED or not turns or role_of(turns[-1].speaker) != "user":
-        return []
-    value = next((record[name] for name in _ANSWERS if record.get(name)), None)
+    """Return what stands beside a list of turns: the answer to its last question, or one more of both."""
+    bare = {columns.plain(str(name)): value for name, value in record.items()}
+    answers = (bare[name] for name in _ANSWERS if bare.get(name))
+    value = next(answers, None)
     value = value.get("content") if isinstance(value, Mapping) else value
-    return [Turn("assistant", value)] if isinstance(value, str) else []
+    role = role_of(turns[-1].speaker) if turns else None
+    if columns.plain(key) in _ASKED and role == "user":
+        return [Turn("assistant", value)] if isinstance(value, str) else []
+    if columns.plain(key) in _PASTS and role == "assistant":
+        asked = next((bare[name] for name in _NEXT if bare.get(name)), None)
+        value = value if isinstance(value, str) else bare.get("text")
+        both = isinstance(asked, str) and isinstance(value, str)
+        return [Turn("user", str(asked)), Turn("assistant", str(value))] if both else []
+    return []
 
 
 def _in_turn(record: Record, options: Options) -> Row:

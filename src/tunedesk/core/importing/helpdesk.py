@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tunedesk.core.importing import columns, html_text, moments
+from tunedesk.core.importing import columns, elements, html_text, moments
 from tunedesk.core.importing.roles import Turn, role_of, said
 
 _LISTS = (
@@ -17,19 +17,29 @@ _LISTS = (
     "email_messages", "interactions", "posts", "entries", "items", "results", "records", "case_comments",
 )  # fmt: skip
 _TEXTS = (
-    "plain_body", "body_text", "text_body", "stripped_text", "text", "body", "content", "message", "html_body",
+    "stripped_text", "plain_body", "body_text", "text_body", "text", "body", "content", "message", "html_body",
     "body_html", "comment_body", "description_text", "description",
 )  # fmt: skip
 _OPENING = ("description_text", "description", "initial_message", "body")
 _AUTHORS = ("author", "sender", "created_by", "from", "user", "participant", "actor", "poster")
 _AUTHOR_IDS = ("author_id", "user_id", "sender_id", "from_id", "created_by_id", "authorid")
-_REQUESTERS = ("requester_id", "requester", "customer_id", "customer", "contact_id", "contact", "user_id")
+_REQUESTERS = (
+    "requester_id",
+    "requester",
+    "customer_id",
+    "customer",
+    "contact_id",
+    "contact",
+    "user_id",
+    "reporter",
+    "creator",
+)
 _AUTHOR_KINDS = ("author_role", "author_type", "sender_type", "user_type", "sender_role", "type")
 _INCOMING = {"incoming": True, "is_inbound": True, "inbound": True, "from_agent": False, "is_agent": False,
              "is_customer": True, "from_customer": True, "is_incoming": True, "outbound": False}  # fmt: skip
 """Flags that say who speaks: whether "true" means the customer."""
 _PUBLIC = {"private": False, "internal": False, "is_private": False, "is_internal": False, "is_note": False,
-           "public": True, "is_public": True}  # fmt: skip
+           "public": True, "is_public": True, "jsd_public": True}  # fmt: skip
 """Flags that say whether the customer saw it: whether "true" means yes."""
 _KINDS = ("part_type", "subtype", "type", "kind", "event_type", "message_type", "state")
 _EVENTS = (
@@ -60,7 +70,8 @@ def turns(record: Record) -> list[Turn]:
     messages = _messages(record)
     asked = _requester(record)
     if not asked:
-        ids = [author for one in messages if (author := _author_id(one)) and not _told_role(one)]
+        spoken = [one for one in messages if _body(one) and not is_hidden(one)]
+        ids = [author for one in spoken if (author := _author_id(one)) and not _told_role(one)]
         asked = ids[0] if ids else ""
     agents = _agents(record)
     noted = any(_word(one, "type") == "message" and "direction" in one for one in messages)
@@ -87,7 +98,7 @@ def _plain(record: Record) -> dict[str, Any]:
 def _messages(record: Record, depth: int = 2) -> list[dict[str, Any]]:
     """Return the messages of a ticket with plain keys; empty when `record` is none."""
     bare = _plain(record)
-    for key in (*_LISTS, "ticket", "case", "conversation", "embedded", "data"):
+    for key in (*_LISTS, "ticket", "case", "conversation", "embedded", "data", "fields", "comment"):
         value = bare.get(key)
         if isinstance(value, Mapping) and depth:
             if inner := _messages(value, depth - 1):
@@ -105,6 +116,7 @@ def _messages(record: Record, depth: int = 2) -> list[dict[str, Any]]:
 def _body(message: Record) -> str | None:
     for name in _TEXTS:
         value = message.get(name)
+        value = elements.words(value) if isinstance(value, list) and value else value
         if isinstance(value, str) and value.strip():
             return html_text.to_text(value) if html_text.is_html(value) or "html" in name else value.strip()
     return "" if any(name in message for name in _TEXTS) else None
@@ -159,10 +171,14 @@ def _kinds_of(author: object) -> list[object]:
 def _author_id(message: Record) -> str:
     for key in (*_AUTHOR_IDS, *_AUTHORS):
         value = message.get(key)
-        value = value.get("id") if isinstance(value, Mapping) else value
+        value = _id_in(value)
         if isinstance(value, str | int) and not isinstance(value, bool):
             return str(value)
     return ""
+
+
+def _id_in(value: object) -> object:
+    return value.get("id", value.get("accountId")) if isinstance(value, Mapping) else value
 
 
 def _requester(record: Record) -> str:
@@ -170,7 +186,7 @@ def _requester(record: Record) -> str:
     for part in _parts(record):
         for key in _REQUESTERS:
             value = part.get(key)
-            value = value.get("id") if isinstance(value, Mapping) else value
+            value = _id_in(value)
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
                 return str(value)
     return ""
@@ -211,7 +227,7 @@ def _parts(record: Record) -> list[dict[str, Any]]:
         bare,
         *(
             _plain(bare[key])
-            for key in ("ticket", "case", "conversation")
+            for key in ("ticket", "case", "conversation", "fields")
             if isinstance(bare.get(key), Mapping)
         ),
     ]

@@ -306,7 +306,7 @@ class Import:
                 asides = kept.get("asides")
                 self.report.asides += len(asides) if isinstance(asides, list) else 0
                 if kept.get("guessed"):
-                    self.report.guessed = "that the customer speaks first: no turn names its speaker"
+                    self.report.guessed = "that the customer speaks first: no speaker's name tells a side"
         return row
 
 

@@ -166,6 +166,13 @@ def _array_of_records(text: str, place: int) -> bool:
 def unwrapped(line: int, value: Any, depth: int = 3) -> Iterator[Item]:
     """Yield the records of an object that only holds them (train, data, results …; by id), else the value itself."""
     around = isinstance(value, dict) and depth and not _PLAINLY & value.keys()
+    if (
+        around
+        and not dialogues.turn_list(value)
+        and not _by_ids(value)
+        and records.format_of(value) == "dialogue"
+    ):
+        value = dialogues.inside(value) or value
     if around and (_by_ids(value) or not records.format_of(value)):
         told = {key: inner for key, inner in value.items() if str(key).lower() not in _ABOUT}
         lists = [inner for inner in told.values() if _is_list_of_records(inner)]
@@ -180,7 +187,19 @@ def unwrapped(line: int, value: Any, depth: int = 3) -> Iterator[Item]:
         if len(inner) == 1 and isinstance(inner[0], dict):
             yield from unwrapped(line, inner[0], depth - 1)
             return
+        if deep := list(_deep_records(told)):
+            yield from (Item(line, with_lists_read(record)) for record in deep)
+            return
     yield Item(line, with_lists_read(value))
+
+
+def _deep_records(value: dict[str, Any], depth: int = 4) -> Iterator[Any]:
+    """Yield the records of every list of them in an object, however they are sorted into objects there."""
+    for inner in value.values():
+        if isinstance(inner, dict) and depth:
+            yield from _deep_records(inner, depth - 1)
+        elif _is_list_of_records(inner) and records.format_of(inner[0]):
+            yield from inner
 
 
 def _by_ids(value: dict[str, Any]) -> bool:

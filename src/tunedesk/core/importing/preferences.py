@@ -29,12 +29,24 @@ _PROMPTS = (
     "conversations",
     "history",
 )
+_COMPARED = ("response", "answer", "completion", "output", "conversation", "reply", "generation")
+"""What keys of two answers begin with: response_a and response_b."""
+_VERDICTS = (
+    "winner",
+    "better_response_id",
+    "better",
+    "preference",
+    "preferred",
+    "choice",
+    "chosen_id",
+    "verdict",
+)
 Messages = list[dict[str, Any]]
 
 
 def is_preference(record: Record) -> bool:
     """Return whether `record` holds two answers, one of which is preferred."""
-    return "preferred_output" in record or all(_keys(record)[:2])
+    return "preferred_output" in record or all(_keys(record)[:2]) or bool(_compared(record))
 
 
 def preference(record: Record, options: Options) -> Row:
@@ -42,6 +54,8 @@ def preference(record: Record, options: Options) -> Row:
     if "preferred_output" in record:
         return dict(record)
     chosen, rejected, prompt = _keys(record)
+    if not (chosen and rejected) and (compared := _compared(record)):
+        chosen, rejected = _winner(record, compared)
     if not chosen or not rejected:
         raise NotARow("it has no chosen and rejected answer")
     sides = [_side(record[key]) for key in (chosen, rejected)]
@@ -75,8 +89,39 @@ def _keys(record: Record) -> tuple[str, str, str]:
     return found[0], found[1], found[2]
 
 
+def _compared(record: Record) -> tuple[str, str, str] | tuple[()]:
+    """Return the keys of two answers told apart by their ends, and of the verdict on them; nothing where they are not.
+
+    The verdict is empty where each answer has a key of its own for it (winner_model_a, winner_model_b).
+    """
+    known = {columns.plain(str(key)): str(key) for key in record}
+    for name, key in known.items():
+        for first, second in (("_a", "_b"), ("_0", "_1"), ("_1", "_2")):
+            other = name.removesuffix(first) + second
+            if name.endswith(first) and name.removesuffix(first) in _COMPARED and other in known:
+                verdict = next((known[one] for one in _VERDICTS if one in known), "")
+                if verdict or (f"winner_model{first}" in known and f"winner_model{second}" in known):
+                    return key, known[other], verdict
+    return ()
+
+
+def _winner(record: Record, compared: tuple[str, str, str]) -> tuple[str, str]:
+    """Return the key of the better answer and that of the other; raises NotARow where neither is better."""
+    first, second, verdict = compared
+    ends = [columns.plain(key)[-1] for key in (first, second)]
+    if verdict:
+        told = columns.plain(said(record[verdict])).removesuffix("_0")[-2:]
+        won = [told in (end, f"_{end}") for end in ends]
+    else:
+        known = {columns.plain(str(key)): key for key in record}
+        won = [said(record[known[f"winner_model_{end}"]]).lower() in ("1", "1.0", "true") for end in ends]
+    if won[0] == won[1]:
+        raise NotARow("neither of its two answers was preferred")
+    return (first, second) if won[0] else (second, first)
+
+
 def _prompt(record: Record, key: str) -> Messages:
-    value = record[key]
+    value = _alone(record[key])
     if isinstance(value, str):
         written = _written(value)
         if written:
@@ -87,7 +132,13 @@ def _prompt(record: Record, key: str) -> Messages:
     return _messages(value)
 
 
+def _alone(value: object) -> object:
+    """Return the only text of a list of one, as comparisons of single turns hold it."""
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
+
+
 def _side(value: object) -> Messages:
+    value = _alone(value)
     if isinstance(value, str):
         return _written(value) or ([{"role": "assistant", "content": value.strip()}] if value.strip() else [])
     return _messages([value] if isinstance(value, Mapping) else value)

@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.importing import columns, helpdesk, html_text, markup, transcripts, trees
-from tunedesk.core.importing.dialogues import dialogue, turn_list, unnamed_list
+from tunedesk.core.importing import (
+    columns,
+    elements,
+    helpdesk,
+    html_text,
+    markup,
+    model_calls,
+    transcripts,
+    trees,
+)
+from tunedesk.core.importing.dialogues import dialogue, inside, turn_list, unnamed_list
 from tunedesk.core.importing.preferences import is_preference, preference
 from tunedesk.core.importing.roles import Turn, role_of, said
 from tunedesk.core.importing.rows import NotARow, Options, Record, built, pair, spoken_row, with_system
 
 _SEPARATORS = re.compile(r"\s*(?:\n\n###\n\n|\n\n===\n\n|\s->|\n\n---\n\n)\s*$")
+_JUDGED = ("messages", "conversations", "prompt", "completion", "tools", "system", "id")
+"""Keys beside the label of a judged answer: with any other, a label may mean anything."""
 WRITTEN = "transcript lines"
 """Key of the turns of a plain text, as the container tells them apart."""
 _ABOUT_HTML = re.compile(r"\b(?:html|css|javascript|markup|web ?page|tag)\b|`", re.I)
@@ -38,12 +49,12 @@ class Format:
 
 def _is_openai(record: Record) -> bool:
     messages = record.get("messages")
-    if "messages" not in record or "conversations" in record:
+    if "messages" not in record or "conversations" in record or model_calls.is_call(record):
         return False
     if isinstance(messages, list) and messages and isinstance(messages[0], dict):
         if _in_other_words(messages):
             return False
-        if not any({"role", "content"} & one.keys() for one in messages if isinstance(one, dict)):
+        if not any("role" in one for one in messages if isinstance(one, dict)):
             return False
         return "role" in messages[0] or not turn_list({"turns": messages})
     return not (isinstance(messages, str) and _is_written(messages))
@@ -65,10 +76,23 @@ def _in_other_words(messages: list[Any]) -> bool:
 def _openai(record: Record, options: Options) -> Row:
     if "messages" not in record:
         raise NotARow("it has no messages")
-    told = record.get("system")
-    if not isinstance(told, str) or not told.strip() or not isinstance(record["messages"], list):
-        return dict(record)
-    return with_system({key: value for key, value in record.items() if key != "system"}, told)
+    _refuse_unwanted(record)
+    row = dict(record)
+    if model_calls.has_blocks(record["messages"]):
+        row["messages"] = model_calls.openai_messages(record["messages"])
+        row["tools"] = model_calls.openai_tools(record.get("tools"))
+        row = {key: value for key, value in row.items() if key != "tools" or value}
+    told = elements.words(record["system"]) if record.get("system") else ""
+    if not told.strip() or not isinstance(record["messages"], list):
+        return row
+    return with_system({key: value for key, value in row.items() if key != "system"}, told)
+
+
+def _refuse_unwanted(record: Record) -> None:
+    """Raise NotARow for an answer that its label, as sets of single judged answers (KTO) have one, calls unwanted."""
+    for label in ("label", "kto_tag"):
+        if record.get(label) is False and record.keys() <= {label, *_JUDGED}:
+            raise NotARow("its label says that the completion is not wanted")
 
 
 def _is_completion(record: Record) -> bool:
@@ -77,8 +101,7 @@ def _is_completion(record: Record) -> bool:
 
 def _completion(record: Record, options: Options) -> Row:
     prompt, completion = record.get("prompt"), record.get("completion")
-    if record.keys() == {"prompt", "completion", "label"} and record["label"] is False:
-        raise NotARow("its label says that the completion is not wanted")
+    _refuse_unwanted(record)
     if isinstance(prompt, list) and isinstance(completion, list):
         return built([*prompt, *completion], record, ("prompt", "completion"))
     if markup.is_marked(whole := f"{said(prompt)}{said(completion)}"):
@@ -112,7 +135,10 @@ def _alpaca(record: Record, options: Options) -> Row:
 def _with_past(messages: list[dict[str, Any]], history: object) -> list[dict[str, Any]]:
     """Return the messages of a question and its answer with the earlier pairs of `history` before them."""
     past: list[dict[str, Any]] = []
-    for turn in history if isinstance(history, list) else ():
+    listed = history if isinstance(history, list) else []
+    if listed and len(listed) % 2 == 0 and all(isinstance(one, str) and one.strip() for one in listed):
+        listed = [list(both) for both in zip(listed[::2], listed[1::2], strict=True)]
+    for turn in listed:
         if isinstance(turn, list) and len(turn) == 2:
             past += pair(said(turn[0]), said(turn[1]), "")
     return [*messages[:-2], *past, *messages[-2:]]
@@ -167,7 +193,9 @@ def _pairs(record: Record, options: Options) -> Row:
         asked = f"{said(record[subject])}\n\n{asked}"
     system = options.mapping.get("system") or columns.find("system", names.values()) or ""
     messages = pair(asked, answer, said(record.get(system)))
-    return built(_with_past(messages, record.get("history")), record, (*found, system, subject, "history"))
+    past = next((names[name] for name in ("history", "context", "chat_history") if name in names), "history")
+    messages = _with_past(messages, record.get(past) if past not in found else None)
+    return built(messages, record, (*found, system, subject, "history"))
 
 
 def numbered(record: Record) -> dict[str, str]:
@@ -224,6 +252,12 @@ FORMATS = {
             preference,
         ),
         Format("ticket", "a help desk's ticket with its messages, in JSON", helpdesk.is_ticket, _ticket),
+        Format(
+            "call",
+            "a call of a model, logged: the messages of a request, and the answer",
+            model_calls.is_call,
+            model_calls.call,
+        ),
         Format("openai", "OpenAI chat rows: messages of role and content", _is_openai, _openai),
         Format("sharegpt", "ShareGPT: conversations of from and value", _is_sharegpt, dialogue),
         Format("completion", "the old prompt and completion", _is_completion, _completion),
@@ -231,7 +265,7 @@ FORMATS = {
         Format(
             "dialogue",
             "a list of turns under any key, each a speaker and a text",
-            lambda r: WRITTEN not in r and bool(turn_list(r) or unnamed_list(r) or trees.is_tree(r)),
+            lambda r: WRITTEN not in r and bool(inside(r) or unnamed_list(r) or trees.is_tree(r)),
             dialogue,
         ),
         Format(

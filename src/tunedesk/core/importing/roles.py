@@ -7,10 +7,12 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any
+
+from tunedesk.core.checking.talk_checks import is_agent
 
 _MARKS = (
     "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd"
@@ -34,6 +36,9 @@ _NAMES = tomllib.loads(
 _ROLES = {
     "".join(_BETWEEN.split(_folded(name))): role for role, names in _NAMES.items() for name in names.split()
 }
+_CUSTOMERS_OF_A_TEAM = frozenset(
+    ("contact", "customer", "visitor", "lead", "enduser", "end_user", "end-user")
+)
 _ONE_LETTER = {"s": "assistant", "a": "assistant", "c": "user", "q": "user"}
 """Met in call transcripts and benchmark sets; only trusted where the other side is one letter, too."""
 
@@ -58,6 +63,8 @@ class Merged:
     """Turns that were joined to the one before them."""
     tail: int
     """Messages after the last answer, which were dropped."""
+    guessed: bool
+    """Nothing but their order tells the sides of the two who speak."""
     asides: list[str]
     """What was done or noted, not said between the two sides (actions, internal notes), in order."""
 
@@ -98,6 +105,11 @@ def roles_of(speakers: Sequence[str], known: dict[str, str] | None = None) -> di
     if "assistant" not in found and "user" in found and any(name in systems for name in speakers[1:]):
         roles.update(dict.fromkeys(systems, "assistant"))
         found = set(roles.values())
+    bare = {_folded(name.strip()) for name in names}
+    if "assistant" not in found and "user" in bare and bare & _CUSTOMERS_OF_A_TEAM:
+        # Where those who ask are contacts or leads, the users of the program are the team that answers.
+        roles.update({name: "assistant" for name in names if _folded(name.strip()) == "user"})
+        found = set(roles.values())
     unknown = [name for name in names if roles[name] is None]
     if len(unknown) == 1 and len(found & {"user", "assistant"}) == 1:
         roles[unknown[0]] = "user" if "assistant" in found else "assistant"
@@ -106,7 +118,8 @@ def roles_of(speakers: Sequence[str], known: dict[str, str] | None = None) -> di
 
 def merge(turns: Sequence[Turn], known: dict[str, str] | None = None) -> Merged:
     """Return the messages of `turns`; raises NotADialogue when a speaker is unknown or a side is missing."""
-    roles = roles_of([turn.speaker for turn in turns], known)
+    guess = {} if known else _by_order(turns)
+    roles = guess or roles_of([turn.speaker for turn in turns], known)
     messages: list[dict[str, Any]] = []
     merged = 0
     asides: list[str] = []
@@ -126,7 +139,34 @@ def merge(turns: Sequence[Turn], known: dict[str, str] | None = None) -> Merged:
             merged += 1
         else:
             messages.append(message)
-    return _complete(messages, merged, asides)
+    return replace(_complete(messages, merged, asides), guessed=bool(guess))
+
+
+def _by_order(turns: Sequence[Turn]) -> dict[str, str | None]:
+    """Return the roles of two who are only numbered (speaker_1, B, 0): the customer begins, unless an agent greets."""
+    spoken = [turn for turn in turns if role_of(turn.speaker) != "aside"]
+    names = list(dict.fromkeys(turn.speaker for turn in spoken))
+    if len(names) != 2 or not are_numbered(*names):
+        return {}
+    first = "assistant" if is_agent(spoken[0].text) else "user"
+    return {
+        **{turn.speaker: "aside" for turn in turns},
+        names[0]: first,
+        names[1]: "user" if first == "assistant" else "assistant",
+    }
+
+
+def are_numbered(one: str, other: str) -> bool:
+    """Return whether two names only differ by a number, or by one of two letters that follow each other."""
+    first, second = (_NUMBERED.fullmatch(name.strip()) for name in (one, other))
+    if not first or not second or first[1].lower() != second[1].lower():
+        return False
+    if first[2].isdecimal() and second[2].isdecimal():
+        return first[2] != second[2]
+    return abs(ord(first[2][0]) - ord(second[2][0])) == 1 and not (first[2] + second[2]).isdecimal()
+
+
+_NUMBERED = re.compile(r"([^\W\d_]*[\s_#-]*)(\d+|[A-Z])")
 
 
 def _complete(messages: list[dict[str, Any]], merged: int, asides: list[str]) -> Merged:
@@ -137,7 +177,7 @@ def _complete(messages: list[dict[str, Any]], merged: int, asides: list[str]) ->
         raise NotADialogue("the agent says nothing in it")
     if not any(m["role"] == "user" for m in messages[:last]):
         raise NotADialogue("the customer says nothing before the last answer")
-    return Merged(messages[: last + 1], merged, len(messages) - last - 1, asides)
+    return Merged(messages[: last + 1], merged, len(messages) - last - 1, False, asides)
 
 
 @dataclass(slots=True)

@@ -90,14 +90,19 @@ def spoken_row(turns: Sequence[Turn], record: Record, options: Options, used: Se
     except NotADialogue as error:
         raise NotARow(str(error)) from None
     key, told = system_of(record)
-    counts = {"merged_turns": made.merged, "dropped_tail": made.tail, "asides": made.asides}
+    counts = {
+        "merged_turns": made.merged,
+        "dropped_tail": made.tail,
+        "asides": made.asides,
+        "guessed": "who speaks" if made.guessed else "",
+    }
     row = built(made.messages, record, (*used, key), **counts)
     return with_system(row, told)
 
 
 def _text_of(value: object) -> str:
     """Return a system prompt given as a text, as parts of texts, or as an object of such parts."""
-    parts = value.get("parts") if isinstance(value, Mapping) else value
+    parts = value.get("parts", value.get("text")) if isinstance(value, Mapping) else value
     if isinstance(parts, list):
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
         return "\n".join(text for text in texts if isinstance(text, str))

@@ -10,14 +10,12 @@ from typing import Any
 import polars as pl
 
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.importing import columns, html_text, moments
-from tunedesk.core.importing.roles import Turn, role_of, said
+from tunedesk.core.importing import columns, html_text, moments, threads
+from tunedesk.core.importing.roles import Turn, are_numbered, role_of, said
 from tunedesk.core.importing.rows import NotARow, Options, spoken_row, with_system
 from tunedesk.core.importing.sources import Item
 from tunedesk.errors import DataError
 
-_THREAD, _DEPTH = "thread", "reply"
-"""Names of the columns that stand for a chain of replies."""
 _TRUE = ("true", "1", "yes", "y", "t", "ja", "oui", "si", "sí", "sim")
 _FALSE = ("false", "0", "no", "n", "f", "nein", "non", "não")
 _NOTES = ("note", "internal", "private", "intern", "interne", "interno", "privat", "privado", "notiz", "nota")
@@ -27,6 +25,7 @@ _EVENTS = (
     "left", "transfer",
 )  # fmt: skip
 """Beginnings and ends of a message's kind that say something happened, and nobody said anything."""
+_LONGEST_NAME = 40
 _SHARED_SPEAKERS = (
     "author_id",
     "sender_id",
@@ -159,6 +158,11 @@ def _speaker(
             same = [said(record.get(name)) == said(record.get(requester)) for record in sample]
             if any(same) and not all(same):
                 return name, requester
+    for name in names:
+        cells = [said(record.get(name)).strip() for record in sample]
+        told = [role_of(cell) for cell in cells if cell]
+        if {"user", "assistant"} <= set(told) and None not in told and max(map(len, cells)) <= _LONGEST_NAME:
+            return name, ""
     several = candidates and len({said(record.get(candidates[0])) for record in sample}) > 1
     return (candidates[0], "") if several else ("", "")
 
@@ -170,6 +174,8 @@ def know_someone(sample: Sequence[Mapping[str, Any]], names: TurnColumns, mappin
     if known or names.requester or any(side(names.speaker, cell) for cell in cells):
         return
     told = [cell for cell in cells if cell]
+    if len(told) > 1 and names.conversation and all(are_numbered(told[0], cell) for cell in told[1:]):
+        return
     first, second = (*told, "NAME", "NAME")[:2]
     raise DataError(
         f"{names.speaker!r} names {', '.join(told[:6])}{' …' if len(told) > 6 else ''}: who is the customer?",
@@ -213,7 +219,8 @@ def conversations(
     message, for every conversation that cannot be used.
     """
     if names.own:
-        cells, names = _threads(cells, names), replace(names, conversation=_THREAD, order=_DEPTH)
+        cells = threads.threaded(cells, names.own, names.conversation)
+        names = replace(names, conversation=threads.THREAD, order=threads.DEPTH)
     talks = _talks(cells, names, options, skip)
     days_first = moments.day_first(key for talk in talks for key, _ in talk.turns[:1])
     used = (names.speaker, names.text, names.order, *names.asides)
@@ -249,28 +256,6 @@ def _talks(
         turn = Turn(role, html_text.read(text), cell.line)
         talk.turns.append((said(record.get(names.order)).strip(), turn))
     return list(talks.values())
-
-
-def _threads(cells: Iterable[Item], names: TurnColumns) -> Iterator[Item]:
-    """Yield the rows with the first message of their chain of replies, and how deep in it they stand."""
-    kept = list(cells)
-    parents = {
-        said(c.record.get(names.own)): said(c.record.get(names.conversation)) for c in kept if not c.fault
-    }
-    known: dict[str, tuple[str, int]] = {}
-    for own in parents:
-        path: dict[str, None] = {}
-        at = own
-        while at in parents and at not in known and parents[at] and at not in path:
-            path[at] = None
-            at = parents[at]
-        root, depth = known.get(at, (at, 0))
-        for back, one in enumerate(reversed(path), 1):
-            known[one] = (root, depth + back)
-    for cell in kept:
-        own = said(cell.record.get(names.own))
-        root, depth = known.get(own, (own, 0))
-        yield cell if cell.fault else replace(cell, record={**cell.record, _THREAD: root, _DEPTH: depth})
 
 
 def _unfit(record: Mapping[str, Any], names: TurnColumns) -> str:

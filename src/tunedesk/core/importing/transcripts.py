@@ -10,7 +10,8 @@ from tunedesk.errors import DataError
 
 _DATE = r"\d{1,4}[-/.:]\d{1,2}(?:[-/.:]\d{1,4})?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?"
-_TIME = rf"[\[(]{{0,2}}{_DATE}(?:[ T,]+{_CLOCK})?(?: ?[AaPp]\.?[Mm]\.?)?Z?[\])]{{0,2}}"
+_SECONDS = r"\(\s*(?:\d+h\s*)?(?:\d+m\s*)?\d+s\s*\)"
+_TIME = rf"(?:[\[(]{{0,2}}(?:{_DATE}(?:[ T,]+{_CLOCK})?|{_CLOCK})(?:\s?[AaPp]\.?[Mm]\.?)?Z?[\])]{{0,2}}|{_SECONDS})"
 _NAME = rf"[^\W\d_](?:{WORD}|[ .'’/-]){{0,38}}?"
 _SPOKEN = re.compile(
     rf"[\s\u200e\u200f]*(?:[-*>•]\s+)?(?:{_TIME}[\s,|–-]*)?(?:<|\[)?\**({_NAME})\**(?:>|\])?\s*"
@@ -79,6 +80,11 @@ def is_transcript(text: str, *, lettered: bool = False) -> bool:
         if len(roles) == 2:
             return True
     return False
+
+
+def is_timed(line: str) -> bool:
+    """Return whether a line begins with a time, as those of a chat log do."""
+    return bool(_TIMED.match(line))
 
 
 def timed_speakers(text: str) -> list[str]:

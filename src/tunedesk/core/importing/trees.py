@@ -17,7 +17,7 @@ def is_tree(record: Mapping[str, Any]) -> bool:
 
 
 def turns(record: Mapping[str, Any]) -> list[Turn]:
-    """Return the turns from the first message to the current one, or along the first replies."""
+    """Return the turns from the first message to the current one, or along the best replies."""
     nodes = _nodes(record)
     return _path(nodes, record.get("current_node")) if nodes else _first_replies(record["prompt"])
 
@@ -77,5 +77,11 @@ def _first_replies(node: Mapping[str, Any]) -> list[Turn]:
     while isinstance(at, Mapping) and _is_node(at) and len(found) < _MOST_DEEP:
         found.append(Turn(at["role"], content_text(at["text"])))
         replies = at.get("replies")
-        at = replies[0] if isinstance(replies, list) and replies else None
+        at = min(replies, key=_rank) if isinstance(replies, list) and replies else None
     return found
+
+
+def _rank(reply: object) -> float:
+    """Return the place of a reply among those to one message as people judged them, the first one where nobody did."""
+    rank = reply.get("rank") if isinstance(reply, Mapping) else None
+    return float(rank) if isinstance(rank, int | float) else float("inf")
