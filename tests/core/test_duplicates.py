@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.grouping import duplicates
+from tunedesk.core.grouping import duplicates, near_pairs
 
 WORDS = [
     a + b for a in ("ka", "lo", "mi", "ne", "pu", "ra", "si", "to", "wu", "ze") for b in "bcdfghjklmnpqrst"
@@ -113,7 +113,7 @@ def test_the_same_greeting_and_sign_off_glue_nothing_together() -> None:
 
 
 def test_many_twins_among_many_texts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_FEW", 0)
+    monkeypatch.setattr(near_pairs, "FEW", 0)
     rows = [
         talk(sentence(seed), sentence(900 + seed) + " more" * (copy % 2))
         for seed in range(60)

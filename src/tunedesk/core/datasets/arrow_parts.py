@@ -52,7 +52,7 @@ class _Array(ctypes.Structure):
 
 
 class _Schema(ctypes.Structure):
-    """`struct ArrowSchema` of one flat column."""
+    """`struct ArrowSchema` of one column."""
 
     _fields_ = (
         ("format", ctypes.c_char_p),
@@ -73,12 +73,22 @@ _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
 class _Column:
-    """One column in foreign memory, offered through `__arrow_c_array__`."""
+    """One column in foreign memory, of lists when it has `items`, offered through `__arrow_c_array__`."""
 
-    def __init__(self, form: bytes, length: int, buffers: Sequence[int | None]) -> None:
+    def __init__(
+        self, form: bytes, length: int, buffers: Sequence[int | None], items: _Column | None = None
+    ) -> None:
         self._buffers = (ctypes.c_void_p * len(buffers))(*buffers)
-        self._array = _Array(length, 0, 0, len(buffers), 0, self._buffers, None, None, None, None)
-        self._schema = _Schema(form, b"", None, 0, 0, None, None, None, None)
+        self._items, count = items, int(items is not None)
+        self._inner = items.pointers() if items else (None, None)
+        arrays, schemas = (ctypes.cast(one, ctypes.c_void_p) if one else None for one in self._inner)
+        self._array = _Array(length, 0, 0, len(buffers), count, self._buffers, arrays, None, None, None)
+        self._schema = _Schema(form, b"", None, 0, count, schemas, None, None, None)
+
+    def pointers(self) -> tuple[ctypes.Array[ctypes.c_void_p], ctypes.Array[ctypes.c_void_p]]:
+        """Return an array of one pointer to this column's array, and one to its schema, for a column that holds it."""
+        one = ctypes.c_void_p * 1
+        return one(ctypes.addressof(self._array)), one(ctypes.addressof(self._schema))
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Return the schema and array capsules; `requested_schema` is never followed, as the protocol allows."""
@@ -119,6 +129,15 @@ def buffer_series(values: array[int] | array[float] | bytearray, start: int, sto
         return pl.Series(_Column(form, 0, [None, None]))
     address = ctypes.addressof(ctypes.c_char.from_buffer(values, start * width))
     return pl.Series(_Column(form, count, [None, address]))
+
+
+def list_series(values: array[int], ends: array[int]) -> pl.Series:
+    """Return lists of 32-bit numbers (typecode I) over the memory of `values`, which must outlive them.
+
+    List i is `values[ends[i]:ends[i + 1]]`; `ends` has typecode q, begins with 0, and is one longer than the column.
+    """
+    items = _Column(b"I", len(values), [None, values.buffer_info()[0]])
+    return pl.Series(_Column(b"+L", len(ends) - 1, [None, ends.buffer_info()[0]], items))
 
 
 class _Table:

@@ -7,21 +7,16 @@ than 5,000 texts only the best candidates of each are measured: of a hundred pai
 
 from __future__ import annotations
 
-import os
-import tempfile
-import weakref
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 
 import polars as pl
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.datasets.arrow_parts import buffer_series
+from tunedesk.core.grouping.near_pairs import Hashes, Pair, near_pairs, root_of
 from tunedesk.core.grouping.sketches import (
-    BANDS,
     Sketches,
     identity,
     message_keys,
@@ -49,28 +44,6 @@ __all__ = [
 THRESHOLD = 0.8
 """Jaccard similarity of word and word-pair sets from which two conversations count as near-duplicates."""
 _BATCH = 4_096
-_IN_MEMORY = 64 << 20
-_KNOWN_SETS = 4_096
-"""Sets of hashes kept read: neighbours in a bucket are measured against one another."""
-_FEW = 5_000
-"""Texts up to which time is no matter, so that more candidates are measured."""
-_BEFORE, _BEFORE_OF_MANY = 8, 2
-"""Texts before one, in the order of a bucket, that it is a candidate with; boilerplate fills buckets with thousands."""
-_TRIES, _TRIES_OF_MANY = 100, 4
-"""Candidates that a text is measured against, those that share most bands with it first."""
-_WEAK_TRIES = 3
-"""Measured in vain, from which candidates of one shared band are left: near texts share eight of 25."""
-_FROM_EACH = 8
-"""Members of one group that it is measured against in vain."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two conversations that say nearly the same."""
-
-    first: int
-    second: int
-    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +67,9 @@ class Finder:
         self.threshold = threshold
         self._exact_only = exact_only
         self._identities = array("Q")
-        self._ends = array("Q", [0])
         self._bands: list[pl.DataFrame] = []
-        self._hashes = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - lives as long as this
-        weakref.finalize(self, self._hashes.close)
+        self._hashes = Hashes()
         self._waiting: list[array[int]] = []
-        self._known: dict[int, frozenset[int]] = {}
 
     def add(self, row: Row) -> None:
         """Take the next conversation."""
@@ -121,10 +91,7 @@ class Finder:
             self._waiting.clear()
 
     def _take(self, made: Sketches) -> None:
-        self._hashes.seek(0, os.SEEK_END)
-        self._hashes.write(made.hashes.tobytes())
-        for size in made.sizes:
-            self._ends.append(self._ends[-1] + size)
+        self._hashes.extend(made.sizes, made.hashes)
         self._bands.append(made.bands)
 
     def firsts(self) -> pl.Series:
@@ -146,55 +113,7 @@ class Finder:
         bands = pl.concat(self._bands).with_columns(first=self.firsts()).with_row_index("place")
         bands = bands.filter(pl.col("place") == pl.col("first")).drop("first")
         self._bands = []
-        parents = array("I", range(len(self._identities)))
-        few = bands.height <= _FEW
-        candidates = _candidates(bands, _BEFORE if few else _BEFORE_OF_MANY)
-        tries = _TRIES if few else _TRIES_OF_MANY
-        for start in range(0, candidates.height, _BATCH):
-            for place, *others in candidates[start : start + _BATCH].iter_rows():
-                yield from self._joining(place, others, parents, tries)
-
-    def _joining(
-        self, place: int, others: Iterable[int | None], parents: array[int], tries: int
-    ) -> Iterator[Pair]:
-        """Yield the pairs that join a text to groups of earlier ones; those it shares most bands with come first."""
-        counts = Counter([other for other in others if other is not None])
-        tried: dict[int, int] = {}
-        vain, weak = 0, _WEAK_TRIES if tries == _TRIES_OF_MANY else tries
-        most_shared = sorted(counts.items(), key=itemgetter(1), reverse=True)[:tries]
-        for other, shared in most_shared:
-            mine, root = _root(parents, place), _root(parents, other)
-            if mine == root or tried.get(root, 0) >= _FROM_EACH or (shared == 1 and vain >= weak):
-                continue
-            pair = self._near_one(other, place)
-            if pair is None:
-                tried[root] = tried.get(root, 0) + 1
-                vain += 1
-            else:
-                low, high = sorted((root, mine))
-                parents[high] = low
-                yield pair
-
-    def _near_one(self, first: int, second: int) -> Pair | None:
-        """Return the pair of two texts when they are near, measured exactly."""
-        one, two = self._set(first), self._set(second)
-        if min(len(one), len(two)) < self.threshold * max(len(one), len(two), 1):
-            return None
-        shared = len(one & two)
-        measured = shared / (len(one) + len(two) - shared)
-        return Pair(first, second, measured) if measured >= self.threshold else None
-
-    def _set(self, place: int) -> frozenset[int]:
-        known = self._known.get(place)
-        if known is None:
-            if len(self._known) >= _KNOWN_SETS:
-                self._known.clear()
-            start, end = self._ends[place], self._ends[place + 1]
-            self._hashes.seek(start * 4)
-            found = array("I")
-            found.frombytes(self._hashes.read((end - start) * 4))
-            known = self._known[place] = frozenset(found)
-        return known
+        yield from near_pairs(bands, self._hashes, len(self._identities), self.threshold)
 
     def groups(self) -> list[Group]:
         """Return all groups of exact and near duplicates, ordered by their first member."""
@@ -202,44 +121,18 @@ class Finder:
         return grouped((*pairs, *self.near()), len(self._identities))
 
 
-def _candidates(bands: pl.DataFrame, before: int) -> pl.DataFrame:
-    """Return for each text the earlier ones that agree with it in a band: the first, and those just before it.
-
-    Columns: the text's place, then for each band `before` + 1 places, null where there is none. Texts that agree with
-    none are left out.
-    """
-    made = [bands["place"]]
-    for band in range(BANDS):
-        column = pl.col(str(band))
-        ordered = bands.select(column, "place").with_row_index("at").sort(str(band), "place")
-        first = pl.col("place").first().over(str(band))
-        found = ordered.with_columns(
-            pl.when(first != pl.col("place")).then(first).alias(f"{band} first"),
-            *(
-                pl.when(column.shift(step) == column)
-                .then(pl.col("place").shift(step))
-                .alias(f"{band} before {step}")
-                for step in range(1, before + 1)
-            ),
-        ).sort("at")
-        made += [found[name] for name in found.columns[3:]]
-    whole = pl.DataFrame(made).filter(pl.any_horizontal(pl.exclude("place").is_not_null()))
-    # Texts that may be near the same one follow on each other, so that its hashes are read once.
-    return whole.sort(pl.min_horizontal(pl.exclude("place")), "place")
-
-
 def grouped(pairs: Iterable[Pair], count: int) -> list[Group]:
     """Return the groups that `pairs` join among `count` places, ordered by their first member."""
     parents = array("I", range(count))
     weakest: dict[int, float] = {}
     for pair in pairs:
-        low, high = sorted((_root(parents, pair.first), _root(parents, pair.second)))
+        low, high = sorted((root_of(parents, pair.first), root_of(parents, pair.second)))
         parents[high] = low
         least = min(weakest.get(low, 1.0), weakest.pop(high, 1.0), pair.similarity)
         weakest[low] = least
     members: dict[int, list[int]] = {}
     for place in range(count):
-        if (root := _root(parents, place)) in weakest:
+        if (root := root_of(parents, place)) in weakest:
             members.setdefault(root, []).append(place)
     return [Group(tuple(places), weakest[root]) for root, places in members.items()]
 
@@ -250,10 +143,3 @@ def find(rows: Iterable[Row], threshold: float = THRESHOLD) -> list[Group]:
     for row in rows:
         finder.add(row)
     return finder.groups()
-
-
-def _root(parents: array[int], place: int) -> int:
-    while parents[place] != place:
-        parents[place] = parents[parents[place]]
-        place = parents[place]
-    return place
