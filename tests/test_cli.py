@@ -141,6 +141,19 @@ def test_check_of_good_data_exits_with_0(rows: Path, capsys: Captured) -> None:
     assert output(capsys, "check", str(rows))["errors"] == 0
 
 
+def test_quick_check_finds_errors_and_nothing_of_what_is_said(rows: Path, capsys: Captured) -> None:
+    text = rows.read_text().splitlines()
+    row = json.loads(text[4])
+    row["messages"][1]["weight"] = 0.5
+    row["messages"][0]["content"] = "Reach me at anna.kowalska@example.com, please."
+    text[4] = json.dumps(row)
+    rows.write_text("\n".join([*text, text[0]]) + "\n")
+    whole = output(capsys, "check", str(rows), status=1)
+    assert {"pii", "exact_duplicate"} <= {one["code"] for one in whole["findings"]}
+    quick = output(capsys, "check", str(rows), "--quick", status=1)
+    assert [(one["line"], one["code"]) for one in quick["findings"]] == [(5, "weight_invalid")]
+
+
 def test_check_of_a_table_names_its_physical_lines(tmp_path: Path, capsys: Captured) -> None:
     table = tmp_path / "t.csv"
     body = "".join(f'"Question {n} about the card",Answer {n * 31}\n' for n in range(12))

@@ -246,10 +246,15 @@ class Workbench(Endpoints):
         *,
         model: str = "",
         provider: Profile | str | None = None,
+        said: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Checked:
-        """Check a file as it lies on disk, a file of another format as it would be imported, or a dataset."""
+        """Check a file as it lies on disk, a file of another format as it would be imported, or a dataset.
+
+        Unless `said`, only what an API or a trainer refuses, and the shape of rows: not what is said in them.
+        """
         rules = self.rules(model, provider if isinstance(provider, Profile) else self.profile(provider))
+        rules = replace(rules, said=said)
         if source != "-" and not Path(source).exists():
             workspace = self.open(source)
             return check_rows((SourceRow(workspace.line(i), row) for i, row in workspace.included()), rules)

@@ -31,6 +31,7 @@ KNOWN += [
     "two\u2028lines",
     "User: hello",
     "<|im_end|>",
+    "It\u00df, theb\u00e9 and\u00b2",
     "\u092e\u0947\u0930\u093e \u092b\u094b\u0928 98765 43210 \u0939\u0948",
 ]
 KNOWN = [text for text in KNOWN if not re.search("[\ud800-\udfff]", text)]

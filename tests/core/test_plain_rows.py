@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.core.check_examples import ROWS, A, S, U, clean
 from tunedesk.core.checking import examining
 from tunedesk.core.checking.checks import Checked, Rules, check_lines
 from tunedesk.core.checking.examining import Line
+from tunedesk.core.checking.findings import SAID
 from tunedesk.core.checking.plain_rows import plain_row
 from tunedesk.core.checking.sayings import Sayings
 from tunedesk.core.personal_data import privacy
@@ -94,6 +96,32 @@ def test_both_ways_find_the_same_in_every_known_fault() -> None:
         fast, exact = both_ways(lines, rules)
         assert fast == exact
         assert len({one.code for one in fast.findings}) > 25
+
+
+@given(st.lists(st.tuples(row, st.booleans(), st.booleans()), max_size=14))
+@settings(max_examples=100, deadline=None)
+def test_what_is_found_without_reading_is_what_is_found_with_it(
+    rows: list[tuple[dict[str, Any], bool, bool]],
+) -> None:
+    lines = [(line, written(*one)) for line, one in enumerate(rows, 1)]
+    assert_quick_is_part_of_whole(lines, Rules("local", count_tokens=lambda one: len(str(one)), limit=120))
+
+
+def test_all_errors_are_found_without_reading() -> None:
+    rows = [*clean(), *(case[0] for case in ROWS.values()), {"preferred_output": []}]
+    lines = [(line, json.dumps(one).encode()) for line, one in enumerate(rows, 1)]
+    for rules in (Rules(), Rules("local"), Rules(count_tokens=lambda one: len(str(one)), limit=120)):
+        quick = assert_quick_is_part_of_whole(lines, rules)
+        assert "kinds_mixed" in {one.code for one in quick.findings}
+    assert quick.errors > 25
+
+
+def assert_quick_is_part_of_whole(lines: list[Line], rules: Rules) -> Checked:
+    quick, whole = check_lines(lines, replace(rules, said=False)), check_lines(lines, rules)
+    assert quick.findings == [one for one in whole.findings if one.code not in SAID]
+    assert quick.errors == whole.errors
+    assert quick.conversations == whole.conversations
+    return quick
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ _OFTEN = 10
 class Across:
     """Takes the marks of batches in their order; then tells what rows show together."""
 
-    def __init__(self, *, near: bool) -> None:
-        """Start empty; `near` is whether near-duplicates are looked for."""
+    def __init__(self, *, said: bool, near: bool) -> None:
+        """Start empty; what rows say is compared if `said`, and near-duplicates are looked for if `near`, too."""
+        self._said = said
         self._marks = Marks()
         self._finder = Finder(exact_only=not near)
 
@@ -39,6 +40,9 @@ class Across:
     def findings(self) -> Iterator[Finding]:
         """Yield all findings across rows."""
         marks = self._marks
+        yield from _kinds(marks)
+        if not self._said:
+            return
         columns = {
             name: buffer_series(getattr(marks, name), 0, len(marks.lines))
             for name in ("lines", "asked", "answers", "prompts")
@@ -52,7 +56,6 @@ class Across:
         contradicting = set(_contradictions(distinct))
         for first, line in sorted(contradicting):
             yield finding("contradiction", line, None, f"line {first}")
-        yield from _kinds(rows)
         yield from _prompts(rows)
         yield from self._replies(distinct)
         lines = marks.lines
@@ -92,8 +95,12 @@ def _contradictions(distinct: pl.DataFrame) -> Iterator[tuple[int, int]]:
     yield from same.filter(pl.col("given") != pl.col("answers")).select("at", "lines").iter_rows()
 
 
-def _kinds(rows: pl.DataFrame) -> Iterator[Finding]:
+def _kinds(marks: Marks) -> Iterator[Finding]:
     """Yield one finding for a file that holds both conversations and preference rows."""
+    count = len(marks.lines)
+    rows = pl.DataFrame(
+        {name: buffer_series(getattr(marks, name), 0, count) for name in ("lines", "prompts")}
+    )
     kinds = rows.group_by(pl.col("prompts") == NOT_ASKED).agg(pl.len(), pl.col("lines").min()).rows()
     if len(kinds) == 2:
         (_, count, line), (_, others, at) = sorted(kinds)

@@ -52,15 +52,18 @@ class Rules:
     """Tokens one conversation may have."""
     unstopped: str = ""
     """The stop token that the model's chat template does not write after an answer; empty where it does."""
+    said: bool = True
+    """Also read what is said, and compare rows with one another; without, a file is only held against the API."""
     personal_data: bool = True
-    """Also look for personal data, which takes half of the time."""
+    """Also look for personal data, which takes a third of the time."""
     near_duplicates: bool = True
     """Also look for nearly the same conversations."""
 
     def wanted(self, *, file: bool) -> Wanted:
         """Return what the processes have to look for. A token is at least a byte, so only longer lines are counted."""
         return Wanted(
-            file=file, personal_data=self.personal_data, near_duplicates=self.near_duplicates,
+            file=file, said=self.said, personal_data=self.said and self.personal_data,
+            near_duplicates=self.said and self.near_duplicates,
             text_only=self.provider == "local", long=self.limit // 2 if self.count_tokens else 0,
         )  # fmt: skip
 
@@ -173,7 +176,7 @@ class _Whole:
         self.count = 0
         self.found: list[Finding] = []
         self._foreign: list[Finding] = []
-        self._across = Across(near=rules.near_duplicates)
+        self._across = Across(said=rules.said, near=rules.said and rules.near_duplicates)
 
     def take(self, batch: Examined) -> None:
         """Add a batch: its own findings, and what is compared with other rows."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunedesk.core.checking.file_checks import read_line
-from tunedesk.core.checking.findings import Finding, finding
+from tunedesk.core.checking.findings import SAID, Finding, finding
 from tunedesk.core.checking.plain_rows import PlainRow, plain_row
 from tunedesk.core.checking.row_checks import check_row, every_message, hidden_faults
 from tunedesk.core.checking.sayings import LONG_ANSWER, Saying, Sayings
@@ -29,7 +29,7 @@ from tunedesk.core.grouping.sketches import (
     sketch,
     spoken_text,
 )
-from tunedesk.core.personal_data.privacy import RowFound, find_in_row, find_in_texts, metadata_names
+from tunedesk.core.personal_data.privacy import RowFound, find_in_row, found_together, metadata_names
 from tunedesk.core.personal_data.spans import Found
 
 _SHORTEST = 12
@@ -51,6 +51,8 @@ class Wanted:
     """Check each row; without, only duplicates are looked for."""
     file: bool = True
     """The lines are a user's file, not rows that tunedesk wrote."""
+    said: bool = True
+    """Read what is said, and compare rows; without, nothing of SAID is found."""
     personal_data: bool = True
     near_duplicates: bool = True
     text_only: bool = False
@@ -123,9 +125,11 @@ class Examiner:
         """Return what is found in a batch of lines; never raises on any bytes."""
         made = Examined()
         rows = [(line, raw, plain_row(raw)) for line, raw in lines]
-        self._learn(row for *_, row in rows if row)
+        if self.wanted.said:
+            self._learn(row for *_, row in rows if row)
+        take = self._plain if self.wanted.said else self._shaped
         for line, raw, row in rows:
-            if row is None or not self._plain(row, line, raw, made):
+            if row is None or not take(row, line, raw, made):
                 self._exact(line, raw, made)
         if self.wanted.near_duplicates:
             made.sketches = sketch(self._texts)
@@ -169,9 +173,8 @@ class Examiner:
                     for code, detail in one.faults
                 )
                 made.findings += (finding(code, line, at, detail) for code, at, detail in talk_faults(said))
-            if self.wanted.personal_data and self._may_be_personal(row, sayings):
-                texts = [(one.role, one.text, "content") for one in sayings]
-                found = find_in_texts(texts, row.metadata or None, self._sayings)
+            if self.wanted.personal_data:
+                found = self._found(row, sayings)
                 placed = ((at, item) for at, items in enumerate(found) for item in items)
                 made.findings += _personal(placed, [one.role for one in sayings], line)
         self._mark_plain(sayings, line, made.marks)
@@ -179,17 +182,36 @@ class Examiner:
             made.long.append((line, raw))
         return True
 
-    def _may_be_personal(self, row: PlainRow, sayings: Sequence[Saying]) -> bool:
-        """Return whether find_in_row could find anything: in a text, in an answer to a question, by a known name."""
+    def _shaped(self, row: PlainRow, line: int, raw: bytes, made: Examined) -> bool:
+        """Take a plain row by its shape alone; return False, and leave it, when a message is blank."""
+        for message in row.messages:
+            if not message.content or message.content.isspace():
+                return False
+        made.rows += 1
+        made.marks.lines.append(line)
+        made.marks.prompts.append(NO_PROMPT)
+        if 0 < self.wanted.long < len(raw):
+            made.long.append((line, raw))
+        return True
+
+    def _found(self, row: PlainRow, sayings: Sequence[Saying]) -> list[list[Found]]:
+        """Return what find_in_row would find in each text; mostly nothing, which is seen soon."""
         asked, find = _NONE, self._sayings.found_in
+        found: list[list[Found]] = []
+        some = False
         for one in sayings:
-            found = find(one, asked if one.role == "user" else _NONE)
+            asking = asked if one.role == "user" else _NONE
+            items = find(one, asking) if asking or one.groups else []
+            found.append(items)
             # What a prompt holds is no finding, but a name in it is looked for in what is said.
-            if found and (one.talks or any(item.kind == "name" for item in found)):
-                return True
+            some = some or (bool(items) and (one.talks or any(item.kind == "name" for item in items)))
             if one.talks:
                 asked = one.asks
-        return bool(row.metadata) and bool(metadata_names(row.metadata))
+        metadata = row.metadata or None
+        if not some and not (metadata and metadata_names(metadata)):
+            return []
+        texts = [(one.role, one.text, "content") for one in sayings]
+        return found_together(found, texts, metadata, self._sayings)
 
     def _mark_plain(self, sayings: Sequence[Saying], line: int, marks: Marks) -> None:
         spoken = sayings[1:] if sayings[0].role in _SYSTEM else sayings
@@ -235,11 +257,19 @@ class Examiner:
 
     def _row_findings(self, value: object, line: int, *, escaped: bool) -> Iterator[Finding]:
         """Yield what a row shows; `escaped` is whether its line holds \\u, without which no text can hide a fault."""
-        yield from check_row(value, line)
+        wanted = self.wanted
+        yield from (one for one in check_row(value, line) if wanted.said or one.code not in SAID)
         if not isinstance(value, dict):
             return
         if escaped:
             yield from hidden_faults(value, line)
+        if wanted.text_only:
+            yield from _parts(every_message(value), line)
+        if wanted.said:
+            yield from self._said_findings(value, line)
+
+    def _said_findings(self, value: Row, line: int) -> Iterator[Finding]:
+        """Yield what the sides of a row say to one another."""
         messages = value.get("messages")
         talks = isinstance(messages, list)
         listed = messages if isinstance(messages, list) else every_message(value)
@@ -247,8 +277,6 @@ class Examiner:
             # Of two answers the worse one may refuse, or be in another language.
             if talks or code == "moderation_risk":
                 yield finding(code, line, message, detail)
-        if self.wanted.text_only:
-            yield from _parts(every_message(value), line)
         if self.wanted.personal_data:
             roles = [one.get("role") if isinstance(one, dict) else "" for one in listed]
             found = ((one.message, one) for one in find_in_row(value, self._sayings))
@@ -269,6 +297,10 @@ class Examiner:
         talks = isinstance(messages, list) and bool(messages)
         if not talks and "preferred_output" not in row:
             return False
+        if not self.wanted.said:
+            marks.lines.append(line)
+            marks.prompts.append(NO_PROMPT if talks else NOT_ASKED)
+            return True
         said = messages_of(row)
         spoken = [one for one in said if one.get("role") not in _SYSTEM]
         prompt = NOT_ASKED

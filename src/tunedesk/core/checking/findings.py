@@ -143,6 +143,16 @@ CHECKS: dict[str, Check] = {
 }
 """Every code. A new check is a function that yields it, a line here, and its two examples in the tests."""
 
+SAID = frozenset(
+    (
+        "control_characters", "line_separator", "mojibake", "replacement_character", "special_token_text",
+        "placeholder_left", "role_label_in_text", "boilerplate", "pii", "refusal", "role_flip", "wrong_language",
+        "moderation_risk", "exact_duplicate", "near_duplicate", "contradiction", "repeated_answer",
+        "system_prompts_differ", "system_missing",
+    )
+)  # fmt: skip
+"""Codes of what is said, and of what rows say together; none of them is an error."""
+
 
 def finding(code: str, line: int, message: int | None, text: str = "", *, fixable: bool = True) -> Finding:
     """Return the finding of `code` with its severity; `text` adds the particulars."""

@@ -169,15 +169,17 @@ def _counted(words: Iterable[str]) -> str:
 
 
 _COUNT_ENGLISH, _COUNT_OTHERS = _counted(_ENGLISH), _counted(_OTHERS)
-_FOREIGN = "[" + "".join(letters for _, letters in _SCRIPTS) + "]"
+_BEYOND = r"[\p{L}\p{N}--[A-Za-z0-9]]"
+_DOUBTFUL = f"[{''.join(letters for _, letters in _SCRIPTS)}]|[A-Za-z0-9]{_BEYOND}|{_BEYOND}[A-Za-z0-9]"
+"""A letter of another script, or a place where Polars sees the end of a word and Python does not."""
 
 
 def sure_leanings(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return which texts lean to English for sure, and which to no language (Boolean); `leaning` tells the others."""
     texts = texts.str.slice(0, _READ)
     english, others = texts.str.count_matches(_COUNT_ENGLISH), texts.str.count_matches(_COUNT_OTHERS)
-    latin = ~texts.str.contains(_FOREIGN)
-    return latin & (english > others), latin & (english + others == 0)
+    sure = ~texts.str.contains(_DOUBTFUL)
+    return sure & (english > others), sure & (english + others == 0)
 
 
 def _scripts_of(text: str) -> int:

@@ -18,8 +18,8 @@ from tunedesk.core.grouping.duplicates import Finder, Group
 
 BATCH = 4_000
 """Lines that one process takes at a time."""
-WORTH = 20_000
-"""Lines from which starting processes (a second) pays."""
+WORTH, WORTH_UNREAD = 20_000, 120_000
+"""Lines from which starting processes (a second) pays, the latter where nothing that is said is read."""
 _PROCESSES = 4
 _THREADS = "POLARS_MAX_THREADS"
 _AHEAD = 3
@@ -32,8 +32,9 @@ _examiners: dict[Wanted, Examiner] = {}
 def examined(lines: Iterable[Line], wanted: Wanted) -> Iterator[Examined]:
     """Yield the batches of `lines` as they are examined, in order; by several processes when there are many."""
     rest = iter(lines)
-    first = list(islice(rest, WORTH))
-    if len(first) < WORTH:
+    worth = WORTH if wanted.said else WORTH_UNREAD
+    first = list(islice(rest, worth))
+    if len(first) < worth:
         examiner = Examiner(wanted)
         yield from (examiner.examine(batch) for batch in _batches(iter(first)))
         return

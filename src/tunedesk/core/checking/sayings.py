@@ -32,40 +32,56 @@ _UNHEARD = NEUTRAL
 
 
 class Saying:
-    """One text as one role says it."""
+    """One text as one role says it; what most texts have in common is told once, for all of them."""
 
-    __slots__ = (
-        "asks", "blank", "faults", "found", "groups", "hashes", "key", "leaning", "long", "marked", "public", "role",
-        "spoken", "talks", "text",
-    )  # fmt: skip
+    blank = False
+    talks = True
+    """The user or the assistant says it."""
+    long = False
+    faults: tuple[tuple[str, str], ...] = ()
+    """Code and detail of each fault of the text."""
+    spoken = _IN_ENGLISH
+    leaning = languages.ENGLISH
+    marked = False
+    """Whether a row that has it may have a finding on what is said, languages aside."""
+    asks = _NONE
+    """Kinds of personal data that an answer asks for."""
+    groups = 0
+    """Finders that may find personal data in it."""
+    found: list[Found] | None = None
+    public: frozenset[str] | None = None
 
     def __init__(self, role: str, text: str, clue: int = ALL, hashes: bytes | None = None) -> None:
         """Work out what every row needs of a text with a `clue`; the rest is asked for by Sayings."""
         self.role = role
         self.text = text
-        self.blank = not text or text.isspace()
-        self.talks = role in ("user", "assistant")
         self.key = key_of(role, text)
-        self.faults = tuple(text_faults(text, role)) if clue & FAULT else ()
-        """Code and detail of each fault of the text."""
-        self.spoken = _spoken(text, clue)
-        one = self.spoken
-        self.leaning = one.leaning if self.talks else -1
-        self.long = role == "assistant" and len(text) >= LONG_ANSWER
+        self.hashes = hashes
+        if not text or text.isspace():
+            self.blank = True
+        if role == "assistant":
+            self.long = len(text) >= LONG_ANSWER
+            if clue & ASKS:
+                self.asks = finding.asked_for(text)
+        if clue != ENGLISH:
+            self._look(clue)
+        if role not in ("user", "assistant"):
+            self.talks, self.leaning = False, -1
+
+    def _look(self, clue: int) -> None:
+        """Read the text for what there is a clue to."""
+        text, role = self.text, self.role
+        if clue & FAULT:
+            self.faults = tuple(text_faults(text, role))
+        self.spoken = one = _spoken(text, clue)
+        self.leaning = one.leaning
         self.marked = bool(
             self.faults
-            or (one.threat and self.talks)
+            or (one.threat and role in ("user", "assistant"))
             or (one.refusal and role == "assistant")
             or (one.agent and role == "user")
         )
-        """Whether a row that has it may have a finding on what is said, languages aside."""
-        self.asks = finding.asked_for(text) if clue & ASKS and role == "assistant" else _NONE
-        """Kinds of personal data that an answer asks for."""
-        self.hashes = hashes
         self.groups = clue >> PERSONAL
-        """Finders that may find personal data in it."""
-        self.found: list[Found] | None = None
-        self.public: frozenset[str] | None = None
 
 
 def _spoken(text: str, clue: int) -> Spoken:

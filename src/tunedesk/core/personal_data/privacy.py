@@ -15,7 +15,7 @@ from tunedesk.core.conversations import Row
 from tunedesk.core.personal_data import names
 from tunedesk.core.personal_data.finding import asked_for, find, has_personal_data
 from tunedesk.core.personal_data.placeholders import Placeholders
-from tunedesk.core.personal_data.spans import KINDS, Found, settle
+from tunedesk.core.personal_data.spans import KINDS, Found, holds, settle
 
 __all__ = [
     "KINDS",
@@ -145,12 +145,13 @@ _MACHINE = re.compile(
 )
 _OWN_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I['’]m|[Cc]all me) ([A-Z]\w+(?: [A-Z]\w+)*)")
 """How a model that says it is one gives the name it was made with, which is nobody's."""
-_COMPANY = re.compile(r"\b([A-Z]\w+) (?:Bank|Insurance|Online|Group|Ltd|Limited|Inc|LLC|PLC|plc|GmbH)\b")
+_COMPANIES = ("Bank", "Insurance", "Online", "Group", "Ltd", "Limited", "Inc", "LLC", "PLC", "plc", "GmbH")
+_COMPANY = re.compile(rf"\b([A-Z]\w+) (?:{'|'.join(_COMPANIES)})\b")
 
 
 def _public_names(text: str, role: str) -> frozenset[str]:
     """Return words that are no one's name in a row that has this text: a persona it sets, companies it mentions."""
-    found = set(_COMPANY.findall(text))
+    found = set(_COMPANY.findall(text)) if holds(text, _COMPANIES) else set()
     if role in ("system", "developer"):
         found.update(word for name in _PERSONA.findall(text) for word in name.split())
     elif role == "assistant" and "I" in text and _MACHINE.search(text):
@@ -196,6 +197,19 @@ def find_in_texts(
         found.append(reader.find(text, asking) if field != "name" else [])
         if field == _CONTENT and role in ("user", "assistant"):
             asked = reader.asks(text) if role == "assistant" else frozenset()
+    return found_together(found, texts, metadata, reader)
+
+
+def found_together(
+    found: list[list[Found]],
+    texts: Sequence[tuple[str, str, str]],
+    metadata: object,
+    reader: Reader = _READER,
+) -> list[list[Found]]:
+    """Return what a conversation's texts hold, given what each holds by itself and by the question before it.
+
+    What is nobody's name in this row is left out; names known by now are found wherever they are mentioned.
+    """
     if any(item.kind == "name" for items in found for item in items):
         public = frozenset[str]().union(*(reader.public(text, role) for role, text, _ in texts))
         found = [[item for item in items if not _is_public(item, public)] for items in found]
