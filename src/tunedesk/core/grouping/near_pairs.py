@@ -102,8 +102,7 @@ def near_pairs(bands: pl.DataFrame, hashes: Hashes, texts: int, threshold: float
     """
     few = bands.height <= FEW
     tries = _TRIES if few else _TRIES_OF_MANY
-    found = _candidates(bands, _BEFORE if few else _BEFORE_OF_MANY)
-    ranked = _ranked(found, tries)
+    ranked = _ranked(_candidates(bands, _BEFORE if few else _BEFORE_OF_MANY), tries)
     if not few:
         ranked = ranked.filter((pl.col("shared") > 1) | (pl.col("rank") < _WEAK_TRIES))
     groups, view = _Groups(texts), hashes.view()
@@ -162,8 +161,7 @@ def _near(pairs: pl.DataFrame, hashes: Hashes, view: memoryview, threshold: floa
 def _candidates(bands: pl.DataFrame, before: int) -> pl.DataFrame:
     """Return for each text the earlier ones that agree with it in a band: the first, and those just before it.
 
-    Columns: the text's place, then for each band `before` + 1 places, null where there is none. Texts that agree with
-    none are left out.
+    Columns: the text's place, then for each band `before` + 1 places, null where there is none.
     """
     made = [bands["place"]]
     for band in range(BANDS):
@@ -180,9 +178,7 @@ def _candidates(bands: pl.DataFrame, before: int) -> pl.DataFrame:
             ),
         ).sort("at")
         made += [found[name] for name in found.columns[3:]]
-    whole = pl.DataFrame(made).filter(pl.any_horizontal(pl.exclude("place").is_not_null()))
-    # Texts that may be near the same one follow on each other, so that its hashes are read together.
-    return whole.sort(pl.min_horizontal(pl.exclude("place")), "place")
+    return pl.DataFrame(made)
 
 
 def _ranked(candidates: pl.DataFrame, tries: int) -> pl.DataFrame:
