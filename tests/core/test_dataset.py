@@ -14,7 +14,7 @@ import pytest
 
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.datasets import dataset_writer
-from tunedesk.core.datasets.arrow_parts import buffer_series, map_part, write_part
+from tunedesk.core.datasets.arrow_parts import array_of, buffer_series, list_series, map_part, write_part
 from tunedesk.core.datasets.dataset import Dataset, list_datasets
 from tunedesk.core.datasets.dataset_writer import Provenance, write_dataset
 from tunedesk.core.datasets.indexing import CHUNK_ROWS, fold, row_facts
@@ -286,6 +286,16 @@ def test_a_column_over_an_array_sees_the_wanted_span() -> None:
     assert buffer_series(flags, 1, 9).to_list() == [98, 99]
     assert buffer_series(losses, 0, 2).to_list() == [0.5, 1.5]
     assert buffer_series(flags, 3, 3).to_list() == []
+
+
+def test_lists_over_an_array_and_a_column_taken_out_again() -> None:
+    numbers, ends = array("I", [7, 8, 9]), array("q", [0, 2, 2, 3])
+    assert list_series(numbers, ends).to_list() == [[7, 8], [], [9]]
+    assert list_series(array("I"), array("q", [0])).to_list() == []
+    column = pl.Series(range(5), dtype=pl.UInt32)
+    in_pieces = pl.concat([column, column.slice(3)], rechunk=False)
+    assert array_of(in_pieces) == array("I", [0, 1, 2, 3, 4, 3, 4])
+    assert array_of(in_pieces.filter(in_pieces > 9)) == array("I")
 
 
 def test_the_manifest_tells_what_a_dataset_is(tmp_path: Path) -> None:

@@ -67,6 +67,22 @@ class _Schema(ctypes.Structure):
     )
 
 
+class _Stream(ctypes.Structure):
+    """`struct ArrowArrayStream`, from which a column is taken piece by piece."""
+
+    _fields_ = (
+        ("get_schema", ctypes.c_void_p),
+        ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
+        ("get_last_error", ctypes.c_void_p),
+        ("release", ctypes.c_void_p),
+        ("private_data", ctypes.c_void_p),
+    )
+
+
+_release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_of.restype = ctypes.c_void_p
+_pointer_of.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
@@ -138,6 +154,25 @@ def list_series(values: array[int], ends: array[int]) -> pl.Series:
     """
     items = _Column(b"I", len(values), [None, values.buffer_info()[0]])
     return pl.Series(_Column(b"+L", len(ends) - 1, [None, ends.buffer_info()[0]], items))
+
+
+def array_of(column: pl.Series) -> array[int]:
+    """Return a column of 32-bit numbers (UInt32, no nulls) as an array (typecode I), without a Python number for each.
+
+    Polars hands its buffers over by the Arrow C stream interface, and they are copied once.
+    """
+    capsule = column.__arrow_c_stream__(None)
+    stream = _Stream.from_address(_pointer_of(capsule, b"arrow_array_stream"))
+    values = array("I")
+    while True:
+        piece = _Array()
+        if stream.get_next(ctypes.addressof(stream), ctypes.addressof(piece)):
+            raise ValueError("the column cannot be handed over")
+        if not piece.release:
+            return values
+        if piece.length:
+            values.frombytes(ctypes.string_at(piece.buffers[1] + 4 * piece.offset, 4 * piece.length))
+        _release(piece.release)(ctypes.addressof(piece))
 
 
 class _Table:

@@ -20,7 +20,7 @@ import polars as pl
 import rensa
 
 from tunedesk.core.conversations import Row, content_text
-from tunedesk.core.datasets.arrow_parts import buffer_series
+from tunedesk.core.datasets.arrow_parts import array_of, buffer_series
 
 BANDS, _ROWS = 25, 5
 _PERMUTATIONS = BANDS * _ROWS
@@ -183,11 +183,11 @@ def shingle_hashes_of(texts: Sequence[str]) -> list[bytes]:
     return found
 
 
-def _by_text(numbers: pl.DataFrame, texts: int) -> tuple[memoryview, list[int]]:
+def _by_text(numbers: pl.DataFrame, texts: int) -> tuple[memoryview, array[int]]:
     """Return all numbers, and how many of them each text has."""
     counts = numbers.group_by("text").len()
     of_text = pl.repeat(0, texts, dtype=pl.UInt32, eager=True).scatter(counts["text"], counts["len"])
-    return memoryview(array("I", numbers["number"].to_list())), of_text.to_list()
+    return memoryview(array_of(numbers["number"].cast(pl.UInt32))), array_of(of_text)
 
 
 @dataclass(frozen=True, slots=True)
