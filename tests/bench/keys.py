@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _DOWN, _PAGE_DOWN = b"\x1b[B", b"\x1b[6~"
 _START_S, _COUNTING_S = 60.0, 120.0
 _SCAN_S = 0.6
 """Silence after a key of a filter: the echo comes first, the rows after the scan."""
+_FILTER, _LIST = range(2, 3), range(5, 24)
+"""Lines of our screen at this size (from 1): the filter with its count, and rows of the list."""
 _COLUMNS = ("line", "turns", "chars", "intent", "preview")
 
 
@@ -40,6 +43,8 @@ class Figures:
     """From its start to the first rows."""
     keys: dict[str, Burst | None] = field(default_factory=dict)
     worst_ms: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    """What a key of a filter takes, part by part."""
     megabytes: int = 0
     note: str = ""
 
@@ -105,7 +110,17 @@ def measure_desk(home: Path, name: str) -> Figures:
         app.key(b"/")
         for name_of, keys in (("filter key", [WORD[i : i + 1] for i in range(len(WORD))]),
                               ("filter key back", [b"\x7f"] * len(WORD))):  # fmt: skip
-            _each(figures, app, name_of, keys, quiet=_SCAN_S)
+            bursts = _each(figures, app, name_of, keys, quiet=_SCAN_S)
+            figures.parts[name_of] = _parts(bursts)
+        app.key(b"\x1b")
+        app.settle(5)
+        for name_of, downs in (("turns", 1), ("preview", 6)):
+            app.key(b"s")
+            app.send(_DOWN * downs)
+            app.settle(2, quiet=0.5)
+            burst = app.key(b"\r", patience=10, quiet=1.5)
+            figures.keys[f"sort by {name_of}"] = burst
+            figures.parts[f"sort by {name_of}"] = _parts([burst] if burst else [])
         figures.megabytes = app.megabytes()
     return figures
 
@@ -172,10 +187,26 @@ def _repeat(figures: Figures, app: Program, name: str, keys: bytes, times: int) 
     _each(figures, app, name, [keys] * times)
 
 
-def _each(figures: Figures, app: Program, name: str, keys: list[bytes], quiet: float = QUIET_S) -> None:
+def _parts(bursts: list[Burst]) -> str:
+    """Tell when a key was echoed, when the first rows it leads to were on the screen, and when the count was final."""
+    told = []
+    for name, times in (
+        ("echo", [burst.first_ms for burst in bursts]),
+        ("first rows", [at for burst in bursts if (at := burst.written(_LIST)) is not None]),
+        ("final count", [at for burst in bursts if (at := burst.written(_FILTER, last=True)) is not None]),
+    ):
+        if times:
+            told.append(f"{name} {statistics.median(times):.0f} (worst {max(times):.0f})")
+    return ", ".join(told) + " ms"
+
+
+def _each(
+    figures: Figures, app: Program, name: str, keys: list[bytes], quiet: float = QUIET_S
+) -> list[Burst]:
     bursts = [burst for one in keys if (burst := app.key(one, quiet=quiet)) is not None]
     figures.keys[name] = median(bursts) if bursts else None
     figures.worst_ms[name] = max((burst.most_ms for burst in bursts), default=0.0)
+    return bursts
 
 
 # --- the table
@@ -202,3 +233,5 @@ def _lines(tool: str, found: Figures, ours: Figures) -> Iterator[str]:
             f"    {name:<16} first {burst.first_ms:6.1f}  whole {burst.most_ms:8.1f} ms"
             f"{'' if worst is None else f' (worst {worst:,.0f})':<14} {burst.size:7,} bytes  {ratio}"
         ).rstrip()
+        if name in found.parts:
+            yield f"    {'':<16} {found.parts[name]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import statistics
@@ -30,6 +31,21 @@ class Burst:
     last_ms: float
     size: int
     """Bytes."""
+    pieces: tuple[tuple[float, bytes], ...] = ()
+    """All that came, each piece with its milliseconds from the key."""
+
+    def written(self, lines: range, *, last: bool = False) -> float | None:
+        """Return when something was first written on some lines of the screen (from 1), or last; None for never."""
+        found = None
+        for at, data in self.pieces:
+            if any(int(line) in lines for line in _GOES_TO.findall(data)):
+                found = at
+                if not last:
+                    break
+        return found
+
+
+_GOES_TO = re.compile(rb"\x1b\[(\d+);\d+H")
 
 
 def median(bursts: Sequence[Burst]) -> Burst:
@@ -121,7 +137,7 @@ class Program:
                 most = at
                 break
         first, most, last = ((at - sent) * 1000 for at in (pieces[0][0], most, pieces[-1][0]))
-        return Burst(first, most, last, size)
+        return Burst(first, most, last, size, tuple(((at - sent) * 1000, data) for at, data in pieces))
 
     @property
     def alive(self) -> bool:

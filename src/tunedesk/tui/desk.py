@@ -56,7 +56,7 @@ class Desk(DiffOutput):
     `in_thread` a blocking call, `change` an edit of the workspace, one after the other.
     """
 
-    workspace: reactive[Workspace | None] = reactive(None)
+    workspace: reactive[Workspace | None] = reactive(None, repaint=False)
     profile: reactive[str] = reactive("local")
     """Name of the provider's profile."""
     model: reactive[str] = reactive("")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class CurationScreen(DeskScreen):
     """A screen with a list and a conversation whose rows can be edited."""
 
-    workspace: reactive[Workspace | None] = reactive(None)
+    workspace: reactive[Workspace | None] = reactive(None, repaint=False)
 
     @property
     def workbench(self) -> Workbench:

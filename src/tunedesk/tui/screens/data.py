@@ -193,6 +193,7 @@ class DataScreen(EstimatingScreen):
         self.query_one(FilterBar).show_count(
             event.workspace.matched, event.workspace.total, complete=event.complete
         )
+        self.call_after_refresh(event.painted)
 
     @on(QueryRefused)
     def _query_refused(self, event: QueryRefused) -> None:

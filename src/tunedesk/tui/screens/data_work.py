@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from tunedesk.workbench import SplitFiles
 
 
+_PAINTING_S = 0.03
+"""The longest that a search waits for its first screenful to be painted."""
+
+
 @dataclass
 class RowsMatched(Message):
     """A search found the first screenful, or all."""
@@ -28,6 +33,8 @@ class RowsMatched(Message):
     workspace: Workspace
     """The searched workspace with its matches."""
     complete: bool
+    painted: Callable[[], None] = lambda: None
+    """To be called once they are on the screen: the search waits for it, so that it takes no processor from that."""
 
 
 @dataclass
@@ -59,10 +66,18 @@ def scan(
 ) -> None:
     """Search `workspace` for `text`, posting what is found; ends within a chunk when `stopped` says so."""
     last: Workspace | None = None
+    painted = Event()
+    painted.set()
+
+    def waiting() -> bool:
+        painted.wait(_PAINTING_S)
+        return stopped()
+
     try:
-        for last in workspace.searching(text, stopped):
+        for last in workspace.searching(text, waiting):
             if text.strip() and not last.found.aligned:  # the first screenful, shown while the search goes on
-                post(RowsMatched(last, False))
+                painted.clear()
+                post(RowsMatched(last, False, painted.set))
     except UsageError as error:
         if not stopped():
             post(QueryRefused(error.message, error.hint, getattr(error, "column", 0)))

@@ -15,6 +15,8 @@ from textual.widgets import Input
 
 from tunedesk.tui.widgets.plain import one_line
 
+_STEP = 64
+"""Cells by which the room for the text grows."""
 _LEAVING = ("enter", "down", "escape")
 _LEAVING_S = 1.0
 """Seconds that leaving may take; a key that comes later is taken after all."""
@@ -35,6 +37,11 @@ class QueryInput(Input):
     """Whether there is a candidate to take."""
     _left = 0.0
     """When a key was pressed that leaves the input; 0 while nothing leaves it."""
+
+    @property
+    def content_width(self) -> int:
+        """Cells of the text, in steps: every other width asks for a layout of the screen, one a key."""
+        return -(-super().content_width // _STEP) * _STEP
 
     async def _on_key(self, event: events.Key) -> None:
         """Take a key; one right behind what leaves the input belongs to who gets the focus next."""
