@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunedesk.cli.output import Progress, emit, json_option, say, show, table
+from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, table
 
 if TYPE_CHECKING:
     from tunedesk.core.importing.importers import Report
@@ -243,21 +243,20 @@ def check(
     findings = [(file, finding) for file, one in checked.items() for finding in one.findings]
     errors = sum(finding.severity == "error" for _, finding in findings)
     if as_json:
-        emit(
+        head = {
+            "conversations": sum(one.conversations for one in checked.values()),
+            "errors": errors,
+            "warnings": len(findings) - errors,
+        }
+        rows = (
             {
-                "conversations": sum(one.conversations for one in checked.values()),
-                "errors": errors,
-                "warnings": len(findings) - errors,
-                "findings": [
-                    {
-                        **({"file": source} if len(files) > 1 else {}),
-                        "line": found.line, "message": found.message, "severity": found.severity, "code": found.code,
-                        "text": found.text, "fix": found.fix,
-                    }
-                    for source, found in findings
-                ],
+                **({"file": source} if len(files) > 1 else {}),
+                "line": found.line, "message": found.message, "severity": found.severity, "code": found.code,
+                "text": found.text, "fix": found.fix,
             }
+            for source, found in findings
         )  # fmt: skip
+        emit_list(head, "findings", rows)
     else:
         for source, found in findings:
             where = f"{source}:{found.line}" + ("" if found.message is None else f" message {found.message}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import click
@@ -20,6 +21,16 @@ json_option = click.option(
 def emit(value: object) -> None:
     """Print one JSON document and flush it, so that a reader of a stream sees it at once."""
     click.echo(json_text(value))
+
+
+def emit_list(head: Mapping[str, object], name: str, values: Iterable[object]) -> None:
+    """Print one JSON document that ends in a list under `name`, its values made as they are printed."""
+    click.echo(f"{json_text(head)[:-1]}, {json_text(name)}: [", nl=False)
+    rest, between = iter(values), ""
+    while part := list(islice(rest, 1_000)):
+        click.echo(between + ", ".join(map(json_text, part)), nl=False)
+        between = ", "
+    click.echo("]}")
 
 
 def show(text: str) -> None:
