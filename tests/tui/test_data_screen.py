@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from tests.fakes import Endpoint, ScriptedProvider
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
+from tunedesk.core.checking.findings import finding
 from tunedesk.errors import DataError
 from tunedesk.tui.app import TunedeskApp
 from tunedesk.tui.messages import ProgressMade
@@ -23,7 +24,7 @@ from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView
 from tunedesk.tui.panes.estimate import EstimatePane
 from tunedesk.tui.panes.filter_bar import FilterBar
-from tunedesk.tui.panes.findings import FindingsPane
+from tunedesk.tui.panes.findings import FindingsPane, by_code
 from tunedesk.tui.screens.data import DataScreen
 from tunedesk.tui.widgets.status_line import StatusLine
 from tunedesk.workbench import Workbench
@@ -163,6 +164,18 @@ async def test_findings_are_counted_by_code_and_narrow_the_list(
         await desk.shows("✗")
         desk.app.open(str(cases))
         await desk.until(lambda: desk.screen.query_one(FindingsPane).border_title == "Findings")
+
+
+def test_findings_of_one_code_tell_what_is_met_most_often() -> None:
+    kinds = ["name"] * 5 + ["postcode"] * 2 + ["card", "phone", "iban"]
+    found = [finding("pii", line, 0, kind) for line, kind in enumerate(kinds)]
+    found += [finding("exact_duplicate", line, None, f"line {line}") for line in (1, 2)]
+    found += [finding("no_user", 1, None)]
+    assert [(one.count, one.text) for one in by_code(found)] == [
+        (10, "the text holds personal data: name (5); postcode (2); card (1) …"),
+        (2, "the same conversation stands further up: line 1 …"),
+        (1, "no message is the user's"),
+    ]
 
 
 async def test_safe_fixes_are_applied_checked_again_and_undone(tmp_path: Path, faulty: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +12,15 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 
+from tunedesk.core.checking.findings import CHECKS
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
     from tunedesk.core.checking.findings import Finding
 
 
+_PARTICULARS = 3
+"""Different particulars of a code that are told."""
 _NOT_CHECKED = "not checked yet: press c"
 
 
@@ -30,22 +34,35 @@ class CodeCount:
     fixable: int
     """How many of them have a safe fix."""
     text: str
-    """What the first one says."""
+    """What they say, with the particulars met most often."""
 
 
 def by_code(findings: Sequence[Finding]) -> list[CodeCount]:
     """Return the findings counted by code, errors first, then the most frequent."""
-    counts: dict[str, CodeCount] = {}
+    texts: dict[str, Counter[str]] = {}
+    fixable: Counter[str] = Counter()
+    severities: dict[str, str] = {}
     for finding in findings:
-        known = counts.get(finding.code)
-        counts[finding.code] = CodeCount(
-            finding.code,
-            finding.severity,
-            (known.count if known else 0) + 1,
-            (known.fixable if known else 0) + (finding.fix is not None),
-            known.text if known else finding.text,
-        )
-    return sorted(counts.values(), key=_errors_first)
+        texts.setdefault(finding.code, Counter())[finding.text] += 1
+        severities[finding.code] = finding.severity
+        fixable[finding.code] += finding.fix is not None
+    counts = [
+        CodeCount(code, severities[code], said.total(), fixable[code], _summed(code, said))
+        for code, said in texts.items()
+    ]
+    return sorted(counts, key=_errors_first)
+
+
+def _summed(code: str, said: Counter[str]) -> str:
+    """Return the meaning of a code with its most frequent particulars, counted where several are told."""
+    often = said.most_common(_PARTICULARS + 1)
+    if len(often) == 1 or code not in CHECKS:
+        return often[0][0]
+    meaning = CHECKS[code].meaning
+    if often[0][1] == 1:
+        return f"{often[0][0]} …"
+    told = [f"{text.removeprefix(f'{meaning}: ')} ({count:,})" for text, count in often[:_PARTICULARS]]
+    return f"{meaning}: {'; '.join(told)}{' …' if len(often) > _PARTICULARS else ''}"
 
 
 def _errors_first(count: CodeCount) -> tuple[bool, int, str]:
