@@ -11,7 +11,7 @@ from pathlib import Path
 import tunedesk
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import remove_dataset, renamed
-from tunedesk.core.importing import importers, storing
+from tunedesk.core.importing import SUFFIXES, importers, storing
 from tunedesk.core.importing.known_files import Asked, KnownFiles
 from tunedesk.core.importing.looking import look
 from tunedesk.core.workspace import Workspace
@@ -159,18 +159,6 @@ def sample_file(name: str) -> Path:
 
 def _plain_name(path: Path | str) -> str:
     name = Path(path).name if str(path) != "-" else "stdin"
-    for suffix in (
-        ".gz",
-        ".jsonl",
-        ".json",
-        ".csv",
-        ".tsv",
-        ".parquet",
-        ".xlsx",
-        ".xlsb",
-        ".ods",
-        ".txt",
-        ".zip",
-    ):
+    for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
     return name or "dataset"

@@ -40,6 +40,8 @@ from tunedesk.providers.base import Provider
 from tunedesk.spending import Spending
 from tunedesk.versions import IMPORTED, Versions, Views
 
+__all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]
+
 _PATIENCE = 8.0
 """Seconds that a list of models may take before it is done without."""
 _STEP = 500
@@ -439,9 +441,6 @@ def _listed(view: RowView) -> dict[str, Any]:
         "line": view.line, "turns": view.turns, "chars": view.chars, "tokens": view.tokens, "intent": view.intent,
         "tags": list(view.tags), "edited": view.edited, "excluded": view.excluded, "preview": view.preview,
     }  # fmt: skip
-
-
-__all__ = ["Counts", "DuplicateLines", "Imported", "Row", "Workbench", "sample_file"]
 
 
 def _fixable(codes: Sequence[str] | None) -> frozenset[str]:

@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from tunedesk.core.conversations import Row, content_text
+from tunedesk.core.importing import SUFFIXES
 from tunedesk.tui.panes.conversation_view import messages_of
 from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, TextDialog
 from tunedesk.tui.widgets.plain import plain_line
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from tunedesk.core.importing.looking import Look
     from tunedesk.tui.desk import Desk
 
-_SUFFIXES = (
-    ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsb", ".ods", ".txt", ".zip", ".gz",
-)  # fmt: skip
 _MOST_LISTED = 8
 _PREVIEWED = 5
 _TYPING = "Tab complete · Enter import · ↓ look closer · Esc cancel"
@@ -62,7 +60,7 @@ def matching_paths(typed: str, *, most: int = 200) -> list[str]:
             if path.name.startswith(start) and not hidden:
                 if path.is_dir():
                     found.append(folder_text + slash + path.name + "/")
-                elif path.suffix.lower() in _SUFFIXES:
+                elif path.suffix.lower() in SUFFIXES:
                     found.append(folder_text + slash + path.name)
             if len(found) >= most:
                 break
