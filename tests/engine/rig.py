@@ -67,7 +67,8 @@ class ScriptedWriter:
         try:
             for number, word in enumerate(self.words, 1):
                 time.sleep(self.pause)
-                yield GenerationChunk(word, None, 7, number)
+                told = [{"token": word, "logprob": -0.5, "bytes": list(word.encode()), "top_logprobs": []}]
+                yield GenerationChunk(word, None, 7, number, told if request.top_logprobs is not None else [])
                 if content == "breaks later":
                     raise EngineError("the model fell over")
             yield GenerationChunk("", "stop", 7, len(self.words))

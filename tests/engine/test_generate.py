@@ -171,6 +171,52 @@ def test_a_seed_repeats_a_sampled_reply(generator: ModelGenerator, base: Path) -
     )
 
 
+def test_chances_are_the_librarys_own_and_their_tokens_make_the_text(
+    generator: ModelGenerator, base: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    text, pieces = reply(generator, request(base, top_logprobs=3))
+    told = [one for piece in pieces for one in piece.logprobs]
+    assert len(told) == 24
+    assert [one["top_logprobs"][0]["token"] for one in told] == [one["token"] for one in told]  # it is greedy
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    prompt = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
+    ids = list(prompt)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    for one in told:
+        with torch.no_grad():
+            chances = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        best = chances.topk(3)
+        ids.append(int(best.indices[0]))
+        assert one["logprob"] == pytest.approx(float(best.values[0]), abs=1e-4)
+        assert [other["logprob"] for other in one["top_logprobs"]] == pytest.approx(
+            best.values.tolist(), abs=1e-4
+        )
+        if one["bytes"] is not None:
+            assert bytes(one["bytes"]).decode() == one["token"]
+            assert one["token"] in text
+    assert tokenizer.decode(ids[len(prompt) :]) == text
+
+
+def test_biases_and_penalties_change_what_is_likeliest(base: Path) -> None:
+    logits = torch.tensor([1.0, 2.0, 3.0])
+    order = request(base, presence_penalty=0.5, frequency_penalty=1.0, logit_bias={0: 4.0, 99: 100.0})
+    assert generate.steered(logits, order, []).tolist() == [5.0, 2.0, 3.0]
+    assert generate.steered(logits, order, [2, 1, 2]).tolist() == [5.0, 0.5, 0.5]
+    assert logits.tolist() == [1.0, 2.0, 3.0]
+    assert generate.steered(logits, request(base), [1]) is logits
+
+
+def test_a_banned_token_is_never_written(generator: ModelGenerator, base: Path) -> None:
+    every = dict.fromkeys(range(3, 10000), -100.0)
+    text, pieces = reply(generator, request(base, logit_bias={**every, 70: 100.0}, max_tokens=5))
+    assert pieces[-1].completion_tokens == 5
+    assert len(set(text)) == 1
+
+
 def test_closing_ends_a_reply(generator: ModelGenerator, base: Path) -> None:
     stream = generator.stream(request(base, max_tokens=400))
     next(iter(stream))

@@ -88,6 +88,81 @@ async def test_a_streamed_chat_sends_its_pieces_and_the_usage_last(tmp_path: Pat
         assert all(chunk.choices for chunk in [chunk async for chunk in plain])
 
 
+async def test_as_many_replies_are_written_as_asked_for_each_with_a_seed_of_its_own(tmp_path: Path) -> None:
+    with engine(tmp_path, started=False) as rig:
+        client = rig.client()
+        reply = await client.chat.completions.create(model="tiny", messages=HELLO, n=3, seed=4)
+        assert [(one.index, one.message.content) for one in reply.choices] == [
+            (n, "Good day.") for n in range(3)
+        ]
+        assert sorted(order.seed or 0 for order in rig.writer.asked) == [4, 5, 6]
+        assert reply.usage is not None
+        assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (7, 9)
+        stream = await client.chat.completions.create(model="tiny", messages=HELLO, n=2, stream=True)
+        chunks = [chunk async for chunk in stream]
+        for index in (0, 1):
+            mine = [chunk.choices[0] for chunk in chunks if chunk.choices[0].index == index]
+            assert "".join(one.delta.content or "" for one in mine) == "Good day."
+            assert mine[-1].finish_reason == "stop"
+        wrong: list[Any] = [{"role": "user", "content": "too long"}]
+        with pytest.raises(openai.BadRequestError, match="9000 tokens"):
+            await client.chat.completions.create(model="tiny", messages=wrong, n=3)
+
+
+async def test_what_steers_a_reply_reaches_the_writer_and_chances_come_back(tmp_path: Path) -> None:
+    with engine(tmp_path, started=False) as rig:
+        client = rig.client()
+        steering: dict[str, Any] = {
+            "presence_penalty": 0.5,
+            "frequency_penalty": -1,
+            "logit_bias": {"5": -100},
+        }
+        reply = await client.chat.completions.create(
+            model="tiny", messages=HELLO, logprobs=True, top_logprobs=2, **steering
+        )
+        order = rig.writer.asked[0]
+        assert (order.presence_penalty, order.frequency_penalty, order.logit_bias) == (0.5, -1, {5: -100.0})
+        assert order.top_logprobs == 2
+        chances = reply.choices[0].logprobs
+        assert chances is not None
+        assert [one.token for one in chances.content or []] == ["Good ", "day", "."]
+        stream = await client.chat.completions.create(
+            model="tiny", messages=HELLO, logprobs=True, stream=True
+        )
+        told = [chunk.choices[0].logprobs async for chunk in stream]
+        assert [one.token for part in told if part for one in part.content or []] == ["Good ", "day", "."]
+
+
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "f"}}]
+
+
+async def test_calls_of_tools_are_taken_out_of_the_text(tmp_path: Path) -> None:
+    with engine(tmp_path, started=False) as rig:
+        client = rig.client()
+        rig.writer.words = [
+            "Let me see.\n",
+            "<tool",
+            '_call>\n{"name": "f", "arguments"',
+            ': {"a": "é"}}',
+            "\n</tool_call>",
+        ]
+        reply = (await client.chat.completions.create(model="tiny", messages=HELLO, tools=TOOLS)).choices[0]
+        assert (reply.message.content, reply.finish_reason) == ("Let me see.\n", "tool_calls")
+        (call,) = reply.message.tool_calls or []
+        assert call.type == "function"
+        assert (call.function.name, call.function.arguments) == ("f", '{"a": "é"}')
+        stream = await client.chat.completions.create(model="tiny", messages=HELLO, tools=TOOLS, stream=True)
+        choices = [chunk.choices[0] async for chunk in stream]
+        assert "".join(one.delta.content or "" for one in choices) == "Let me see.\n"
+        (calls,) = [one.delta.tool_calls for one in choices if one.delta.tool_calls]
+        assert (calls[0].index, calls[0].function and calls[0].function.name) == (0, "f")
+        assert choices[-1].finish_reason == "tool_calls"
+        for change in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+            plain = await client.chat.completions.create(model="tiny", messages=HELLO, **change)  # type: ignore[call-overload]
+            assert plain.choices[0].message.content == "".join(rig.writer.words)
+        assert rig.writer.asked[-1].tools == []
+
+
 async def test_content_parts_become_text_and_unknown_ones_are_refused(tmp_path: Path) -> None:
     with engine(tmp_path, started=False) as rig:
         client = rig.client()
@@ -120,7 +195,18 @@ async def test_content_parts_become_text_and_unknown_ones_are_refused(tmp_path: 
         ({"top_p": -1}, "top_p"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_completion_tokens": "9"}, "max_completion_tokens"),
-        ({"n": 2}, "n"),
+        ({"n": 129}, "n"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": "much"}, "frequency_penalty"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"card": 1}}, "logit_bias"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"functions": [{"name": "f"}]}, "functions"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": 5}, "stop"),
         ({"stream": "yes"}, "stream"),
@@ -287,7 +373,7 @@ async def test_a_long_reply_is_ended_when_its_reader_leaves(tmp_path: Path) -> N
         rig.writer.pause = 0.001
 
         order = _order(parse_chat_request({"model": "tiny", "messages": HELLO}), rig.context)
-        chunks = _chunks(order, rig.context)
-        assert (await anext(chunks)).text == "word "
+        chunks = _chunks([order], rig.context)
+        assert (await anext(chunks))[1].text == "word "
         await chunks.aclose()
         await eventually(lambda: rig.writer.closed == 1, seconds=5)

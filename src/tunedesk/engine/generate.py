@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -40,6 +41,8 @@ _ADAPTERS_KEPT = 8
 _UNFINISHED = "\ufffd"
 """What a decoder gives for a character whose bytes are not all there yet."""
 
+_NEVER = -9999.0
+"""What OpenAI tells in place of an endless logprob."""
 _NO_ADAPTER: Stacked = {}
 Read = Callable[[Tensor], Tensor]
 """Reads more ids of one conversation and returns the next token's logits (V)."""
@@ -175,12 +178,15 @@ def _reply(
         random.manual_seed(request.seed % 2**63)
     ids: list[int] = []
     sent, text, reason = 0, "", "length"
+    told: list[dict[str, Any]] = []
     logits = read(torch.tensor(prompt))
     while len(ids) < room:
-        token = _choose(logits, request.temperature, request.top_p, random)
+        token = _choose(steered(logits, request, ids), request.temperature, request.top_p, random)
         if token in base.stops:
             reason = "stop"
             break
+        if request.top_logprobs is not None:
+            told.append(_chance(base, ids, token, logits, request.top_logprobs))
         ids.append(token)
         text = base.renderer.decode(ids)
         ends = [place for stop in request.stop if stop and (place := text.find(stop)) >= 0]
@@ -189,11 +195,41 @@ def _reply(
             break
         ready = len(text) - _held_back(text, request.stop)
         if ready > sent:
-            yield GenerationChunk(text[sent:ready], None, len(prompt), len(ids))
-            sent = ready
+            yield GenerationChunk(text[sent:ready], None, len(prompt), len(ids), told)
+            sent, told = ready, []
         if len(ids) < room:
             logits = read(torch.tensor([token]))
-    yield GenerationChunk(text[sent:], reason, len(prompt), len(ids))
+    yield GenerationChunk(text[sent:], reason, len(prompt), len(ids), told)
+
+
+def steered(logits: Tensor, request: GenerationRequest, ids: Sequence[int]) -> Tensor:
+    """Return the logits (V) with the request's biases, and its penalties for the tokens `ids` written so far."""
+    penalised = bool(ids) and (request.presence_penalty or request.frequency_penalty)
+    if not (penalised or request.logit_bias):
+        return logits
+    logits = logits.clone()
+    if penalised:
+        tokens, counts = torch.unique(torch.tensor(ids), return_counts=True)
+        logits[tokens] -= request.presence_penalty + request.frequency_penalty * counts.to(logits.dtype)
+    for token, bias in request.logit_bias.items():
+        if token < len(logits):
+            logits[token] += bias
+    return logits
+
+
+def _chance(base: _Base, ids: Sequence[int], token: int, logits: Tensor, most: int) -> dict[str, Any]:
+    """Return OpenAI's object of how likely a token was, with the `most` likeliest beside it."""
+    chances = torch.log_softmax(logits.float(), -1)
+    tail = list(ids[-8:])
+    before = base.renderer.decode(tail)
+
+    def shape(one: int) -> dict[str, Any]:
+        text = base.renderer.decode([*tail, one])
+        text = text[len(before) :] if text.startswith(before) else base.renderer.decode([one])
+        octets = None if _UNFINISHED in text else list(text.encode())
+        return {"token": text, "logprob": max(_NEVER, float(chances[one])), "bytes": octets}
+
+    return {**shape(token), "top_logprobs": [shape(one) for one in chances.topk(most).indices.tolist()]}
 
 
 def _held_back(text: str, stops: list[str]) -> int:

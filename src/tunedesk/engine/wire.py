@@ -6,7 +6,7 @@ import math
 import secrets
 import string
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -57,6 +57,14 @@ class GenerationRequest:
     seed: int | None
     stop: list[str]
     """Texts before which the reply ends."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token that was written."""
+    frequency_penalty: float = 0.0
+    """The same, times how often it was written."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of these tokens."""
+    top_logprobs: int | None = None
+    """How many likely tokens to tell beside each that was written; None: no chances at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class GenerationChunk:
     prompt_tokens: int
     completion_tokens: int
     """Tokens of the reply so far."""
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    """OpenAI's objects {token, logprob, bytes, top_logprobs} of the tokens since the last chunk, where asked for."""
 
 
 class Generator(Protocol):

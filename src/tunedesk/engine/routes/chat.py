@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from tunedesk.engine.catalogue import weights_hash
 from tunedesk.engine.chat_wire import ChatRequest, Reply, parse_chat_request
 from tunedesk.engine.library import no_model
 from tunedesk.engine.routes.context import Context, json_body, resource
-from tunedesk.engine.wire import ApiError, GenerationChunk, GenerationRequest
+from tunedesk.engine.wire import ApiError, GenerationChunk, GenerationRequest, Generator
 from tunedesk.errors import EngineError
 
-Chunks = AsyncGenerator[GenerationChunk, None]
+Indexed = tuple[int, GenerationChunk]
+"""A chunk of the reply of that number."""
+Chunks = AsyncGenerator[Indexed, None]
 
 
 def routes(context: Context) -> list[Route]:
@@ -40,19 +43,26 @@ async def create_completion(request: Request, context: Context) -> Response:
     """
     wanted = parse_chat_request(await json_body(request, context.limits.chat))
     order = await run_in_threadpool(_order, wanted, context)
-    chunks = _chunks(order, context)
+    chunks = _chunks(_orders(order, wanted.replies), context)
     first = await anext(chunks, None)
-    reply = Reply(wanted.model, await run_in_threadpool(fingerprint, order.base, order.adapter))
+    reply = Reply(wanted, await run_in_threadpool(fingerprint, order.base, order.adapter))
     if wanted.stream:
-        return _EventStream(_events(reply, first, chunks, with_usage=wanted.include_usage))
+        return _EventStream(_events(reply, first, chunks))
     async with aclosing(chunks):
         if first is not None:
-            reply.add(first)
-        async for chunk in chunks:
-            reply.add(chunk)
+            reply.choices[first[0]].add(first[1])
+        async for index, chunk in chunks:
+            reply.choices[index].add(chunk)
             if await request.is_disconnected():
                 break  # nobody reads it; closing the chunks ends the generation
     return JSONResponse(reply.shape())
+
+
+def _orders(order: GenerationRequest, count: int) -> list[GenerationRequest]:
+    """Return the orders of `count` replies; with a seed, each has its own that follows from it."""
+    if order.seed is None:
+        return [order] * count
+    return [replace(order, seed=order.seed + number) for number in range(count)]
 
 
 def _order(wanted: ChatRequest, context: Context) -> GenerationRequest:
@@ -71,6 +81,10 @@ def _order(wanted: ChatRequest, context: Context) -> GenerationRequest:
         top_p=wanted.top_p,
         seed=wanted.seed,
         stop=wanted.stop,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
+        logit_bias=wanted.logit_bias,
+        top_logprobs=wanted.top_logprobs,
     )
 
 
@@ -80,33 +94,31 @@ def fingerprint(base: Path, adapter: Path | None) -> str:
     return "fp_" + hashlib.sha256(hashes.encode()).hexdigest()[:12]
 
 
-async def _chunks(order: GenerationRequest, context: Context) -> Chunks:
-    """Yield what the generator writes in a thread of its own; leaving early stops it at its next chunk.
+async def _chunks(orders: Sequence[GenerationRequest], context: Context) -> Chunks:
+    """Yield what the generator writes, each order in a thread of its own; leaving early stops it at its next chunk.
 
     Raises ApiError 400 for what the generator refuses, 500 for a model that fails.
     """
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[GenerationChunk | None] = asyncio.Queue()
+    queue: asyncio.Queue[Indexed | None] = asyncio.Queue()
     left = threading.Event()
 
-    def write() -> None:
-        try:
-            stream = context.generator.stream(order)
-            for chunk in stream:
-                if left.is_set():
-                    break
-                loop.call_soon_threadsafe(queue.put_nowait, chunk)
-            if (close := getattr(stream, "close", None)) is not None:
-                close()
-        finally:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(queue.put_nowait, None)
+    def put(item: Indexed | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(queue.put_nowait, item)
 
-    written = loop.run_in_executor(context.writers, write)
+    written = [
+        loop.run_in_executor(context.writers, _write, context.generator, index, order, left, put)
+        for index, order in enumerate(orders)
+    ]
+    still_open = len(written)
     try:
-        while (chunk := await queue.get()) is not None:
-            yield chunk
-        await written
+        while still_open:
+            if (item := await queue.get()) is None:
+                still_open -= 1
+            else:
+                yield item
+        await asyncio.gather(*written)
     except ValueError as error:
         raise ApiError(400, str(error), param="messages", code="invalid_prompt") from error
     except EngineError as error:
@@ -115,29 +127,47 @@ async def _chunks(order: GenerationRequest, context: Context) -> Chunks:
         left.set()
 
 
-async def _events(
-    reply: Reply, first: GenerationChunk | None, chunks: Chunks, *, with_usage: bool
-) -> AsyncGenerator[str, None]:
+def _write(
+    generator: Generator,
+    index: int,
+    order: GenerationRequest,
+    left: threading.Event,
+    put: Callable[[Indexed | None], None],
+) -> None:
+    """Put each chunk of a reply, then None; stop when the reader has left."""
+    try:
+        if left.is_set():
+            return
+        stream = generator.stream(order)
+        for chunk in stream:
+            if left.is_set():
+                break
+            put((index, chunk))
+        if (close := getattr(stream, "close", None)) is not None:
+            close()
+    finally:
+        put(None)
+
+
+async def _events(reply: Reply, first: Indexed | None, chunks: Chunks) -> AsyncGenerator[str, None]:
     """Yield the server-sent events of a reply; a failure in the middle is one last event with the error."""
     async with aclosing(chunks):
-        yield _event(reply.piece({"role": "assistant", "content": ""}, None, with_usage=with_usage))
+        for choice in reply.choices:
+            yield _event(reply.piece(choice.index, {"role": "assistant", "content": ""}))
         try:
-            if first is not None:
-                yield _event(_piece(reply, first, with_usage))
-            async for chunk in chunks:
-                yield _event(_piece(reply, chunk, with_usage))
+            for piece in reply.pieces(*first) if first is not None else ():
+                yield _event(piece)
+            async for index, chunk in chunks:
+                for piece in reply.pieces(index, chunk):
+                    yield _event(piece)
         except ApiError as error:
             yield _event(error.body())
             return
-        yield _event(reply.piece({}, reply.finish_reason or "stop", with_usage=with_usage))
-        if with_usage:
+        for choice in reply.choices:
+            yield _event(reply.piece(choice.index, {}, choice.finish_reason or "stop"))
+        if reply.wanted.include_usage:
             yield _event(reply.usage_piece())
         yield "data: [DONE]\n\n"
-
-
-def _piece(reply: Reply, chunk: GenerationChunk, with_usage: bool) -> Mapping[str, Any]:
-    reply.add(chunk)
-    return reply.piece({"content": chunk.text}, None, with_usage=with_usage)
 
 
 def _event(data: Mapping[str, Any]) -> str:
