@@ -72,7 +72,11 @@ ROWS: dict[str, Case] = {
         },
     ),
     "preference_same": (
-        {"input": {"messages": [U]}, "preferred_output": [A], "non_preferred_output": [A]},
+        {
+            "input": {"messages": [U]},
+            "preferred_output": [A],
+            "non_preferred_output": [{**A, "content": f"{A['content']} "}],
+        },
         None,
         {
             "input": {"messages": [U]},

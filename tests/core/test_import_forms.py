@@ -61,7 +61,7 @@ def test_forms_of_conversations(name: str, tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text(json.dumps(FORMS[name]))
     found = importers.read(path)
-    row = next(iter(found)).row
+    row, *_ = [source.row for source in found]
     assert [(m["role"], m["content"]) for m in row["messages"]][:2] == QA
     assert "secret" not in json.dumps(row["messages"])
 

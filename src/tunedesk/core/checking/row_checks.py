@@ -117,9 +117,15 @@ def _preference(row: dict[str, Any], line: int) -> Iterator[Finding]:
         if not isinstance(side, list) or len(side) != 1 or role_of(side[0]) != "assistant":
             yield finding("preference_invalid", line, None, f"{name} is not one assistant message")
             return
-    if sides[0] == sides[1]:
+    if _stripped(sides[0]) == _stripped(sides[1]):
         yield finding("preference_same", line, None)
     yield from _compared(asked, messages, [side[0] for side in sides if side], line)
+
+
+def _stripped(side: Any) -> dict[str, Any]:
+    """Return the answer of a side of a preference row without the blanks around its text."""
+    content = side[0].get("content")
+    return {**side[0], "content": content.strip() if isinstance(content, str) else content}
 
 
 def _compared(asked: dict[str, Any], messages: Messages, answers: Messages, line: int) -> Iterator[Finding]:

@@ -11,27 +11,38 @@ _CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 _SEPARATOR = re.compile("[\u2028\u2029]")
 _LONE = re.compile("[\ud800-\udfff]")
 _SPECIAL = re.compile(
-    r"<\|(?:im_start|im_end|im_sep|endoftext|endofprompt|eot_id|end_of_text|begin_of_text|start_header_id|end_header_id|"
-    r"system|user|assistant|end|start|message|channel|fim_\w+|pad)\|>"
-    r"|\[/?INST\]|<</?SYS>>|</s>|<(?:start|end)_of_turn>|<bos>|<eos>"
+    r"<\|[A-Za-z]\w{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk|mask)>"
+    r"|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]|\[(?:CLS|SEP|MASK|PAD|UNK)\]"
 )
 _PLACEHOLDER = re.compile(
     r"\{\{\s*[^\W\d][^{}\n]{0,60}\}\}|\[(?:insert|your|enter|customer'?s?|agent'?s?|company)[ _][^\]\n]{1,50}\]"
     r"|\[(?:NAME|DATE|COMPANY|ADDRESS|COMPANY NAME|PHONE NUMBER|ORDER NUMBER)\]"
-    r"|<(?:insert|your)[ _][^>\n]{1,50}>|\blorem ipsum\b",
+    r"|\[[^\W\d_][^\W\d]{0,20}(?:[ _][^\W\d]{1,20}){0,3}[ _]"
+    r"(?:name|number|date|address|e-?mail|phone|link|id|url|amount)\]"
+    r"|\[(?:ihr|ihre|dein|deine|votre|su|seu|il tuo|la tua|uw) [^\W\d_][^\]\n]{1,40}\]"
+    r"|(?-i:\[[A-Z]{2,}(?:_[A-Z]{2,})+\])"
+    r"|<(?:insert|your)[ _][^>\n]{1,50}>|(?-i:<[a-z]{2,20}(?:_[a-z]{2,20}){1,3}>|<[A-Z]{2,20}(?:[_ ][A-Z]{2,20}){1,3}>)"
+    r"|(?-i:<(?:NAME|DATE|COMPANY|ADDRESS|EMAIL|PHONE|URL|LINK)>)|(?-i:\{[a-z]{2,20}(?:_[a-z]{2,20}){1,3}\})"
+    r"|%%[^\W\d]{2,40}%%|\blorem ipsum\b",
     re.I,
 )
-_MARKS = ("{{", "[", "<", "orem ipsum")
+_MARKS = ("{", "[", "<", "%%", "orem ipsum")
 """One of them stands in every placeholder."""
 _ABOUT_TEMPLATES = re.compile(
-    r"\bplaceholders?\b|\bjinja|\bhandlebars\b|\bmustache\b|\bgithub actions\b", re.I
+    r"\bplaceholders?\b|\bjinja|\bhandlebars\b|\bmustache\b|\bgithub actions\b|\bvue\b|\bangular\b|\bdjango\b|\bhelm\b"
+    r"|\bansible\b|\bliquid\b|\bcurly braces\b|\btemplat(?:e|ing) (?:engine|language|syntax|literal|variable)s?\b",
+    re.I,
 )
 """Words of a text that speaks about templates instead of being one."""
-_CODE_BEFORE = re.compile(r"[$`}]$|\\\w+$|\bf['\"]$")
+_CODE_BEFORE = re.compile(r"[$`}/=^_#&]$|\\\w+$|\bf['\"]$")
+_CODE = re.compile(
+    r"```|\bf['\"]|\.format\(|\bprint\(|\b(?:def|class|const|let|var|import|return) \w|</\w|;\s*\n|\\frac|https?://\S*[<{]"
+)
+"""Signs of a text that holds code, XML or a pattern of addresses, in which words in braces and brackets are at home."""
 _FILLED = re.compile(r"\[[A-Z]+(?:_[A-Z]+)*_\d+\]")
 _LABEL = {
-    "assistant": re.compile(r"\s*(?:user|human|customer)\s*:\s", re.I),
-    "user": re.compile(r"\s*(?:assistant|agent|ai|bot|gpt|system)\s*:\s", re.I),
+    "assistant": re.compile(r"\s*(?:user|human|customer|assistant|ai|bot|gpt|agent)\s*:\s", re.I),
+    "user": re.compile(r"\s*(?:user|human|assistant|agent|ai|bot|gpt|system)\s*:\s", re.I),
 }
 _BOILERPLATE = re.compile(
     r"\bas an? (?:ai|artificial intelligence|large)(?: language)?(?: (?:model|assistant))\b|\bmy knowledge cutoff\b",
@@ -98,7 +109,12 @@ def _leftovers(text: str, role: str) -> Iterator[tuple[str, str]]:
 
 def _is_left(found: re.Match[str]) -> bool:
     """Return whether a match is a placeholder of the text, neither filled by a mask nor part of code in it."""
-    if _FILLED.fullmatch(found[0]):
+    if _FILLED.fullmatch(found[0]) or _SPECIAL.fullmatch(found[0]):
+        return False
+    after = found.string[found.end() : found.end() + 1]
+    if (found[0][0] in "<{" and found[0][1] != "{" and _CODE.search(found.string)) or (
+        found[0][0] == "[" and after in ("(", "[", ":")
+    ):
         return False
     before = found.string[: found.start()]
     return before.count("`") % 2 == 0 and not _CODE_BEFORE.search(before[-20:])
