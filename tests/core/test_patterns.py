@@ -148,7 +148,7 @@ def compiles(source: str) -> bool:
     return True
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(PATTERNS, st.lists(st.lists(MESSAGES, min_size=1, max_size=3), min_size=1, max_size=6))
 @example(r"\s{2,}", [["a  b"], ["a ", " b"]])
 @example(r"(?i)\x{212a}", [["k"], ["K"]])

@@ -20,7 +20,7 @@ class ExtendedDataset(Dataset):
         self.folder, self.manifest = imported.folder, imported.manifest
         self._imported, self._added = imported, tuple(added)
         self._first, self._lines = len(imported), imported.line(len(imported) - 1) + 1
-        self.shared = imported.shared
+        self.shared, self.previews = imported.shared, imported.previews
         self.chunks = [*imported.chunks, self._chunk()]
 
     @property

@@ -25,12 +25,15 @@ from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.datasets.arrow_parts import map_part
 from tunedesk.core.datasets.chunk_builder import ChunkBuilder, Table, split_tables
 from tunedesk.core.datasets.indexing import TEXT_ROLES
+from tunedesk.core.datasets.ranking import Ranked
 from tunedesk.core.datasets.shared_texts import SharedTexts, shared_texts
 from tunedesk.errors import DataError
 
 FORMAT_VERSION = 1
 ROWS = "rows.jsonl"
 MANIFEST = "manifest.json"
+_RANKED = 2_000_000
+"""Most rows whose previews are put in order ahead: a second and 20 MB a million."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +110,8 @@ class Dataset:
         self.manifest = manifest
         self.shared: dict[str, SharedTexts] = {}
         """What the texts of a role share, once `warm` has found it."""
+        self.previews: list[Ranked] = []
+        """The order of the previews, once `warm` has found it."""
         self.chunks: list[Chunk] = []
         """The columns, in order; Polars types, for core alone."""
         for number in range(sum(name.startswith("rows-") for name in manifest.files)):
@@ -178,11 +183,13 @@ class Dataset:
         return sorted(names)
 
     def warm(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Read every text once and find what repeats; worth doing in a thread before the first search."""
+        """Read every text once, find what repeats, and order the previews; for a thread, before the first search."""
         for role in TEXT_ROLES:
             shared = shared_texts([chunk.texts[role] for chunk in self.imported.chunks], stopped)
             if shared is not None:
                 self.shared[role] = shared
+        if len(self.imported) <= _RANKED and not self.previews and not stopped():
+            self.previews.append(Ranked.of([chunk.columns["preview"] for chunk in self.imported.chunks]))
 
     def place(self, index: int) -> tuple[Chunk, int]:
         """Return the chunk of a row and its place in there; raises DataError when there is none."""

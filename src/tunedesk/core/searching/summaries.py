@@ -31,6 +31,8 @@ def sort_matches(target: Target, matches: Matches, column: str, *, descending: b
             key = pl.Series([ranks[v] for v in values[0]], dtype=pl.UInt32).gather(values[1])
         elif column in NUMBERS:
             key = piece.number(column).cast(pl.Float64).fill_nan(None)
+        elif column == "preview" and target.dataset.previews:
+            key = _preview_keys(target, piece)
         else:
             key = piece.chunk.columns[column]
         keys.append(key.gather(rows))
@@ -42,6 +44,17 @@ def sort_matches(target: Target, matches: Matches, column: str, *, descending: b
         frame = frame.sort("index")
     ordered = frame.sort("key", descending=descending, maintain_order=True, nulls_last=True)
     return Matches([ordered["index"]], ordered=False)
+
+
+def _preview_keys(target: Target, piece: Piece) -> pl.Series:
+    """Return numbers in the order of a chunk's previews; those of rows that came or changed since are looked up."""
+    ranked = target.dataset.previews[0]
+    starts = [chunk.start for chunk in target.dataset.imported.chunks]
+    if piece.chunk.indexes is None and piece.chunk.start in starts:
+        ranks = ranked.ranks[starts.index(piece.chunk.start)]
+        as_imported = target.dataset is target.dataset.imported and not len(target.overlay.rewritten())
+        return ranks if as_imported else ranks.cast(pl.Float64)
+    return ranked.keys(piece.chunk.columns["preview"])
 
 
 def facets(target: Target, matches: Matches, column: str) -> list[tuple[str, int]]:

@@ -71,6 +71,7 @@ def scan(
 
     def waiting() -> bool:
         painted.wait(_PAINTING_S)
+        painted.set()  # waited for once
         return stopped()
 
     try:
