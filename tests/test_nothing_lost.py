@@ -115,8 +115,17 @@ def test_two_processes_edit_one_dataset_and_lose_nothing_of_each_other(paths: Pa
 _MIXED = """
 import sys
 from tunedesk.core.editing import edits
+from tunedesk.errors import DataError
 from tunedesk.paths import state_paths
 from tunedesk.workbench import Workbench
+
+def reword(workspace, row, word):
+    while True:
+        try:
+            return workspace.reloaded().apply(edits.replace_message([row], 1, word))
+        except DataError as error:  # the other has put a prompt on it meanwhile
+            assert "another window" in error.message
+
 workspace = Workbench(state_paths()).open("d")
 who, count = sys.argv[1], int(sys.argv[2])
 for number in range(count):
@@ -129,7 +138,7 @@ for number in range(count):
     elif number % 4 == 2:
         workspace = workspace.reloaded().apply(edits.set_system_prompt(None, word))
     else:
-        workspace = workspace.reloaded().apply(edits.replace_message([row + 40 * (who[0] == "b")], 1, word))
+        workspace = reword(workspace, row + 40 * (who[0] == "b"), word)
     print(word, flush=True)
 """
 
