@@ -116,6 +116,25 @@ def test_a_cut_of_a_tail_without_weight_does_not_hit_a_reply() -> None:
     assert "stop token" not in found.text
 
 
+def test_a_cut_of_a_preference_row_is_told_for_each_answer() -> None:
+    asked = {"messages": [U, A, {**U, "content": "And why is that so?"}]}
+    short, long = {**A, "content": "No."}, {**A, "content": "word " * 60}
+    rows = [
+        {"input": asked, "preferred_output": [one], "non_preferred_output": [two]}
+        for one, two in ((short, long), (long, short), (short, {**A, "content": "Yes."}))
+    ]
+    broken: list[Row] = [
+        {"input": 3, "preferred_output": []},
+        {"input": {"messages": []}, "preferred_output": 7},
+    ]
+    found = check([*rows, *broken], Rules(count_tokens=words, limit=40)).findings
+    told = [(one.line, one.message) for one in found if one.code == "over_long"]
+    assert told == [(1, 4), (2, 3)]
+    assert all("hits the reply" in one.text for one in found if one.code == "over_long")
+    found = check(rows[:1], Rules(count_tokens=words, limit=words(asked))).findings
+    assert [(one.message, one.code) for one in found if one.line][:1] == [(3, "mask_empty")]
+
+
 def test_a_cut_in_the_middle_of_a_long_talk_tells_how_much_is_lost_behind_it() -> None:
     talk = [{**(A if place % 2 else U), "content": f"say {place} " * 40} for place in range(400)]
     limit = 81 * 300 + 40

@@ -8,7 +8,7 @@ examined one by one, by several processes when there are many (examining.py); wh
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tunedesk.core.checking.examining import Examined, Line, Wanted
 from tunedesk.core.checking.file_checks import encoded, read_line
 from tunedesk.core.checking.findings import CHECKS, Check, Finding, finding
 from tunedesk.core.checking.processes import examined
+from tunedesk.core.checking.row_checks import PREFERENCE_KEYS
 from tunedesk.core.conversations import Row, SourceRow, content_text
 from tunedesk.core.importing.sources import Progress, Source
 
@@ -187,26 +188,13 @@ class _Whole:
         for line, raw in batch.long:
             self.found += self._length(read_line(raw, line)[0], line)
 
-    def _length(self, row: Row, line: int) -> Iterator[Finding]:
+    def _length(self, row: object, line: int) -> Iterator[Finding]:
         count, limit = self.rules.count_tokens, self.rules.limit
-        if count is None or not isinstance(row, dict) or (tokens := count(row)) <= limit:
+        if count is None:
             return
-        messages = row["messages"]
-        place, kept = _cut(row, messages, count, limit)
-        text = (
-            content_text(messages[place].get("content"))[kept:] if isinstance(messages[place], dict) else ""
-        )
-        over = f"{tokens:,} tokens, {tokens - limit:,} over {limit:,}"
-        where = f"the cut is in message {place}, {_role(messages[place])}, at character {kept + 1:,}"
-        where += f": {text[:_CUT_SHOWN]!r}{_more(len(text) - _CUT_SHOWN, len(messages) - place - 1)}"
-        answers = [at for at, m in enumerate(messages) if _role(m) == "assistant" and m.get("weight") != 0]
-        lost = [at for at in answers if at > place or (at == place and not kept)]
-        if answers and len(lost) == len(answers):
-            yield finding("mask_empty", line, place, f"{over}; {where}")
-            return
-        if any(at >= place for at in answers):
-            where += "; it hits the reply, whose end and stop token are never trained"
-        yield finding("over_long", line, len(messages) - 1, f"{over}; {where}")
+        for talk in _talks(row):
+            if (tokens := count(talk.row)) > limit:
+                yield _over_long(talk, line, tokens, count, limit)
 
     def all(self) -> Iterator[Finding]:
         """Yield all findings, with what shows only at the end of the file."""
@@ -219,6 +207,50 @@ class _Whole:
         if self.rules.unstopped and self.count:
             yield finding("no_stop_token", 0, None, self.rules.unstopped)
         yield from self._across.findings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """What of a row is trained as one text."""
+
+    row: Row
+    answers: Sequence[int]
+    """Messages that are trained."""
+    beyond: int = 0
+    """By how much the place of the last message in the row is more than here."""
+
+
+def _talks(row: object) -> Iterator[_Talk]:
+    """Yield what of a row is trained: of a preference row, its prompt with each of the answers, counted on from it."""
+    if not isinstance(row, dict):
+        return
+    messages, asked = row.get("messages"), row.get("input")
+    if isinstance(messages, list):
+        answers = [at for at, m in enumerate(messages) if _role(m) == "assistant" and m.get("weight") != 0]
+        yield _Talk(row, answers)
+    elif isinstance(asked, dict) and isinstance(prompt := asked.get("messages"), list):
+        for beyond, answer in enumerate(PREFERENCE_KEYS[1:]):
+            side = row.get(answer)
+            if isinstance(side, list) and side:
+                yield _Talk({**asked, "messages": [*prompt, side[0]]}, [len(prompt)], beyond)
+
+
+def _over_long(talk: _Talk, line: int, tokens: int, count: Callable[[Row], int], limit: int) -> Finding:
+    """Return what becomes of a text of too many `tokens`: where it is cut, and if that leaves anything to train."""
+    messages = talk.row["messages"]
+    place, kept = _cut(talk.row, messages, count, limit)
+    last = len(messages) - 1
+    told = place + talk.beyond * (place == last)
+    text = content_text(messages[place].get("content"))[kept:] if isinstance(messages[place], dict) else ""
+    over = f"{tokens:,} tokens, {tokens - limit:,} over {limit:,}"
+    where = f"the cut is in message {told}, {_role(messages[place])}, at character {kept + 1:,}"
+    where += f": {text[:_CUT_SHOWN]!r}{_more(len(text) - _CUT_SHOWN, last - place)}"
+    lost = [at for at in talk.answers if at > place or (at == place and not kept)]
+    if talk.answers and len(lost) == len(talk.answers):
+        return finding("mask_empty", line, told, f"{over}; {where}")
+    if any(at >= place for at in talk.answers):
+        where += "; it hits the reply, whose end and stop token are never trained"
+    return finding("over_long", line, last + talk.beyond, f"{over}; {where}")
 
 
 def _role(message: object) -> str:

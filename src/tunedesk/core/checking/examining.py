@@ -252,7 +252,7 @@ class Examiner:
                 if not (lost and one.code == "replacement_character")
             )
         marked = isinstance(value, dict) and self._mark(value, line, made.marks)
-        if marked and 0 < wanted.long < len(raw) and made.marks.prompts[-1] != NOT_ASKED:
+        if marked and 0 < wanted.long < len(raw):
             made.long.append((line, raw))
 
     def _row_findings(self, value: object, line: int, *, escaped: bool) -> Iterator[Finding]:
