@@ -14,9 +14,9 @@ from tunedesk.core.importing import (
     delimited,
     json_records,
     mail,
+    parquet,
     records,
     subtitles,
-    tables,
     transcripts,
 )
 from tunedesk.core.importing.roles import Turn, role_of
@@ -79,7 +79,7 @@ def items(source: Source, seen: Seen, *, prose: bool = False, known: Collection[
     told = kind(source)
     match "prose" if prose and told == "csv" and not _has_columns(source) else told:
         case "parquet":
-            yield from _cells(tables.read_parquet(source.whole(), source.name))
+            yield from _cells(parquet.read_parquet(source.whole(), source.name))
         case "zip":
             data = source.whole()
             if is_workbook(data):
@@ -195,7 +195,9 @@ def _zip(data: bytes, name: str, seen: Seen) -> Iterator[Item]:
         raise DataError(f"{name} is not a zip file that can be read: {error}", "Is it cut?") from error
     if what := next((what for part, what in _OFFICE.items() if part in archive.namelist()), ""):
         raise DataError(f"{name} is {what}", "Save its conversations as CSV, JSON or text.")
-    files = sorted((i for i in archive.infolist() if not i.is_dir()), key=lambda i: _natural(i.filename))
+    files = sorted(
+        (i for i in archive.infolist() if not i.filename.endswith("/")), key=lambda i: _natural(i.filename)
+    )
     left = _MOST_UNPACKED
     for place, info in enumerate((i for i in files if not _hidden(i.filename)), 1):
         left -= info.file_size

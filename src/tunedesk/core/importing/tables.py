@@ -1,13 +1,10 @@
-"""Tables of one message a row (tickets, chats) as conversations, and Parquet as records."""
+"""Tables of one message a row (tickets, chats) as conversations."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import polars as pl
 
 from tunedesk.core.conversations import Row, SourceRow
 from tunedesk.core.importing import columns, html_text, moments, threads
@@ -37,31 +34,6 @@ _SHARED_SPEAKERS = (
     "author_email",
 )
 """Columns of ids, one of which names the customer where another column says who asked for the ticket."""
-
-
-def read_parquet(data: bytes, name: str) -> Iterator[Item]:
-    """Yield each row of a Parquet file, numbered from 1; raises DataError when it is not one."""
-    try:
-        frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{name} is not a Parquet file that can be read: {error}", "Is it cut?") from error
-    number = 0
-    for part in frame.iter_slices(4_096):
-        for record in part.to_dicts():
-            number += 1
-            for key in ("tools", "functions", "parallel_tool_calls"):
-                if record.get(key, ...) is None:
-                    del record[key]
-            yield Item(number, {key: _filled(value) for key, value in record.items()})
-
-
-def _filled(value: Any) -> Any:
-    """Return `value` without the null fields that Parquet gives every object of a list that has them in one."""
-    if isinstance(value, list):
-        return [_filled(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _filled(item) for key, item in value.items() if item is not None}
-    return value
 
 
 @dataclass(frozen=True, slots=True)
