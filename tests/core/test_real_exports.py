@@ -10,6 +10,8 @@ import pytest
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
+from tunedesk.core.importing.looking import look
+from tunedesk.core.importing.storing import import_file
 from tunedesk.errors import DataError
 
 U, A = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}
@@ -311,3 +313,21 @@ def test_messages_without_roles_are_never_taken_for_training_rows(tmp_path: Path
     row = {"sessionId": "s", "inputTranscript": "Where?", "messages": [{"content": "There."}]}
     with pytest.raises(DataError, match="no known format"):
         read(tmp_path, json.dumps(row) + "\n")
+
+
+def test_names_that_tell_no_side_are_asked_about_with_the_way_to_say_it(tmp_path: Path) -> None:
+    talk = {
+        "messages": [
+            {"author": {"name": "anna"}, "content": "Where?"},
+            {"author": {"name": "bo"}, "content": "There."},
+        ]
+    }
+    path = tmp_path / "talk.json"
+    path.write_text(json.dumps(talk), encoding="utf-8")
+    seen = look(path)
+    assert (seen.speakers, seen.format, seen.certain) == (("anna", "bo"), "dialogue", False)
+    with pytest.raises(importers.NothingImported) as refused:
+        import_file(path, tmp_path / "datasets", name="talk")
+    hint = "--format dialogue --map user=anna,assistant=bo"
+    assert hint in refused.value.hint
+    assert read(tmp_path, talk, format="dialogue", mapping={"user": "anna", "assistant": "bo"})[0] == [QA]

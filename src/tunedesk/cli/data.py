@@ -89,6 +89,8 @@ def _nothing_told(as_json: bool) -> Iterator[None]:
     except NothingImported as error:
         say(f"error: {error.message}")
         skipped = report_skipped(error.report)
+        if error.report.strangers:
+            say(f"hint: {error.hint}")
         if as_json:
             emit({"dataset": None, "conversations": 0, "skipped": skipped, **told(error.report)})
         raise click.exceptions.Exit(1) from error

@@ -6,7 +6,7 @@ record is left out without a line and a reason in `skipped`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from tunedesk.core.importing.rows import NotARow, Options, with_system
 from tunedesk.core.importing.sources import Item, Progress, Seen, Source
 from tunedesk.errors import DataError
 
+_MOST_STRANGERS = 40
 _SAMPLE = 200
 """Records looked at to tell the format."""
 MEANINGS = ("user", "assistant", "system", "conversation", "speaker", "text", "order", "aside")
@@ -55,6 +56,8 @@ class Report:
     """Internal notes and events inside conversations, which are kept under metadata and not trained on."""
     guessed: str = ""
     """What was taken for granted though nothing in the file says it; empty when nothing was."""
+    strangers: list[str] = field(default_factory=list)
+    """Who speaks in records that were skipped because no name told their side, at most 40."""
     blank_lines: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     """Format → conversations of it."""
@@ -68,9 +71,14 @@ class Report:
         self.dropped_tails += other.dropped_tails
         self.asides += other.asides
         self.guessed = self.guessed or other.guessed
+        self.meet(other.strangers)
         self.blank_lines += other.blank_lines
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
+
+    def meet(self, names: Iterable[str]) -> None:
+        """Note who speaks on no known side."""
+        self.strangers = list(dict.fromkeys((*self.strangers, *names)))[:_MOST_STRANGERS]
 
     def skip(self, line: int, reason: str) -> None:
         """Note that the record on `line` is left out, and why."""
@@ -84,10 +92,14 @@ class NothingImported(DataError):
     def __init__(self, report: Report) -> None:
         """Tell the first reason, and how many there are."""
         first = report.skipped[0]
-        super().__init__(
-            f"no conversation can be made of it: line {first.line}: {first.reason}",
-            f"{len(report.skipped):,} records skipped: --format or --map may say how to read them",
-        )
+        hint = f"{len(report.skipped):,} records skipped: --format or --map may say how to read them"
+        if len(report.strangers) > 1:
+            user, assistant = report.strangers[:2]
+            hint = (
+                f"Who is the customer? --format {report.format or 'dialogue'} --map user={user},assistant={assistant}; "
+                "several names are parted by |"
+            )
+        super().__init__(f"no conversation can be made of it: line {first.line}: {first.reason}", hint)
         self.report = report
 
 
@@ -291,6 +303,7 @@ class Import:
             row = FORMATS[name].convert(record, self.options)
         except NotARow as error:
             self.report.skip(item.line, str(error))
+            self.report.meet(error.strangers)
             return
         self.report.rows += 1
         yield self._noted(SourceRow(item.line, with_system(row, self.options.system)), name)

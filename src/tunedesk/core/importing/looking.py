@@ -74,6 +74,7 @@ def look(
     sample = found.sample
     if not rows and not problem:
         first = report.skipped[0] if report.skipped else None
+        speakers = tuple(report.strangers) if len(report.strangers) > 1 else ()
         problem = f"line {first.line}: {first.reason}" if first else "there is no conversation in it"
     speaker = found.used.get("speaker", "")
     return Look(

@@ -70,7 +70,12 @@ class Merged:
 
 
 class NotADialogue(ValueError):
-    """The turns cannot become a conversation; the text says why."""
+    """The turns cannot become a conversation; the text says why, `strangers` who speaks in them on no known side."""
+
+    def __init__(self, reason: str, strangers: Sequence[str] = ()) -> None:
+        """Say `reason`."""
+        super().__init__(reason)
+        self.strangers = tuple(strangers)
 
 
 @lru_cache(8_192)
@@ -127,7 +132,8 @@ def merge(turns: Sequence[Turn], known: dict[str, str] | None = None) -> Merged:
     for turn in turns:
         role = roles[turn.speaker]
         if role is None:
-            raise NotADialogue(f"speaker {turn.speaker[:40]!r} is neither customer nor agent")
+            strangers = [name for name, side in roles.items() if side is None]
+            raise NotADialogue(f"speaker {turn.speaker[:40]!r} is neither customer nor agent", strangers)
         if role == "aside":
             asides.append(turn.text)
             continue

@@ -18,7 +18,12 @@ _NOTHING = frozenset(("null", "nan", "\\n", "#n/a", "n/a", "<na>", "(null)", "ni
 
 
 class NotARow(ValueError):
-    """A record cannot become a row; the text says why, in words for a user."""
+    """A record cannot become a row; the text says why, in words for a user, `strangers` who speaks on no known side."""
+
+    def __init__(self, reason: str, strangers: Sequence[str] = ()) -> None:
+        """Say `reason`."""
+        super().__init__(reason)
+        self.strangers = tuple(strangers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ def spoken_row(turns: Sequence[Turn], record: Record, options: Options, used: Se
     try:
         made = merge(turns, options.known_roles())
     except NotADialogue as error:
-        raise NotARow(str(error)) from None
+        raise NotARow(str(error), error.strangers) from None
     key, told = system_of(record)
     counts = {
         "merged_turns": made.merged,
