@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import os
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +218,27 @@ def test_a_banned_token_is_never_written(generator: ModelGenerator, base: Path) 
     text, pieces = reply(generator, request(base, logit_bias={**every, 70: 100.0}, max_tokens=5))
     assert pieces[-1].completion_tokens == 5
     assert len(set(text)) == 1
+
+
+def test_memory_does_not_grow_with_every_length_of_a_prompt_nor_with_every_thread(
+    generator: ModelGenerator, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply(generator, request(base, max_tokens=1))
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    assert getenv(b"ONEDNN_PRIMITIVE_CACHE_CAPACITY") == b"64"
+    assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ, "the trainer keeps its own"
+    readers: set[str] = set()
+    read = FastLlama.read
+
+    def watched(self: FastLlama, stretches: Sequence[Stretch]) -> list[Tensor]:
+        readers.add(threading.current_thread().name)
+        return read(self, stretches)
+
+    monkeypatch.setattr(FastLlama, "read", watched)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: reply(generator, request(base, max_tokens=3)), range(8)))
+    assert len(readers) == 1
 
 
 def test_closing_ends_a_reply(generator: ModelGenerator, base: Path) -> None:

@@ -192,6 +192,7 @@ async def test_content_parts_become_text_and_unknown_ones_are_refused(tmp_path: 
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"temperature": 3}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
         ({"top_p": -1}, "top_p"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_completion_tokens": "9"}, "max_completion_tokens"),

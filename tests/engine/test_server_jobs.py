@@ -311,6 +311,10 @@ async def test_a_file_deleted_after_validation_does_not_end_the_job(tmp_path: Pa
         ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs"),
         ({"hyperparameters": {"learning_rate_multiplier": 0}}, "hyperparameters.learning_rate_multiplier"),
         (
+            {"hyperparameters": {"learning_rate_multiplier": 10**400}},
+            "hyperparameters.learning_rate_multiplier",
+        ),
+        (
             {"method": {"type": "supervised", "supervised": {"hyperparameters": {"batch_size": 0}}}},
             "method.supervised.hyperparameters.batch_size",
         ),

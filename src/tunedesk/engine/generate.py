@@ -38,6 +38,7 @@ THREADS = 2
 """Few, so that a training job on the same machine goes on."""
 _BASES_KEPT = 2
 _ADAPTERS_KEPT = 8
+_PRODUCTS_KEPT = "64"
 _UNFINISHED = "\ufffd"
 """What a decoder gives for a character whose bytes are not all there yet."""
 
@@ -151,9 +152,20 @@ class ModelGenerator:
             return self._bases[folder]
 
 
+def _keep_few_products() -> None:
+    """Have oneDNN keep fewer compiled products than its 1,024: every length of a prompt has its own, of 100 kB each.
+
+    It reads the variables at its first product; the trainer, to which they are not handed on, keeps its own.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        if name not in os.environ:
+            os.putenv(name, _PRODUCTS_KEPT)
+
+
 def _load(folder: Path) -> _Base:
     """Load a base model (the default one is fetched first if need be). Raises EngineError."""
     silence()
+    _keep_few_products()
     torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
 
     def unheard(_: Progress) -> None: ...

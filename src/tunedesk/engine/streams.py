@@ -1,13 +1,14 @@
 """Several conversations read by one model at once: who waits for a token joins the next pass over the weights.
 
 Writing a token is reading all weights for one row of numbers; for a few rows it takes hardly longer. So each stream
-hands in what it has read next and sleeps; one of the waiting threads takes all that is there and does the pass.
+hands in what it has read next and sleeps; one of the waiting threads takes all that is there and has the pass done.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ class Streams:
         self._open = 0
         self._reading = False
         self._pasts: list[_Past] = []
+        self._reader = ThreadPoolExecutor(1, "read")
+        """The one thread that multiplies: each that does keeps threads and scratch memory of its own for good."""
 
     @contextmanager
     def opened(self, capacity: int, lora: Stacked) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -107,7 +110,7 @@ class Streams:
                 taken, self._orders = self._orders, []
                 self._change.release()
                 try:
-                    self._pass(taken)
+                    self._reader.submit(self._pass, taken).result()
                 finally:
                     self._change.acquire()
                     self._reading = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import string
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -188,9 +187,9 @@ class Fields:
         value = self.body.get(name)
         if value is None:
             return None
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._wrong(name, "expected a number")
-        if not low <= value <= high or (above and value == low):
+        if not low <= value <= high or (above and value == low):  # no comparison with NaN holds
             raise self._wrong(name, f"expected a value from {low} to {high}", "number_out_of_range")
         return float(value)
 
