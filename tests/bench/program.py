@@ -45,7 +45,8 @@ class Burst:
         return found
 
 
-_GOES_TO = re.compile(rb"\x1b\[(\d+);\d+H")
+_GOES_TO = re.compile(rb"\x1b\[(\d+);\d+H(?:\x1b\[[\d;]*m)*[^\x1b]")
+"""A line that something is written on; a cursor that is only put somewhere is none."""
 
 
 def median(bursts: Sequence[Burst]) -> Burst:

@@ -32,10 +32,10 @@ def shared_texts(
     Costs a reading of all texts, and 4 bytes a row to keep.
     """
     hashes = pl.concat([pl.Series([], dtype=pl.UInt64), *(one.hash() for one in chunks if not stopped())])
-    rows = pl.DataFrame({"hash": hashes, "row": pl.arange(0, len(hashes), dtype=pl.UInt32, eager=True)})
-    distinct_count: int = rows.select(pl.col("hash").approx_n_unique()).item()
+    distinct_count: int = hashes.to_frame("hash").select(pl.col("hash").approx_n_unique()).item()
     if stopped() or distinct_count > _WORTH * len(hashes):
         return None
+    rows = pl.DataFrame({"hash": hashes, "row": pl.arange(0, len(hashes), dtype=pl.UInt32, eager=True)})
     first = rows.group_by("hash", maintain_order=True).agg(pl.col("row").min())
     first = first.with_columns(pl.arange(0, first.height, dtype=pl.UInt32, eager=True).alias("number"))
     joined = rows.join(first.select("hash", "number"), on="hash", how="left", maintain_order="left")
