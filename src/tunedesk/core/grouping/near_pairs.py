@@ -19,7 +19,7 @@ import polars as pl
 from tunedesk.core.datasets.arrow_parts import buffer_series, list_series
 from tunedesk.core.grouping.sketches import BANDS
 
-FEW = 5_000
+FEW = 20_000
 """Texts up to which time is no matter, so that more candidates are measured."""
 _BEFORE, _BEFORE_OF_MANY = 8, 2
 """Texts before one, in the order of a bucket, that it is a candidate with; boilerplate fills buckets with thousands."""
