@@ -23,7 +23,7 @@ FEW = 20_000
 """Texts up to which time is no matter, so that more candidates are measured."""
 _BEFORE, _BEFORE_OF_MANY = 8, 2
 """Texts before one, in the order of a bucket, that it is a candidate with; boilerplate fills buckets with thousands."""
-_TRIES, _TRIES_OF_MANY = 100, 4
+_TRIES, _TRIES_OF_MANY = 100, 8
 """Candidates that a text is measured against, those that share most bands with it first."""
 _WEAK_TRIES = 3
 """Tries after which candidates of one shared band are left, where texts are many: near ones share eight of 25."""
