@@ -107,6 +107,10 @@ async def test_who_is_who_in_a_chat_log_is_told_by_keys(tmp_path: Path) -> None:
         await desk.shows("a chat between Anna, Bert: who is the customer?")
         await desk.press("enter", "m", "enter", "enter")
         await desk.shows("assistant On its way.")
+        await desk.press("m", "down", "enter")
+        await desk.shows("Bert")
+        await desk.press("down", "enter")
+        await desk.shows("assistant On its way.")
         await desk.press("enter")
         await desk.imported(1)
         assert desk.first == ["Where is it?", "On its way."]

@@ -194,7 +194,10 @@ class ImportDialog(Dialog[ImportRequest]):
             name="looking",
         )  # fmt: skip
         if request == self._request and self.is_attached:
-            self._look = found
+            before = self._look.speakers if self._look is not None else ()
+            named = request.mapping.keys() & {"user", "assistant"} and "speaker" not in request.mapping
+            # Once a name is said to be one side, the look asks no more; the others can still be chosen.
+            self._look = replace(found, speakers=before) if named and before and not found.speakers else found
             self._tell(Content("\n").join(_told(found, request)))
             if self._wanted:
                 self._decide()
