@@ -148,6 +148,8 @@ def inside(record: Record, depth: int = _DEPTH) -> Record:
 
     Empty when there is none, or more than one.
     """
+    if turn_list(record):
+        return record
     held = list(islice(_holders(record, depth), 2))
     return held[0] if len(held) == 1 else {}
 
@@ -168,10 +170,11 @@ def dialogue(record: Record, options: Options) -> Row:
     """Return the row of a record's list of turns; raises NotARow."""
     if trees.is_tree(record):
         return spoken_row(trees.turns(record), record, options, ["mapping", "prompt"])
-    found = inside(record)
-    if not found:
+    key = turn_list(record)
+    if not key and not (found := inside(record)):
         return _in_turn(record, options)
-    record, key = found, turn_list(found)
+    if not key:
+        record, key = found, turn_list(found)
     level = next((v for k, v in record.items() if columns.plain(str(k)) == "completion_level"), "Complete")
     if level != "Complete":
         raise NotARow(f"the dialogue is unfinished ({said(level)})")
@@ -206,6 +209,8 @@ def _turns(record: Record, key: str) -> list[Turn]:
 
 def _in_time(items: list[Any]) -> list[Any]:
     """Return the elements of a list with the first one first, where their times say that the newest stands first."""
+    if not items or elements.time_of(items[0]) is None or elements.time_of(items[-1]) is None:
+        return items
     at = [None if (time := elements.time_of(item)) is None else moments.moment(str(time)) for item in items]
     known = [one for one in at if one is not None]
     falls = all(one >= two for one, two in pairwise(known)) and known[:1] > known[-1:]

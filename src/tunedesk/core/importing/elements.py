@@ -16,6 +16,7 @@ SPEAKERS = (
     "sender_name", "author_name", "nick", "name", "type", "event",
 )  # fmt: skip
 """Keys that say who speaks, in order of trust."""
+_TRUST = {key: place for place, key in enumerate(SPEAKERS)}
 _ONLY_ROLES = frozenset(
     ("type", "event", "user_type", "nick", "author_id", "sender_id", "participant_purpose")
 )
@@ -42,7 +43,7 @@ Crew = Mapping[str, str]
 def plainly(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return an element with plain keys; what stands in an object inside it beside what it has of its own."""
     bare = {columns.plain(str(key)): value for key, value in item.items()}
-    for name in _INNER:
+    for name in _INNER if not bare.keys().isdisjoint(_INNER) else ():
         inner = bare.get(name)
         if isinstance(inner, Mapping):
             told = {columns.plain(str(key)): value for key, value in inner.items()}
@@ -89,7 +90,7 @@ def turns_of(item: object, crew: Crew | None = None, *, guessing: bool = False) 
     text = _text(bare)
     if not speaker or (text is None and "tool_calls" not in item):
         return []
-    if called := list(_called(text)):
+    if isinstance(text, list) and (called := list(_called(text))):
         return called if called[0].speaker else [Turn(speaker, called[0].text), *called[1:]]
     if (
         isinstance(text, str)
@@ -132,16 +133,19 @@ def time_of(item: object) -> object:
 
 def _speaker(bare: Mapping[str, Any], crew: Crew) -> str:
     """Return who speaks in an element: the first name whose side is known, else the first name."""
-    told = []
-    for key in SPEAKERS:
-        for given in _names(bare.get(key)):
-            name = crew.get(given, given) if not role_of(given) else given
+    first = ""
+    for key in sorted(bare.keys() & _TRUST.keys(), key=_TRUST.__getitem__):
+        value = bare[key]
+        for given in (value,) if isinstance(value, str) else _names(value):
+            if not given.strip():
+                continue
+            name = given if not crew or role_of(given) else crew.get(given, given)
             name = _PURPOSES.get(given.lower(), given) if key == "participant_purpose" else name
-            if role_of(name) or key not in _ONLY_ROLES:
-                told.append(name)
+            if role_of(name):
+                return name
+            first = first or ("" if key in _ONLY_ROLES else name)
     turn = bare.get("turn")
-    told += [turn] if isinstance(turn, str) and role_of(turn) else []
-    return next((name for name in told if role_of(name)), told[0] if told else "")
+    return turn if isinstance(turn, str) and role_of(turn) else first
 
 
 def _names(value: object) -> Iterator[str]:
@@ -199,9 +203,8 @@ def words(value: object) -> str:
     return said(value)
 
 
-def _called(text: object) -> Iterator[Turn]:
+def _called(parts: list[Any]) -> Iterator[Turn]:
     """Yield the turns of parts some of which call functions or answer for them, as Gemini writes them."""
-    parts = text if isinstance(text, list) else ()
     if not any(isinstance(p, Mapping) and p.keys() & {"functionCall", "functionResponse"} for p in parts):
         return
     calls: list[Any] = []
