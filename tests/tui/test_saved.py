@@ -70,6 +70,8 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
         await desk.shows("20 to train on")
         await desk.press("u")
         await desk.shows("19 to train on")
-        await desk.press("H", "down", "d")
+        await desk.press("H", "down", "d", "n")
+        assert [one.name for one in desk.bench.versions.all(desk.app.workspace)] == ["first"]  # type: ignore[arg-type]
+        await desk.press("H", "down", "d", "y")
         await desk.said("the name is forgotten")
         assert desk.bench.versions.all(desk.app.workspace) == []  # type: ignore[arg-type]

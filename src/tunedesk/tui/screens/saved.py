@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
-from tunedesk.tui.screens.dialogs import ChooseDialog, Dialog, KeptDialog, TextDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, Dialog, KeptDialog, TextDialog
 from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.block_view import Block, BlockView
 from tunedesk.tui.widgets.plain import one_line, plain
@@ -162,15 +162,22 @@ class SavedScreen(NarrowingScreen):
         if name == _NEW:
             self.app.push_screen(TextDialog("Name the present state", placeholder="v1"), self._version_named)
         elif name is not None and name.startswith(KeptDialog.FORGET):
-            assert self.workspace is not None
-            self.workbench.versions.forget(self.workspace, name.removeprefix(KeptDialog.FORGET))
-            self.say("the name is forgotten; no edit is lost")
+            self._ask_to_forget(name.removeprefix(KeptDialog.FORGET))
         elif name is not None:
             choices = [("diff", "show what changed since"), ("restore", "go back to it (one undo returns)")]
             self.app.push_screen(
                 ChooseDialog(f"Version {self.workbench.versions.told(name)}", choices),
                 lambda what: self._version_used(name, what),
             )
+
+    def _ask_to_forget(self, name: str) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes and self.workspace is not None:
+                self.workbench.versions.forget(self.workspace, name)
+                self.say("the name is forgotten; no edit is lost")
+
+        text = "All edits stay, but nothing remembers any more which of them made this state."
+        self.app.push_screen(ConfirmDialog(f"Forget the version {name}?", text), answered)
 
     def _version_named(self, name: str | None) -> None:
         if name and self.workspace is not None:
