@@ -154,7 +154,7 @@ def fixing(workspace: Workspace, findings: Iterable[Finding]) -> edits.Edit:
 
     Raises DataError when none of them can be fixed any more.
     """
-    by_line = {workspace.line(index): index for index, _ in workspace.included()}
+    by_line = {workspace.line(index): index for index in workspace.included_indexes()}
     mend: dict[int, set[str]] = {}
     for one in findings:
         if one.fix and one.line in by_line:
@@ -321,8 +321,10 @@ class Curation:
         """Return the groups of exact and near duplicates among the included rows."""
 
         def lines() -> Iterator[tuple[int, bytes]]:
-            for index, row in _told(workspace, on_progress):
-                yield index, encode_row(row)
+            for place, line in enumerate(workspace.included_lines()):
+                if on_progress and place % _STEP == 0:
+                    on_progress(line[0], workspace.total)
+                yield line
 
         return [Twins(tuple(group.members), group.similarity) for group in find_in_lines(lines())]
 

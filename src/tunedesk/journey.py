@@ -170,7 +170,7 @@ class Journey:
 
         Raises DataError when the file as a whole would be refused even so.
         """
-        by_line = {workspace.line(index): index for index, _ in workspace.included()}
+        by_line = {workspace.line(index): index for index in workspace.included_indexes()}
         workspace = self.bench.fix(workspace, findings)
         left_out: list[Finding] = []
         while errors := [one for one in self._findings(workspace) if one.severity == "error"]:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, overload
 
 from tunedesk.config import Profile, add_profile, find_key, find_profile, profiles
-from tunedesk.core.checking.checks import Checked, Finding, Rules, check_file, check_rows, is_rows_file
+from tunedesk.core.checking.checks import (
+    Checked,
+    Finding,
+    Rules,
+    check_file,
+    check_lines,
+    check_rows,
+    is_rows_file,
+)
 from tunedesk.core.checking.file_checks import encoded
 from tunedesk.core.checking.fix_preview import LineFix, preview_file, preview_lines
 from tunedesk.core.checking.fixes import FIXABLE, fix_file, fix_rows
@@ -234,13 +242,13 @@ class Workbench(Endpoints):
         """Return all findings on the included rows, by line."""
         total = workspace.total
 
-        def rows() -> Any:
-            for index, row in workspace.included():
+        def lines() -> Iterator[tuple[int, bytes]]:
+            for index, raw in workspace.included_lines():
                 if on_progress and index % _STEP == 0:
                     on_progress(index, total)
-                yield SourceRow(workspace.line(index), row)
+                yield workspace.line(index), raw
 
-        return check_rows(rows(), self.rules(model, profile or self.profile(None))).findings
+        return check_lines(lines(), self.rules(model, profile or self.profile(None))).findings
 
     def check_source(
         self,
@@ -259,7 +267,7 @@ class Workbench(Endpoints):
         rules = replace(rules, said=said)
         if source != "-" and not Path(source).exists():
             workspace = self.open(source)
-            return check_rows((SourceRow(workspace.line(i), row) for i, row in workspace.included()), rules)
+            return check_lines(((workspace.line(i), raw) for i, raw in workspace.included_lines()), rules)
         if source == "-" or is_rows_file(source):
             return check_file(source, rules, on_progress)
         rows = importers.read(source, on_progress=on_progress)
@@ -358,7 +366,7 @@ class Workbench(Endpoints):
 
     def trim(self, workspace: Workspace, turns: int, rows: Iterable[int] | None = None) -> Workspace:
         """Keep only the last `turns` of the included rows (or of `rows`), as one undoable edit."""
-        chosen = [index for index, _ in workspace.included()] if rows is None else rows
+        chosen = workspace.included_indexes() if rows is None else rows
         return workspace.apply(edits.trim(chosen, turns))
 
     def trim_to_limit(self, workspace: Workspace, counts: Counts) -> Workspace:

@@ -96,6 +96,19 @@ def test_undo_and_redo_walk_the_edits_and_a_new_edit_ends_the_redo(workspace: Wo
     assert fresh.undo() is fresh.redo() is fresh
 
 
+def test_lines_are_the_rows_as_edits_left_them(workspace: Workspace) -> None:
+    edited = (
+        workspace.apply(edits.replace_message([2], 1, "Where is my refund?"))
+        .apply(edits.exclude([0]))
+        .apply(edits.tag([3], "keep"))
+        .add_rows([chat("One more")], "paste")
+        .apply(edits.delete_message([4], 0))
+    )
+    lines = list(edited.included_lines())
+    assert [(index, json.loads(raw)) for index, raw in lines] == list(edited.included())
+    assert lines[0][1] == workspace.dataset.raw(1)
+
+
 def test_edits_come_back_from_the_journal_as_they_were(dataset: Dataset) -> None:
     journal = MemoryJournal()
     before = (

@@ -27,7 +27,7 @@ from tunedesk.core.editing.history import (
     read_history,
     state_of,
 )
-from tunedesk.core.editing.overlay import FEW, OUT, Overlay
+from tunedesk.core.editing.overlay import EDITED, FEW, OUT, Overlay
 from tunedesk.core.row_views import RowView, view_of
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.piece import Known, Target
@@ -283,6 +283,15 @@ class Workspace:
         for index in range(len(flags)):
             if not flags[index] & OUT:
                 yield index, self.row(index)
+
+    def included_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, JSON) of every row that is not excluded: as it was imported, unless it was edited."""
+        flags = self.overlay.flags
+        for index in self.included_indexes():
+            if flags[index] & EDITED:
+                yield index, encode_row(self.row(index))
+            else:
+                yield index, self.dataset.raw(index)
 
     def included_indexes(self) -> array[int]:
         """Return the indexes of all rows that are not excluded, ascending."""
