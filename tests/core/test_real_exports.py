@@ -331,3 +331,18 @@ def test_names_that_tell_no_side_are_asked_about_with_the_way_to_say_it(tmp_path
     hint = "--format dialogue --map user=anna,assistant=bo"
     assert hint in refused.value.hint
     assert read(tmp_path, talk, format="dialogue", mapping={"user": "anna", "assistant": "bo"})[0] == [QA]
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [{"gespräch": [{"sprecher": "Kunde", "inhalt": "Where?"}, {"sprecher": "Berater", "inhalt": "There."}]},
+     {"échanges": [{"locuteur": "client", "texte": "Where?"}, {"locuteur": "conseiller", "texte": "There."}]},
+     {"对话": [{"角色": "客户", "内容": "Where?"}, {"角色": "客服", "内容": "There."}]}],
+)  # fmt: skip
+def test_keys_in_other_languages(talk: dict[str, Any], tmp_path: Path) -> None:
+    assert read(tmp_path, [talk, talk])[0] == [QA, QA]
+
+
+def test_names_after_the_side_in_scripts_without_blanks(tmp_path: Path) -> None:
+    assert read(tmp_path, "会话,发送人,消息\n1,客户张三,Where?\n1,客服小王,There.\n")[0] == [QA]
+    assert read(tmp_path, "[고객] [오전 10:01] Where?\n[상담사] [오전 10:02] There.\n")[0] == [QA]

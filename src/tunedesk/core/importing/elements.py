@@ -88,6 +88,8 @@ def turns_of(item: object, crew: Crew | None = None, *, guessing: bool = False) 
         return []
     speaker = _speaker(bare, crew or {})
     text = _text(bare)
+    if not speaker or text is None:
+        speaker, text = _by_columns(bare) or (speaker, text)
     if not speaker or (text is None and "tool_calls" not in item):
         return []
     if isinstance(text, list) and (called := list(_called(text))):
@@ -146,6 +148,15 @@ def _speaker(bare: Mapping[str, Any], crew: Crew) -> str:
             first = first or ("" if key in _ONLY_ROLES else name)
     turn = bare.get("turn")
     return turn if isinstance(turn, str) and role_of(turn) else first
+
+
+def _by_columns(bare: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return who speaks and what, by the names of columns in many languages; None where no side is known by them."""
+    names = list(bare)
+    who, what = columns.find("speaker", names), columns.find("text", names)
+    told, text = bare.get(who or ""), bare.get(what or "")
+    known = isinstance(told, str) and role_of(told) and isinstance(text, str) and who != what
+    return (str(told), str(text)) if known else None
 
 
 def _names(value: object) -> Iterator[str]:

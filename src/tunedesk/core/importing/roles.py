@@ -36,6 +36,7 @@ _NAMES = tomllib.loads(
 _ROLES = {
     "".join(_BETWEEN.split(_folded(name))): role for role, names in _NAMES.items() for name in names.split()
 }
+_FIRST_UNSPACED = "\u3040"
 _CUSTOMERS_OF_A_TEAM = frozenset(
     ("contact", "customer", "visitor", "lead", "enduser", "end_user", "end-user")
 )
@@ -91,6 +92,11 @@ def role_of(name: str) -> str | None:
     for word in (*words[:1], *words[-1:]):
         if len(word) > 1 and word in _ROLES and len(words) > 1:
             return _ROLES[word]
+    if whole[:1] >= _FIRST_UNSPACED:
+        # Scripts without blanks: the side, then a name.
+        return next(
+            (_ROLES[whole[:n]] for n in (6, 5, 4, 3, 2) if len(whole) > n and whole[:n] in _ROLES), None
+        )
     return None
 
 

@@ -11,7 +11,9 @@ from tunedesk.errors import DataError
 _DATE = r"\d{1,4}[-/.:]\d{1,2}(?:[-/.:]\d{1,4})?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?"
 _SECONDS = r"\(\s*(?:\d+h\s*)?(?:\d+m\s*)?\d+s\s*\)"
-_TIME = rf"(?:[\[(]{{0,2}}(?:{_DATE}(?:[ T,]+{_CLOCK})?|{_CLOCK})(?:\s?[AaPp]\.?[Mm]\.?)?Z?[\])]{{0,2}}|{_SECONDS})"
+_HALF = r"(?:오전|오후|上午|下午|午前|午後)"
+_CLOCKED = rf"(?:{_HALF}\s*)?(?:{_DATE}(?:[ T,]+{_CLOCK})?|{_CLOCK})(?:\s?[AaPp]\.?[Mm]\.?)?Z?"
+_TIME = rf"(?:[\[(]{{0,2}}{_CLOCKED}[\])]{{0,2}}|{_SECONDS})"
 _NAME = rf"[^\W\d_](?:{WORD}|[ .'’/-]){{0,38}}?"
 _SPOKEN = re.compile(
     rf"[\s\u200e\u200f]*(?:[-*>•]\s+)?(?:{_TIME}[\s,|–-]*)?(?:<|\[)?\**({_NAME})\**(?:>|\])?\s*"
