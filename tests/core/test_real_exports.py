@@ -346,3 +346,11 @@ def test_keys_in_other_languages(talk: dict[str, Any], tmp_path: Path) -> None:
 def test_names_after_the_side_in_scripts_without_blanks(tmp_path: Path) -> None:
     assert read(tmp_path, "会话,发送人,消息\n1,客户张三,Where?\n1,客服小王,There.\n")[0] == [QA]
     assert read(tmp_path, "[고객] [오전 10:01] Where?\n[상담사] [오전 10:02] There.\n")[0] == [QA]
+
+
+def test_earlier_turns_are_read_from_a_history_and_never_from_passages(tmp_path: Path) -> None:
+    row = {"question": "Where?", "answer": "There."}
+    assert read(tmp_path, [{**row, "history": ["Hi?", "Hello."]}])[0] == [
+        f"user: Hi? | assistant: Hello. | {QA}"
+    ]
+    assert read(tmp_path, [{**row, "context": ["One passage.", "Another."]}])[0] == [QA]

@@ -193,7 +193,7 @@ def _pairs(record: Record, options: Options) -> Row:
         asked = f"{said(record[subject])}\n\n{asked}"
     system = options.mapping.get("system") or columns.find("system", names.values()) or ""
     messages = pair(asked, answer, said(record.get(system)))
-    past = next((names[name] for name in ("history", "context", "chat_history") if name in names), "history")
+    past = next((names[name] for name in ("history", "chat_history") if name in names), "history")
     messages = _with_past(messages, record.get(past) if past not in found else None)
     return built(messages, record, (*found, system, subject, "history"))
 
