@@ -33,6 +33,7 @@ CLEAN = [
     "[agent] opened, [user] closed; see Smith [1] and [in German].",
     "In Vue, {{ count }} shows the value of count.",
     "Agent of Change: a novel.",
+    "Use {{name}} in the template to insert it.",
 ]
 
 

@@ -29,7 +29,8 @@ _PLACEHOLDER = re.compile(
 _MARKS = ("{", "[", "<", "%%", "orem ipsum")
 """One of them stands in every placeholder."""
 _ABOUT_TEMPLATES = re.compile(
-    r"\bplaceholders?\b|\bjinja|\bhandlebars\b|\bmustache\b|\bgithub actions\b|\bvue\b|\bangular\b|\bdjango\b|\bhelm\b"
+    r"\bplaceholders?\b|\bin (?:the|a|your|this) templates?\b"
+    r"|\bjinja|\bhandlebars\b|\bmustache\b|\bgithub actions\b|\bvue\b|\bangular\b|\bdjango\b|\bhelm\b"
     r"|\bansible\b|\bliquid\b|\bcurly braces\b|\btemplat(?:e|ing) (?:engine|language|syntax|literal|variable)s?\b",
     re.I,
 )
