@@ -241,6 +241,19 @@ def test_memory_does_not_grow_with_every_length_of_a_prompt_nor_with_every_threa
     assert len(readers) == 1
 
 
+def test_freed_memory_is_given_back_now_and_then_also_by_a_broken_off_reply(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[int] = []
+    monkeypatch.setattr(generate, "_TRIM", trims.append)
+    writer = ModelGenerator()
+    for _ in range(3):
+        stream = writer.stream(request(base))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    assert trims == [0]
+
+
 def test_closing_ends_a_reply(generator: ModelGenerator, base: Path) -> None:
     stream = generator.stream(request(base, max_tokens=400))
     next(iter(stream))

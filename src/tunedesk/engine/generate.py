@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -39,6 +41,8 @@ THREADS = 2
 _BASES_KEPT = 2
 _ADAPTERS_KEPT = 8
 _PRODUCTS_KEPT = "64"
+_GIVE_BACK_SECONDS = 30.0
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _UNFINISHED = "\ufffd"
 """What a decoder gives for a character whose bytes are not all there yet."""
 
@@ -119,6 +123,7 @@ class ModelGenerator:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bases: OrderedDict[Path, _Base] = OrderedDict()
+        self._given_back = 0.0
 
     def stream(self, request: GenerationRequest) -> Iterator[GenerationChunk]:
         """Yield the reply as it is written; close() ends it before the next token.
@@ -139,8 +144,17 @@ class ModelGenerator:
             raise
         except TunedeskError as error:
             raise EngineError(error.message, error.hint) from error
-        with reader as read:
-            yield from _reply(base, request, prompt, room, read)
+        try:
+            with reader as read:
+                yield from _reply(base, request, prompt, room, read)
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Now and then return freed memory to the system, which the C library keeps in pieces (glibc; some ms)."""
+        if time.monotonic() - self._given_back > _GIVE_BACK_SECONDS and _TRIM is not None:
+            self._given_back = time.monotonic()
+            _TRIM(0)
 
     def _loaded(self, folder: Path) -> _Base:
         with self._lock:
