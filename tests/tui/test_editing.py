@@ -109,12 +109,16 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
         assert desk.messages(0)[2]["content"] == "About your card: a case is open."
         await desk.press("enter", "R", "down", "down", "enter")  # system of message 1 becomes user
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
-        assert "2 conversations" in frame(desk.app)  # the third has another message there
+        assert "apply to 3 matches, 2 of them change" in frame(
+            desk.app
+        )  # the third has another message there
         await desk.press("enter")
         await desk.said("message 1 is user now")
         assert [roles(desk, index)[0] for index in (0, 2, 4)] == ["u", "d", "u"]
         await desk.press("u", "u")
         await desk.until(lambda: roles(desk, 0) == "sua" and "a case" not in desk.messages(0)[2]["content"])
+        await desk.press("u")
+        await desk.said("nothing to undo: all edits are undone")
 
 
 async def test_conversations_are_copied_added_and_edited_like_others(tmp_path: Path, cases: Path) -> None:

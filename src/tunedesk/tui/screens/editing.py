@@ -99,7 +99,10 @@ class RowEditingScreen(CuratingScreen):
                 lambda on_progress: bench.curation.changing(workspace, build(wanted.rows), on_progress),
                 name="looking ahead",
             )
-            await self.ask_and_edit(f"{title}: {wanted.words}", edit, label, first=at)
+            changed = edit.indexes()
+            fewer = changed is not None and len(changed) < len(wanted.rows)
+            told = f"{wanted.words}, {len(changed or ()):,} of them change" if fewer else wanted.words
+            await self.ask_and_edit(f"{title}: {told}", edit, label, first=at)
 
         self.desk.work(asking(), name=title, group="ask", exclusive=True)
 
