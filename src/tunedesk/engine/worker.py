@@ -223,13 +223,18 @@ class Worker:
             if status != "validating_files":
                 raise Interrupted if job.model in self._jobs.still_wanted() else _Abandoned
 
+        def say(words: str, level: str = "info") -> None:
+            with self._turn:  # so that nothing is said after the job's last event
+                if self._jobs.get(job.id).status == "validating_files":
+                    self._jobs.message(job.id, words, level)
+
         def admit(listing: Listing) -> None:
             if _ELSEWHERE not in self._command:
-                check_memory(listing, lambda message: self._jobs.message(job.id, message, "warn"))
+                check_memory(listing, lambda words: say(words, "warn"))
 
         if (offer := self._library.to_fetch(job.model)) is None:
             return  # another job's fetch has brought it meanwhile
-        report = in_words(lambda words: self._jobs.message(job.id, words), look)
+        report = in_words(say, look)
         fetch_model(self._state.models, report, no_conversion, offer, admit)
 
     def _train_next(self) -> bool:
