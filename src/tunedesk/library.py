@@ -14,6 +14,7 @@ from tunedesk.core.datasets.dataset_writer import remove_dataset, renamed
 from tunedesk.core.importing import SUFFIXES, importers, storing
 from tunedesk.core.importing.known_files import Asked, KnownFiles
 from tunedesk.core.importing.looking import look
+from tunedesk.core.importing.report import Report
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
 from tunedesk.paths import Paths, private_folder
@@ -30,7 +31,7 @@ class Imported:
     """What came of reading a file."""
 
     workspace: Workspace
-    report: importers.Report
+    report: Report
     reasons: Path | None = None
     """Where each skipped record stands with its line and reason; None when there is none, or nothing was kept."""
 

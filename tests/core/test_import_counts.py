@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunedesk.core.importing import importers
+from tunedesk.core.importing.report import Report
 from tunedesk.errors import DataError
 
 WORDS = st.text(alphabet="aé ?,;|\"'\n\t:<>{}[]#1", max_size=12)
@@ -44,7 +45,7 @@ RECORD = st.one_of(
 )  # fmt: skip
 
 
-def imported(name: str, content: bytes) -> importers.Report | None:
+def imported(name: str, content: bytes) -> Report | None:
     """Return the report of a file, None when it was refused as a whole; what must hold of any report holds."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / name

@@ -15,10 +15,11 @@ import pytest
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers, parquet, sources
+from tunedesk.core.importing.report import Report
 from tunedesk.errors import DataError
 
 Write = Callable[[str | bytes], Path]
-Imported = tuple[list[Row], importers.Report]
+Imported = tuple[list[Row], Report]
 
 CHAT = [{"role": "user", "content": "Where is my card?"}, {"role": "assistant", "content": "On its way."}]
 

@@ -11,15 +11,16 @@ import pytest
 
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
+from tunedesk.core.importing.report import Report
 from tunedesk.errors import DataError
 
-Read = Callable[..., tuple[list[Row], importers.Report]]
+Read = Callable[..., tuple[list[Row], Report]]
 Q, A = "Where is my card?", "On its way."
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    def put(content: str | bytes, **options: Any) -> tuple[list[Row], importers.Report]:
+    def put(content: str | bytes, **options: Any) -> tuple[list[Row], Report]:
         path = tmp_path / "data.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         found = importers.read(path, **options)

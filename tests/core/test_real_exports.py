@@ -11,6 +11,7 @@ import pytest
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.looking import look
+from tunedesk.core.importing.report import NothingImported, Report
 from tunedesk.core.importing.storing import import_file
 from tunedesk.errors import DataError
 
@@ -18,7 +19,7 @@ U, A = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "
 QA = "user: Where? | assistant: There."
 
 
-def read(folder: Path, content: Any, **options: Any) -> tuple[list[str], importers.Report, list[Row]]:
+def read(folder: Path, content: Any, **options: Any) -> tuple[list[str], Report, list[Row]]:
     path = folder / "data"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     found = importers.read(path, **options)
@@ -326,7 +327,7 @@ def test_names_that_tell_no_side_are_asked_about_with_the_way_to_say_it(tmp_path
     path.write_text(json.dumps(talk), encoding="utf-8")
     seen = look(path)
     assert (seen.speakers, seen.format, seen.certain) == (("anna", "bo"), "dialogue", False)
-    with pytest.raises(importers.NothingImported) as refused:
+    with pytest.raises(NothingImported) as refused:
         import_file(path, tmp_path / "datasets", name="talk")
     hint = "--format dialogue --map user=anna,assistant=bo"
     assert hint in refused.value.hint

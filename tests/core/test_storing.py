@@ -21,7 +21,7 @@ from tunedesk.core.conversations import SourceRow
 from tunedesk.core.datasets.dataset import ROWS, Dataset
 from tunedesk.core.datasets.dataset_writer import write_dataset
 from tunedesk.core.importing import importers, pieces, storing
-from tunedesk.core.importing.importers import Report
+from tunedesk.core.importing.report import Report
 from tunedesk.core.importing.sources import Progress
 from tunedesk.errors import DataError
 

@@ -11,10 +11,11 @@ import pytest
 from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.looking import look
+from tunedesk.core.importing.report import Report
 from tunedesk.errors import DataError
 
 
-def read(folder: Path, content: Any, **options: Any) -> tuple[list[Row], importers.Report]:
+def read(folder: Path, content: Any, **options: Any) -> tuple[list[Row], Report]:
     path = folder / "data"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     found = importers.read(path, **options)

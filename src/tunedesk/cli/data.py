@@ -12,7 +12,7 @@ import click
 from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, table
 
 if TYPE_CHECKING:
-    from tunedesk.core.importing.importers import Report
+    from tunedesk.core.importing.report import Report
     from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
 
@@ -82,7 +82,7 @@ def told(report: Report) -> dict[str, Any]:
 @contextmanager
 def _nothing_told(as_json: bool) -> Iterator[None]:
     """Tell every reason, and end with 1, when a file was read and nothing of it can be used."""
-    from tunedesk.core.importing.importers import NothingImported
+    from tunedesk.core.importing.report import NothingImported
 
     try:
         yield

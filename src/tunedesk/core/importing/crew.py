@@ -25,9 +25,9 @@ from typing import BinaryIO
 from tunedesk.core.datasets.arrow_parts import write_part
 from tunedesk.core.datasets.dataset import ROWS
 from tunedesk.core.datasets.dataset_writer import Written
-from tunedesk.core.importing.importers import Report
 from tunedesk.core.importing.lines import Built, Reading, build
 from tunedesk.core.importing.pieces import Piece
+from tunedesk.core.importing.report import Report
 from tunedesk.core.importing.sources import Progress
 from tunedesk.errors import DataError
 

@@ -18,7 +18,7 @@ import msgspec
 
 import tunedesk
 from tunedesk.core.datasets.dataset import FORMAT_VERSION, Dataset
-from tunedesk.core.importing.importers import Report
+from tunedesk.core.importing.report import Report
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, write_whole
 

@@ -17,9 +17,9 @@ from tunedesk.core.datasets.dataset import ROWS, Dataset
 from tunedesk.core.datasets.dataset_writer import Provenance, Written, write_chunk, write_dataset, write_parts
 from tunedesk.core.importing import containers, importers, pieces
 from tunedesk.core.importing.crew import Crew, CrewLost, lines_of
-from tunedesk.core.importing.importers import NothingImported, Report
 from tunedesk.core.importing.lines import Reading, build
 from tunedesk.core.importing.pieces import Piece
+from tunedesk.core.importing.report import NothingImported, Report
 from tunedesk.core.importing.sources import Progress, Source
 from tunedesk.paths import private_folder, write_whole
 

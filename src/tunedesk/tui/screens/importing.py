@@ -20,7 +20,7 @@ from tunedesk.tui.screens.import_file import ImportRequest
 from tunedesk.tui.widgets.plain import plain_line
 
 if TYPE_CHECKING:
-    from tunedesk.core.importing.importers import Report
+    from tunedesk.core.importing.report import Report
     from tunedesk.tui.desk import Desk
     from tunedesk.workbench import Imported
 
