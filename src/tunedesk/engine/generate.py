@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from tunedesk.engine.models import (
     silence,
     stop_ids,
 )
-from tunedesk.engine.streams import Streams
+from tunedesk.engine.streams import Pick, Picked, Read, Streams
 from tunedesk.engine.wire import GenerationChunk, GenerationRequest
 from tunedesk.errors import DataError, EngineError, TunedeskError
 
@@ -49,8 +50,6 @@ _UNFINISHED = "\ufffd"
 _NEVER = -9999.0
 """What OpenAI tells in place of an endless logprob."""
 _NO_ADAPTER: Stacked = {}
-Read = Callable[[Tensor], Tensor]
-"""Reads more ids of one conversation and returns the next token's logits (V)."""
 
 
 @dataclass(slots=True)
@@ -61,44 +60,47 @@ class _Base:
     stops: frozenset[int]
     model: FastLlama | PreTrainedModel | PeftModel
     """The fast form where the model has one, else the library's."""
+    multiplier: ThreadPoolExecutor
+    """The one thread that multiplies (see ModelGenerator)."""
     stacked: OrderedDict[Path, Stacked] = field(default_factory=OrderedDict)
     """Adapters in the fast form, the last used at the end."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
     streams: Streams | None = None
     """The open conversations of the fast form."""
 
     def __post_init__(self) -> None:
         if isinstance(self.model, FastLlama):
-            self.streams = Streams(self.model)
+            self.streams = Streams(self.model, self.multiplier)
 
     def reader(self, adapter: Path | None, capacity: int) -> AbstractContextManager[Read]:
         """Open a conversation with the base (and `adapter`) of up to `capacity` tokens. Raises EngineError."""
         if self.streams is not None:
-            return self.streams.opened(capacity, self._stacked(adapter))
+            stacked = self.multiplier.submit(self._stacked, adapter).result()
+            return self.streams.opened(capacity, stacked)
         past = DynamicCache()
-        return nullcontext(lambda ids: self._library_read(ids, past, adapter))
+
+        def read(ids: Tensor, pick: Pick) -> Picked:
+            return self.multiplier.submit(self._library_read, ids, past, adapter, pick).result()
+
+        return nullcontext(read)
 
     @torch.no_grad()
     def _stacked(self, adapter: Path | None) -> Stacked:
         if adapter is None:
             return _NO_ADAPTER
-        with self.lock:
-            if adapter not in self.stacked:
-                assert isinstance(self.model, FastLlama)
-                self.stacked[adapter] = self.model.stack(load_adapter(adapter))
-            self.stacked.move_to_end(adapter)
-            if len(self.stacked) > _ADAPTERS_KEPT:
-                self.stacked.popitem(last=False)
-            return self.stacked[adapter]
+        if adapter not in self.stacked:
+            assert isinstance(self.model, FastLlama)
+            self.stacked[adapter] = self.model.stack(load_adapter(adapter))
+        self.stacked.move_to_end(adapter)
+        if len(self.stacked) > _ADAPTERS_KEPT:
+            self.stacked.popitem(last=False)
+        return self.stacked[adapter]
 
     @torch.inference_mode()
-    def _library_read(self, ids: Tensor, past: DynamicCache, adapter: Path | None) -> Tensor:
+    def _library_read(self, ids: Tensor, past: DynamicCache, adapter: Path | None, pick: Pick) -> Picked:
         """Read by the library's forward; PEFT knows one active adapter a model, so reads take turns."""
-        with self.lock:
-            model = self._with_adapter(adapter)
-            output = model(input_ids=ids[None].to(model.device), past_key_values=past, use_cache=True)
-        logits: Tensor = output.logits[0, -1].float().cpu()
-        return logits
+        model = self._with_adapter(adapter)
+        output = model(input_ids=ids[None].to(model.device), past_key_values=past, use_cache=True)
+        return pick(output.logits[0, -1].float().cpu())
 
     def _with_adapter(self, adapter: Path | None) -> PreTrainedModel | PeftModel:
         """Return the library's model with `adapter` switched on, or with none."""
@@ -118,9 +120,14 @@ class _Base:
 
 
 class ModelGenerator:
-    """Writes replies with the models of this machine; a base is loaded when the first reply is asked of it."""
+    """Writes replies with the models of this machine; a base is loaded when the first reply is asked of it.
+
+    All that multiplies is done in one thread: each that does gets helpers and scratch memory of its own for good, and
+    where there are more helpers than cores OpenMP puts them to sleep between products, which takes half of the speed.
+    """
 
     def __init__(self) -> None:
+        self._multiplier = ThreadPoolExecutor(1, "multiply")
         self._lock = threading.Lock()
         self._bases: OrderedDict[Path, _Base] = OrderedDict()
         self._given_back = 0.0
@@ -159,11 +166,21 @@ class ModelGenerator:
     def _loaded(self, folder: Path) -> _Base:
         with self._lock:
             if folder not in self._bases:
-                self._bases[folder] = _load(folder)
+                self._bases[folder] = self._load(folder)
             self._bases.move_to_end(folder)
             if len(self._bases) > _BASES_KEPT:
                 self._bases.popitem(last=False)
             return self._bases[folder]
+
+    def _load(self, folder: Path) -> _Base:
+        """Load a base model (the default one is fetched first if need be). Raises EngineError."""
+        silence()
+        _keep_few_products()
+
+        def unheard(_: Progress) -> None: ...
+
+        folder = ready_model(folder.name, [folder.parent], unheard)
+        return self._multiplier.submit(_loaded, folder, self._multiplier).result()
 
 
 def _keep_few_products() -> None:
@@ -176,21 +193,15 @@ def _keep_few_products() -> None:
             os.putenv(name, _PRODUCTS_KEPT)
 
 
-def _load(folder: Path) -> _Base:
-    """Load a base model (the default one is fetched first if need be). Raises EngineError."""
-    silence()
-    _keep_few_products()
+def _loaded(folder: Path, multiplier: ThreadPoolExecutor) -> _Base:
     torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
-
-    def unheard(_: Progress) -> None: ...
-
-    folder = ready_model(folder.name, [folder.parent], unheard)
     tokenizer = load_tokenizer(folder)
     device = best_device()
     dtype = fastest_dtype(device, rows=1)
     model = load_model(folder, dtype, device)
     fast = FastLlama(model) if device == "cpu" and fits(model) else model
-    return _Base(Renderer(tokenizer, context_length(folder)), stop_ids(folder, tokenizer), fast)
+    renderer = Renderer(tokenizer, context_length(folder))
+    return _Base(renderer, stop_ids(folder, tokenizer), fast, multiplier)
 
 
 def _reply(
@@ -205,14 +216,19 @@ def _reply(
     ids: list[int] = []
     sent, text, reason = 0, "", "length"
     told: list[dict[str, Any]] = []
-    logits = read(torch.tensor(prompt))
-    while len(ids) < room:
+
+    def pick(logits: Tensor) -> Picked:
         token = _choose(steered(logits, request, ids), request.temperature, request.top_p, random)
+        if request.top_logprobs is None or token in base.stops:
+            return token, None
+        return token, _chance(base, ids, token, logits, request.top_logprobs)
+
+    token, chance = read(torch.tensor(prompt), pick)
+    while len(ids) < room:
         if token in base.stops:
             reason = "stop"
             break
-        if request.top_logprobs is not None:
-            told.append(_chance(base, ids, token, logits, request.top_logprobs))
+        told += [chance] if chance else []
         ids.append(token)
         text = base.renderer.decode(ids)
         ends = [place for stop in request.stop if stop and (place := text.find(stop)) >= 0]
@@ -224,7 +240,7 @@ def _reply(
             yield GenerationChunk(text[sent:ready], None, len(prompt), len(ids), told)
             sent, told = ready, []
         if len(ids) < room:
-            logits = read(torch.tensor([token]))
+            token, chance = read(torch.tensor([token]), pick)
     yield GenerationChunk(text[sent:], reason, len(prompt), len(ids), told)
 
 

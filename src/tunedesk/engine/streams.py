@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -23,17 +24,26 @@ KEPT_CACHES = 6
 _KEPT_TOKENS = 8192
 
 
-class _Order:
-    """What a stream wants read, and the logits that came of it."""
+Picked = tuple[int, dict[str, Any] | None]
+"""The token chosen by its logits, and what is told of its chance."""
+Pick = Callable[[Tensor], Picked]
+"""Chooses the next token by its logits (V)."""
+Read = Callable[[Tensor, Pick], Picked]
+"""Reads more ids of one conversation and has the next token chosen."""
 
-    def __init__(self, stretch: Stretch) -> None:
+
+class _Order:
+    """What a stream wants read, and the token that came of it."""
+
+    def __init__(self, stretch: Stretch, pick: Pick) -> None:
         self.stretch = stretch
-        self.logits: Tensor | None = None
+        self.pick = pick
+        self.picked: Picked | None = None
         self.error: RuntimeError | None = None
 
     @property
     def done(self) -> bool:
-        return self.logits is not None or self.error is not None
+        return self.picked is not None or self.error is not None
 
 
 @dataclass(slots=True)
@@ -46,29 +56,29 @@ class _Past:
 class Streams:
     """The open conversations of one model."""
 
-    def __init__(self, llama: FastLlama) -> None:
+    def __init__(self, llama: FastLlama, multiplier: ThreadPoolExecutor) -> None:
+        """`multiplier` is the one thread in which the passes are done, and tokens chosen."""
         self._llama = llama
+        self._multiplier = multiplier
         self._change = threading.Condition()
         self._orders: list[_Order] = []
         self._open = 0
         self._reading = False
         self._pasts: list[_Past] = []
-        self._reader = ThreadPoolExecutor(1, "read")
-        """The one thread that multiplies: each that does keeps threads and scratch memory of its own for good."""
 
     @contextmanager
-    def opened(self, capacity: int, lora: Stacked) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Open a conversation of up to `capacity` tokens: a function from further ids to the next token's logits (V).
+    def opened(self, capacity: int, lora: Stacked) -> Iterator[Read]:
+        """Open a conversation of up to `capacity` tokens: a function from further ids to the next token.
 
         The first ids may begin as an earlier conversation did; those are not read again.
         """
-        past = _Past([], self._llama.new_cache(capacity), lora)
+        past = _Past([], self._multiplier.submit(self._llama.new_cache, capacity).result(), lora)
 
-        def read(ids: Tensor) -> Tensor:
-            known = 0 if past.ids else self._known(ids.tolist(), past)
-            logits = self._read(Stretch(ids[known:], past.cache, lora))
+        def read(ids: Tensor, pick: Pick) -> Picked:
+            known = 0 if past.ids else self._multiplier.submit(self._known, ids.tolist(), past).result()
+            picked = self._read(Stretch(ids[known:], past.cache, lora), pick)
             past.ids += ids.tolist()
-            return logits
+            return picked
 
         with self._change:
             self._open += 1
@@ -95,9 +105,9 @@ class Streams:
         if 0 < len(past.ids) <= _KEPT_TOKENS // KEPT_CACHES:
             self._pasts = [*self._pasts, past][-KEPT_CACHES:]
 
-    def _read(self, stretch: Stretch) -> Tensor:
-        """Read with the others; returns when the logits are there. Raises RuntimeError as the library does."""
-        order = _Order(stretch)
+    def _read(self, stretch: Stretch, pick: Pick) -> Picked:
+        """Read with the others; returns when the token is chosen. Raises RuntimeError as the library does."""
+        order = _Order(stretch, pick)
         with self._change:
             self._orders.append(order)
             self._change.notify_all()
@@ -110,24 +120,23 @@ class Streams:
                 taken, self._orders = self._orders, []
                 self._change.release()
                 try:
-                    self._reader.submit(self._pass, taken).result()
+                    self._multiplier.submit(self._pass, taken).result()
                 finally:
                     self._change.acquire()
                     self._reading = False
                     self._change.notify_all()
-        if order.logits is None:
+        if order.picked is None:
             raise order.error or RuntimeError("the pass over the weights was broken off")
-        return order.logits
+        return order.picked
 
     def _pass(self, orders: Sequence[_Order]) -> None:
         try:
             found = self._llama.read([order.stretch for order in orders])
+            for order, logits in zip(orders, found, strict=True):
+                order.picked = order.pick(logits)
         except RuntimeError as error:
             for order in orders:
                 order.error = error
-            return
-        for order, logits in zip(orders, found, strict=True):
-            order.logits = logits
 
 
 def _agreement(left: Sequence[int], right: Sequence[int]) -> int:
