@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tunedesk.cli import main, tunedesk
+from tunedesk.cli.output import Progress
 from tunedesk.paths import Paths
 
 Captured = pytest.CaptureFixture[str]
@@ -60,6 +61,21 @@ def test_an_import_of_nothing_tells_every_reason_and_ends_with_1(tmp_path: Path,
     assert [one["line"] for one in told["skipped"]] == [2, 3]
     assert output(capsys, "convert", str(path), "-o", str(tmp_path / "o.jsonl"), status=1)["dataset"] is None
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_an_interrupted_import_keeps_nothing_and_ends_with_130(
+    rows: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, paths: Paths
+) -> None:
+    def interrupt(self: Progress, done: int, total: int | None = None, unit: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", interrupt)
+        assert main(["import", str(rows)]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "interrupted; nothing was imported\n")
+    assert output(capsys, "datasets")["datasets"] == []
+    assert not list(paths.datasets.iterdir())
 
 
 def test_import_tells_what_it_skipped(tmp_path: Path, capsys: Captured) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -277,3 +278,85 @@ def test_a_disk_that_refuses_a_process_is_said_in_words(tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "cannot write the dataset" in done.stdout
     assert not list(datasets.iterdir())
+
+
+def _append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("\n".join(many(10)))
+
+
+def _replace(path: Path) -> None:
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "emptied": lambda path: os.truncate(path, 0),
+    "grown": _append,
+    "replaced": _replace,
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "worth", "change"),
+    [
+        *(("rows.jsonl", 1 << 60, change) for change in CHANGES),
+        ("rows.jsonl", 1, "cut"),
+        ("rows.jsonl", 1, "removed"),
+        ("rows.json", 1 << 60, "grown"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, worth: int, change: str
+) -> None:
+    path, datasets = tmp_path / name, tmp_path / "datasets"
+    rows = many(4_000)
+    path.write_text("[" + ",".join(rows) + "]" if name.endswith(".json") else "\n".join(rows))
+    monkeypatch.setattr(storing, "WORTH", worth)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 10_000)
+    changes = iter([CHANGES[change]])
+
+    def on_progress(done: int, size: int) -> None:
+        for one in changes:
+            one(path)
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        storing.import_file(path, datasets, name="n", on_progress=on_progress)
+    assert not list(datasets.iterdir())
+    assert not multiprocessing.active_children()
+
+
+_INTERRUPTED = """
+import multiprocessing, signal, sys
+from pathlib import Path
+from tunedesk.core.importing import storing
+storing.WORTH = 1
+blocked = []
+def look(done, size):
+    for process in multiprocessing.active_children():
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        [mask] = [int(line.split()[1], 16) for line in lines if line.startswith("SigBlk")]
+        blocked.append(bool(mask >> signal.SIGINT - 1 & 1))
+if __name__ == "__main__":
+    storing.import_file(Path(sys.argv[1]), Path(sys.argv[2]), name="n", on_progress=look)
+    print(len(blocked) > 1 and all(blocked))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells what is blocked on Linux alone")
+def test_the_terminals_interrupt_reaches_no_process_of_an_import(tmp_path: Path) -> None:
+    path, program = tmp_path / "rows.jsonl", tmp_path / "importing.py"
+    path.write_text("\n".join(many(2000)))
+    program.write_text(_INTERRUPTED)
+    command = [sys.executable, str(program), str(path), str(tmp_path / "datasets")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "True\n"
+
+
+def test_a_dataset_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(many(3)))
+    dataset, _ = storing.import_file(path, tmp_path / "datasets", name="n")
+    assert {one.stat().st_mode & 0o777 for one in dataset.folder.iterdir()} == {0o600}

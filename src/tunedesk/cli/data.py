@@ -112,11 +112,15 @@ def import_(
     as_json: bool,
 ) -> None:
     """Import conversations from FILE into the store."""
-    with _nothing_told(as_json), Progress("importing") as progress:
-        imported = workbench().import_file(
-            file, format_name=format_name, mapping=columns(mapping), system=system_text(system), name=name,
-            on_progress=progress.update,
-        )  # fmt: skip
+    try:
+        with _nothing_told(as_json), Progress("importing") as progress:
+            imported = workbench().import_file(
+                file, format_name=format_name, mapping=columns(mapping), system=system_text(system), name=name,
+                on_progress=progress.update,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        say("interrupted; nothing was imported")
+        raise click.exceptions.Exit(130) from None
     dataset = imported.workspace.dataset
     skipped = report_skipped(imported.report)
     if as_json:

@@ -103,6 +103,8 @@ def write_parts(
             unindexed=sorted(written.unindexed)[:1000],
             files={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
         )
+        for path in folder.iterdir():
+            path.chmod(0o600)
         return _publish(folder, datasets / manifest.id, manifest)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -28,7 +28,7 @@ from tunedesk.core.datasets.dataset_writer import Written
 from tunedesk.core.importing.lines import Built, Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.report import Report
-from tunedesk.core.importing.sources import Progress
+from tunedesk.core.importing.sources import Progress, opened
 from tunedesk.errors import DataError
 
 _MOST_PROCESSES = 4
@@ -85,6 +85,8 @@ class Crew:
         self._unindexed: set[str] = set()
         self._workers: dict[Connection, _Worker] = {}
         context = get_context("spawn")
+        # The first process would start it, and that lets the interrupt through again before the process is there.
+        resource_tracker.ensure_running()
         for _ in range(min(_MOST_PROCESSES, max(2, os.cpu_count() or 1))):
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, path, folder, reading), daemon=True)
@@ -227,7 +229,7 @@ def work(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
 
 
 def _take_pieces(link: Connection, path: Path, folder: Path, reading: Reading) -> None:
-    with path.open("rb", buffering=_BLOCK) as source, (folder / ROWS).open("r+b") as rows:
+    with opened(path, buffering=_BLOCK) as source, (folder / ROWS).open("r+b") as rows:
         link.send(("ready",))
         while (piece := link.recv()) is not None:
             built = build(lines_of(piece, source), reading, on_progress=lambda read: link.send(("at", read)))

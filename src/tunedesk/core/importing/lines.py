@@ -7,7 +7,6 @@ it is keeps the bytes of its line.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from tunedesk.core.importing.importers import Import
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.rows import Options
 from tunedesk.core.importing.sources import Source
+from tunedesk.errors import DataError
 
 _TOLD = 4096
 """Lines between two calls of a progress function."""
@@ -122,7 +122,10 @@ class Built:
         self.keep(kept)
 
     def blocks(self, piece: Piece, source: int) -> Iterator[bytes | bytearray]:
-        """Yield the bytes that go into rows.jsonl; `source` is the descriptor of the piece's file."""
+        """Yield the bytes that go into rows.jsonl; `source` is the descriptor of the piece's file.
+
+        Raises DataError when the file became shorter.
+        """
         for part in self._kept:
             if isinstance(part, bytearray):
                 yield part
@@ -136,7 +139,7 @@ class Built:
                     else piece.data[start:end]
                 )
                 if not block:
-                    raise OSError(errno.EIO, "the file became shorter while it was read")
+                    raise DataError("the file became shorter while it was read", "read it again")
                 yield block
                 start += len(block)
 

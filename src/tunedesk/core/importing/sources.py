@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -61,6 +63,51 @@ class Seen:
     """Names that stand over several columns of a table; those after the first are called NAME_3 by their place."""
 
 
+def opened(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """Open a file to read its bytes; raises DataError when it cannot be."""
+    try:
+        return path.open("rb", buffering=buffering)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "Check the path and its rights."
+        ) from error
+
+
+class Unchanged:
+    """A file that is read several times over, and has to be the same each time.
+
+    Whatever is wrong with a file that changed while the `with` block read it, that it changed is told instead.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Note the state it is in; a pipe or what is not there has none."""
+        self._path = Path(path)
+        self._before = self._state()
+
+    def __enter__(self) -> Unchanged:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, DataError):
+            self.require()
+
+    def require(self) -> None:
+        """Raise DataError when the file was written to, replaced or removed since."""
+        if self._state() != self._before:
+            raise DataError(
+                f"{self._path} changed while it was read", "read it again when nothing writes to it any more"
+            )
+
+    def _state(self) -> tuple[int, ...]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        if not stat.S_ISREG(found.st_mode):
+            return ()
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 class Source:
     """One input, read once from its beginning to its end; `head` may be looked at before."""
 
@@ -98,12 +145,8 @@ class Source:
         if str(path) == "-":
             return cls(sys.stdin.buffer, "standard input", 0, on_progress)
         path = Path(path)
-        try:
-            return cls(path.open("rb"), path.name, path.stat().st_size, on_progress)
-        except OSError as error:
-            raise DataError(
-                f"{path} cannot be read: {error.strerror}", "Check the path and its rights."
-            ) from error
+        stream = opened(path)
+        return cls(stream, path.name, os.fstat(stream.fileno()).st_size, on_progress)
 
     @classmethod
     def of_bytes(cls, data: bytes, name: str) -> Source:

@@ -20,7 +20,7 @@ from tunedesk.core.importing.crew import Crew, CrewLost, lines_of
 from tunedesk.core.importing.lines import Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.report import NothingImported, Report
-from tunedesk.core.importing.sources import Progress, Source
+from tunedesk.core.importing.sources import Progress, Source, Unchanged, opened
 from tunedesk.paths import private_folder, write_whole
 
 WORTH = 48 << 20
@@ -33,31 +33,40 @@ def import_file(
     path: Path | str, datasets: Path, *, name: str, format_name: str | None = None,
     mapping: Mapping[str, str] | None = None, system: str | None = None, on_progress: Progress | None = None,
 ) -> tuple[Dataset, Report]:  # fmt: skip
-    """Import a file into a folder under `datasets`; errors as of `importers.read` and `write_dataset`."""
-    if _has_lines(path):
-        found = importers.read(path, format=format_name, mapping=mapping, system=system)
-        for _ in found:
-            break
-        if found.report.format not in _WHOLE_FILE:
-            said = found.options
-            reading = Reading(
-                found.report.format, format_name or "", dict(said.mapping), said.system, said.speakers
-            )
-            lines = _Lines(Path(path), datasets, name, reading, found.report.guessed, on_progress)
-            try:
-                return lines.store()
-            except CrewLost:
-                return lines.store(alone=True)
-    rows = importers.read(path, format=format_name, mapping=mapping, system=system, on_progress=on_progress)
-    report = rows.report
-    dataset = write_dataset(
-        rows, datasets, name=name, source=str(path),
-        provenance=lambda: _provenance(report),
-    )  # fmt: skip
-    return dataset, report
+    """Import a file into a folder under `datasets`; errors as of `importers.read` and `write_dataset`.
+
+    Raises DataError, too, when the file changes meanwhile: what was read of it would be of no one state.
+    """
+    with Unchanged(path) as unchanged:
+        if _has_lines(path):
+            found = importers.read(path, format=format_name, mapping=mapping, system=system)
+            for _ in found:
+                break
+            if found.report.format not in _WHOLE_FILE:
+                said = found.options
+                reading = Reading(
+                    found.report.format, format_name or "", dict(said.mapping), said.system, said.speakers
+                )
+                lines = _Lines(
+                    Path(path), datasets, name, reading, found.report.guessed, unchanged, on_progress
+                )
+                try:
+                    return lines.store()
+                except CrewLost:
+                    return lines.store(alone=True)
+        rows = importers.read(
+            path, format=format_name, mapping=mapping, system=system, on_progress=on_progress
+        )
+        report = rows.report
+        dataset = write_dataset(
+            rows, datasets, name=name, source=str(path),
+            provenance=lambda: _provenance(report, unchanged),
+        )  # fmt: skip
+        return dataset, report
 
 
-def _provenance(report: Report) -> Provenance:
+def _provenance(report: Report, unchanged: Unchanged) -> Provenance:
+    unchanged.require()
     if report.skipped and not report.imported:
         raise NothingImported(report)
     return Provenance(format=report.format, skipped=len(report.skipped))
@@ -94,6 +103,7 @@ class _Lines:
     reading: Reading
     guessed: str
     """What was guessed when the head of the file was looked at."""
+    unchanged: Unchanged
     on_progress: Progress | None
 
     def store(self, *, alone: bool = False) -> tuple[Dataset, Report]:
@@ -113,7 +123,7 @@ class _Lines:
 
         dataset = write_parts(
             write, self.datasets, name=self.name, source=str(self.path),
-            provenance=lambda: _provenance(report),
+            provenance=lambda: _provenance(report, self.unchanged),
         )  # fmt: skip
         return dataset, report
 
@@ -121,12 +131,12 @@ class _Lines:
         """Whether the file is in UTF-8 without a byte order mark, its lines end with line feeds, nothing is packed."""
         source = Source.open(self.path)
         source.close()
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             return not source.bom and file.read(len(source.head)) == source.head
 
     def _write(self, folder: Path, report: Report, source: Source, *, alone: bool, as_it_is: bool) -> Written:
         told = self.on_progress if as_it_is else None
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             size = os.fstat(file.fileno()).st_size
             length = pieces.piece_bytes(source.head, size)
             cut = pieces.of_blocks(source.blocks(), length)
@@ -146,7 +156,7 @@ class _Lines:
         unindexed: set[str] = set()
         count = chunks = end = foreign = 0
         first = 1
-        with self.path.open("rb", buffering=1 << 20) as lines, (folder / ROWS).open("wb") as rows:
+        with opened(self.path, buffering=1 << 20) as lines, (folder / ROWS).open("wb") as rows:
             size = os.fstat(lines.fileno()).st_size
             for piece in cut:
                 tell = _teller(told, piece.start, size)
