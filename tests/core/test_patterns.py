@@ -178,8 +178,9 @@ def folded(source: str) -> str:
 @pytest.mark.parametrize(
     ("pattern", "sieves"),
     [
-        (r"(\w+) \w+ly\b", ["ly"]), (r"\w+@\w+\.de", [r"\.de"]), ("ba+b", ["ba"]), ("colou?r", ["colo"]),
-        (r"\s{3,}", [r"[\x09\x0a\x0b\x0c\x0d\x20]{2}"]), ("(ab|cd)e", []), ("ab|cd", []), (r"(?x)a b", []),
+        (r"(\w+) \w+ly\b", ["ly", r"\ "]), (r"\S+@\S+\.de", [r"\.de", "@"]), ("ba+b", ["ba", "ab"]),
+        ("colou?r", ["colo", "r"]), (r"\s{3,}", [r"[\x09\x0a\x0b\x0c\x0d\x20]{2}"]), ("(ab|cd)e", ["e"]),
+        ("ab|cd", []), (r"(?x)a b", []), ("a.b.c.d", ["a", "b", "c"]),
         ("[a-z]{4}", []), ("a{2}b", ["aab"]), (r"\bab\b{start}", []),
     ],
 )  # fmt: skip

@@ -18,6 +18,8 @@ from tunedesk.core.datasets.indexing import fold
 
 _SMALL = 10
 """Most characters of a class that the engine turns into literals of two."""
+_RUNS = 3
+"""Most literals that are offered, the longest first: a rare sign can be worth more than a common word."""
 _ASCII = [chr(code) for code in range(128) if not chr(code).isupper()]
 """All that a folded text of ASCII may hold."""
 
@@ -67,7 +69,8 @@ def need(source: str, flags: str) -> Need:
     members = {item: _members(item, flags) for item in items if item.source and item.least}
     if not all(members.values()):
         return Need(impossible=True)
-    sieves = [re.escape(run) for run in [max(_runs(items), key=len, default="")] if len(run) > 1]
+    runs = sorted(filter(None, dict.fromkeys(_runs(items))), key=len, reverse=True)
+    sieves = [re.escape(run) for run in runs[:_RUNS]]
     for item, characters in members.items():
         if item.least > 1 and 1 < len(characters) <= _SMALL:
             sieves.append("[" + "".join(f"\\x{ord(one):02x}" for one in characters) + "]{2}")

@@ -7,8 +7,10 @@ word boundaries, which matches at least as much, has sifted it.
 
 What no such form makes fast is sifted by what the pattern needs (necessary.py), where a sample says that it pays.
 
-A text holds all messages of a role. Few patterns can tell where one ends (`.` on a line of its own, `\\s`, `[^x]`,
-`\\A`): what they match is looked at again, message by message, unless a form that passes over no line end finds it too.
+A text holds all messages of a role, joined by line feeds and a character between them that every class of a pattern is
+rid of. So no match gets across, and only a pattern that may match a line feed (`\\s`, `\\W`, `[^x]`) can mistake one of
+those that join for one that was said: what it finds is looked at again, message by message, unless a form that passes
+over no line feed finds it too.
 """
 
 from __future__ import annotations
@@ -38,21 +40,29 @@ _WORTH = 0.7
 """The share of the time that a sieve must not exceed, for what it lets through is looked at twice."""
 
 _BOUNDARIES = frozenset("bB")
-_OPEN = frozenset("nrsWDAzxuUpP0")
-"""Escapes that may match a line feed, or are about the ends of a text."""
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*[smx-]")
 _UNFOLDABLE = re.compile(r"\(\?|\\[pPxuU]")
 """Groups with flags or names, properties and code points: case is left to the engine there."""
 
-_ASCII_MEMBERS = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": r"\t-\r "}
-"""What a class of all scripts holds of ASCII, inside of [ ]."""
 _ASCII_CLASSES = {
-    **{name: f"[{members}]" for name, members in _ASCII_MEMBERS.items()},
-    **{name.upper(): f"[^{members}]" for name, members in _ASCII_MEMBERS.items()},
+    r"\d": "[0-9]",
+    r"\D": "[^0-9]",
+    r"\w": "[0-9A-Za-z_]",
+    r"\W": "[^0-9A-Za-z_]",
+    r"\s": r"[\t-\r ]",
+    r"\S": r"[^\t-\r ]",
     r"\b": r"(?-u:\b)",
 }
-_LINE_ENDS = r"[\n\x1e]"
-_SURE = {".": r"[^\n\x1e]", **{token: f"[{token}--{_LINE_ENDS}]" for token in (r"\s", r"\S", r"\W", r"\D")}}
+"""What stands for an escape in ASCII text, alone or within another class."""
+_ESCAPED_CLASSES = frozenset("dDsSwW")
+_NAMED = frozenset("pPxuU0")
+"""Escapes of several characters."""
+_ENDS = {r"\A": "^", r"\z": "$"}
+"""The ends of a text, as those of any line."""
+_ANCHORS = frozenset({"^", "$", *_ENDS})
+_MARK = MESSAGE_BREAK.strip("\n")
+_JOINING = pl.Series(["\n", _MARK])
+_WITHOUT_MARK, _WITHOUT_BOTH = r"--\x1e", r"--[\n\x1e]"
 
 
 class _Tried:
@@ -111,8 +121,10 @@ class Expression:
     """Whether a message without text matches."""
     single: str | None = None
     """For one message alone, where the other forms may match because of what joins messages; else None."""
+    anchored: bool = True
+    """Whether `single` asks where a line or text begins or ends."""
     sure: str | None = None
-    """Where `single` is given: without line ends in what it matches, so that one message holds it; None when there
+    """Where `single` is given: without line feeds in what it matches, so that one message holds it; None when there
     is no such form."""
     need: Need = field(default_factory=Need)
     """What ASCII texts must hold."""
@@ -145,11 +157,21 @@ class Expression:
             if cancelled():
                 break
             places = doubtful[start : start + FIRST_ROWS]
-            messages = texts.gather(places).str.split(MESSAGE_BREAK)
-            owners = pl.Series(range(len(places)), dtype=pl.UInt32).repeat_by(messages.list.len()).explode()
-            hits = owners.filter(messages.explode().str.contains(self.single or "")).unique()
-            found = found.scatter(places.gather(hits), True) if len(hits) else found
+            hits = self._one_by_one(texts.gather(places))
+            found = found.scatter(places.filter(hits), True) if hits.any() else found
         return found
+
+    def _one_by_one(self, texts: pl.Series) -> pl.Series:
+        """Return which texts hold a message that matches."""
+        if not self.anchored:
+            # No match gets across the mark, and nothing else stands between two messages now.
+            return texts.str.replace_all(MESSAGE_BREAK, _MARK, literal=True).str.contains(self.exact)
+        messages = texts.str.split(MESSAGE_BREAK)
+        owners = pl.arange(0, len(texts), dtype=pl.UInt32, eager=True)
+        owners = owners.repeat_by(messages.list.len()).explode()
+        hits = owners.filter(messages.explode().str.contains(self.single or "")).unique()
+        mask = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+        return mask.scatter(hits, True) if len(hits) else mask
 
     def _joined(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
         rest = wide.arg_true()
@@ -195,17 +217,20 @@ def compile_pattern(pattern: Pattern) -> Expression:
             'quote it to search for it as text: "…"',
             column=pattern.column,
         ) from error
-    lines = flags + _by_lines(source)
-    narrow, sieve = _ascii(_by_lines(source)), _without_boundaries(_by_lines(source))
-    empty, mark = pl.Series(["", MESSAGE_BREAK.strip("\n")]).str.contains(exact)
+    by_lines = "".join(_ENDS.get(token, token) if not inside else token for token, inside in _tokens(source))
+    told = _told_apart(by_lines, flags)
+    joined = told.source if told else by_lines
+    sieve = _without_boundaries(joined)
+    doubted = not told or told.feeds or by_lines != source
     return Expression(
-        exact=lines,
-        ascii=flags + narrow,
-        sieve=None if flags + sieve == lines else flags + sieve,
-        matches_empty=empty,
-        single=exact if mark or _sees_line_ends(source) else None,
-        sure=_sure(flags, source),
-        need=need(_by_lines(source), flags),
+        exact=flags + joined,
+        ascii=flags + _ascii(joined),
+        sieve=None if sieve == joined else flags + sieve,
+        matches_empty=pl.Series([""]).str.contains(exact)[0],
+        single=exact if doubted else None,
+        anchored=not told or any(token in _ANCHORS for token, inside in _tokens(source) if not inside),
+        sure=flags + told.sure if told and told.sure and by_lines == source else None,
+        need=need(by_lines, flags),
     )
 
 
@@ -241,26 +266,54 @@ def _tokens(source: str) -> list[tuple[str, bool]]:
     return tokens
 
 
-def _sees_line_ends(source: str) -> bool:
-    """Whether a pattern could match a line feed, or tells where the whole text begins or ends."""
-    tokens = _tokens(source)
+@dataclass(frozen=True, slots=True)
+class _ToldApart:
+    """A pattern that no longer matches what parts messages."""
+
+    source: str
+    feeds: bool
+    """Whether it may match a line feed."""
+    sure: str | None
+    """The same without line feeds; None where one is named."""
+
+
+def _told_apart(source: str, flags: str) -> _ToldApart | None:
+    """Rid the classes of a pattern of the mark between two messages; None where it is not understood.
+
+    The engine itself is asked what a class holds.
+    """
     if _FLAGS.search(source):
-        return True
-    for (token, inside), (before, _) in zip(tokens, [("", False), *tokens], strict=False):
-        escaped = len(token) == 2 and (
-            token[1] in _OPEN or (inside and token[1].isalpha() and token[1] not in "dw")
-        )
-        if escaped or token in ("\n", "\x1e") or (inside and token == "^" and before == "["):
-            return True
-    return False
+        return None
+    marked, sure = "", ""
+    feeds = named = False
+    for element in _elements(source):
+        escaped = element[1:] if element[0] == "\\" else ""
+        if escaped in _NAMED and escaped:
+            return None
+        named |= element == "\n" or escaped == "n"
+        if element[0] != "[" and element != "." and escaped not in _ESCAPED_CLASSES:
+            marked, sure = marked + element, sure + element
+            continue
+        try:
+            feed, mark = _JOINING.str.contains(rf"{flags}\A{element}\z")
+        except pl.exceptions.PolarsError:
+            return None
+        held = element if element != "." else r"[^\n]"
+        feeds |= feed
+        marked += f"[{held}{_WITHOUT_MARK}]" if mark else element
+        sure += f"[{held}{_WITHOUT_BOTH}]" if mark or feed else element
+    return _ToldApart(marked, feeds or named, None if named else sure)
 
 
-def _by_lines(source: str) -> str:
-    """Let the ends of a text be those of any line."""
-    return "".join(
-        {r"\A": "^", r"\z": "$"}.get(token, token) if not inside else token
-        for token, inside in _tokens(source)
-    )
+def _elements(source: str) -> list[str]:
+    """Split a pattern into escapes, whole [classes] and single characters."""
+    elements: list[str] = []
+    for token, inside in _tokens(source):
+        if inside:
+            elements[-1] += token
+        else:
+            elements.append(token)
+    return elements
 
 
 def _fold(source: str) -> str:
@@ -268,27 +321,7 @@ def _fold(source: str) -> str:
 
 
 def _ascii(source: str) -> str:
-    return "".join(
-        (_ASCII_MEMBERS if inside else _ASCII_CLASSES).get(token, token) for token, inside in _tokens(source)
-    )
-
-
-def _sure(flags: str, source: str) -> str | None:
-    """Return the pattern without line feeds and breaks in all that it may match; None when that takes more."""
-    tokens = _tokens(source)
-    if _FLAGS.search(source) or any(
-        token == "\n" or (len(token) == 2 and token[1] in _OPEN - frozenset("rsWD")) for token, _ in tokens
-    ):
-        return None
-    out = []
-    for (token, inside), (_, goes_on) in zip(tokens, [*tokens[1:], ("", False)], strict=True):
-        if inside:
-            out.append(token + (f"--{_LINE_ENDS}]" if not goes_on else ""))
-        elif token == "[":
-            out.append("[[")
-        else:
-            out.append(_SURE.get(token, token))
-    return flags + "".join(out)
+    return "".join(_ASCII_CLASSES.get(token, token) for token, _ in _tokens(source))
 
 
 def _without_boundaries(source: str) -> str:
