@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunedesk.core.conversations import Row, encode_row
-from tunedesk.core.datasets.chunk_builder import ChunkBuilder
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder, split_tables
 from tunedesk.core.datasets.dataset import Chunk, Dataset
 from tunedesk.core.datasets.indexing import row_facts
 
@@ -60,7 +60,7 @@ class ExtendedDataset(Dataset):
             self._first,
             builder.rows_frame().to_dict(),
             lambda: builder.text_frame().to_dict(),
-            lambda: builder.tables_frame().to_dict(),
+            lambda: split_tables(builder.tables_frame().to_dict()),
         )
 
 

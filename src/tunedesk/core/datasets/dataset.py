@@ -64,7 +64,7 @@ class Chunk:
         start: int,
         columns: dict[str, pl.Series],
         texts: Callable[[], dict[str, pl.Series]],
-        tables: Callable[[], dict[str, pl.Series]],
+        tables: Callable[[], dict[str, Table]],
         indexes: pl.Series | None = None,
     ) -> None:
         self.start = start
@@ -88,7 +88,16 @@ class Chunk:
     @cached_property
     def tables(self) -> dict[str, Table]:
         """Tables of the coded columns."""
-        return split_tables(self._tables())
+        return self._tables()
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Return some of its rows, which are consecutive, as a chunk; nothing is copied."""
+        return Chunk(
+            self.start + start,
+            {name: column[start:stop] for name, column in self.columns.items()},
+            lambda: {role: texts[start:stop] for role, texts in self.texts.items()},
+            lambda: self.tables,
+        )
 
     @classmethod
     def scattered(cls, builder: ChunkBuilder, indexes: pl.Series) -> Chunk:
@@ -97,7 +106,7 @@ class Chunk:
             0,
             builder.rows_frame().to_dict(),
             lambda: builder.text_frame().to_dict(),
-            lambda: builder.tables_frame().to_dict(),
+            lambda: split_tables(builder.tables_frame().to_dict()),
             indexes,
         )
 
@@ -204,7 +213,7 @@ def _open_chunk(folder: Path, number: int, start: int) -> Chunk:
         start,
         map_part(folder / f"rows-{number:03}.arrow"),
         lambda: map_part(folder / f"text-{number:03}.arrow"),
-        lambda: map_part(folder / f"tables-{number:03}.arrow"),
+        lambda: split_tables(map_part(folder / f"tables-{number:03}.arrow")),
     )
 
 

@@ -183,6 +183,10 @@ class Piece:
     def _system(self, matcher: Matcher, rows: pl.Series | None) -> pl.Series | None:
         """Return where the system prompt matches; None for nowhere."""
         prompts = self.chunk.tables["system"].folded
+        if len(prompts) > self._size(rows) and not self._layers:
+            prompts = prompts.gather(self._taken(self.chunk.columns["system"], rows))
+            hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
+            return hits & self._taken(self._has_system(), rows) if matcher.matches_empty else hits
         hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
         if not self._layers and not hits.any():
             return None

@@ -7,6 +7,7 @@ rewritten are searched as one more, small chunk. A cancelled search stops within
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,10 @@ SCREENFUL = 40
 """Matches that are worth showing at once, before the search is done."""
 EARLY_S = 0.03
 """Seconds after which fewer are."""
+_GLIMPSE = 4_096
+"""Rows that are looked at together before a whole chunk is."""
+_QUICK_S = 2 * EARLY_S
+"""Seconds for a chunk, drawn from such a step and so told too high, below which the chunk itself comes next."""
 
 _PREDICATES = frozenset({"pii", "error", "dup", "check", "about"})
 
@@ -74,39 +79,84 @@ def search(
     """
     began = time.perf_counter()
     matchers = _prepare(target, query.root)
-    shared = SharedMasks(target.dataset)
     chunks = target.dataset.chunks
-    extra = target.overlay.rewritten_chunk(target.dataset)
     absent = target.overlay.absent()
     if isinstance(query.root, Everything):
         everything = Matches.all(len(target.dataset)).without(absent)
         yield Progress(everything, len(target.dataset), True)
         return
-    root = planned(query.root, _sampled(Piece(target, chunks[0], matchers, cancelled)))
-    hits = _Rewritten(target, extra, root, matchers, cancelled)
-    narrowed = previous and previous[1].aligned and refines(query.root, previous[0].root)
-
-    def one(number: int) -> pl.Series | None:
-        if cancelled():
-            return None
-        piece = Piece(target, chunks[number], matchers, cancelled, shared)
-        old = previous[1].parts[number] if previous and narrowed else None
-        rows = old - piece.chunk.start if isinstance(old, pl.Series) else None
-        return hits.merge(piece, piece.find(root, rows))
-
+    scan = _Scan(target, query.root, matchers, cancelled)
+    narrowed = (
+        previous[1] if previous and previous[1].aligned and refines(query.root, previous[0].root) else None
+    )
+    shown = 0
+    if len(chunks) > 1 and narrowed is None:
+        found, looked_at = scan.glimpse(chunks[0])
+        if len(found) and not cancelled():
+            shown = len(found)
+            yield Progress(Matches([found]).without(absent), looked_at, False)
     parts: list[pl.Series] = []
-    shown = False
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, part in enumerate(pool.map(one, range(len(chunks)))):
+        for number, part in enumerate(
+            pool.map(lambda number: scan.whole(number, narrowed), range(len(chunks)))
+        ):
             if part is None or cancelled():
                 return
             parts.append(part)
             late = time.perf_counter() - began > EARLY_S
-            found = 0 if shown else sum(map(len, parts))
-            if (found >= SCREENFUL or (found and late)) and number + 1 < len(chunks):
-                shown = True
+            so_far = sum(map(len, parts)) if shown < SCREENFUL else 0
+            if so_far > shown and (so_far >= SCREENFUL or late) and number + 1 < len(chunks):
+                shown = so_far
                 yield Progress(Matches(parts).without(absent), chunks[number + 1].start, False)
     yield Progress(Matches(parts, aligned=True).without(absent), len(target.dataset), True)
+
+
+class _Scan:
+    """One search: what each chunk holds."""
+
+    def __init__(
+        self,
+        target: Target,
+        root: Node,
+        matchers: dict[Text | Pattern, Matcher],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._target, self._matchers, self._cancelled = target, matchers, cancelled
+        self._shared = SharedMasks(target.dataset)
+        self._root = planned(root, _sampled(Piece(target, target.dataset.chunks[0], matchers, cancelled)))
+        extra = target.overlay.rewritten_chunk(target.dataset)
+        self._rewritten = _Rewritten(target, extra, self._root, matchers, cancelled)
+
+    def whole(self, number: int, previous: Matches | None) -> pl.Series | None:
+        """Return the matches of a chunk, among those of a previous search; None once the search is cancelled."""
+        if self._cancelled():
+            return None
+        chunk = self._target.dataset.chunks[number]
+        old = previous.parts[number] if previous is not None else None
+        return self._found(chunk, old - chunk.start if isinstance(old, pl.Series) else None, self._shared)
+
+    def glimpse(self, chunk: Chunk) -> tuple[pl.Series, int]:
+        """Return what the first rows of a chunk hold, and how many they are.
+
+        Ends with a screenful of matches, when time is up, or after two steps where the whole chunk is as quick.
+        """
+        began = last = time.perf_counter()
+        found, stop, quickest = pl.Series([], dtype=pl.UInt32), 0, math.inf
+        while len(found) < SCREENFUL and stop < len(chunk):
+            part = chunk.part(stop, stop + _GLIMPSE)
+            found.append(self._found(part, None, None))
+            stop += len(part)
+            now = time.perf_counter()
+            quickest, last = min(quickest, now - last), now
+            # The first step pays for what is done once, so it is not judged by.
+            quick = stop > _GLIMPSE and quickest / _GLIMPSE * len(chunk) < _QUICK_S
+            if quick or now - began > EARLY_S:
+                break
+        return found, stop
+
+    def _found(self, chunk: Chunk, rows: pl.Series | None, shared: SharedMasks | None) -> pl.Series:
+        piece = Piece(self._target, chunk, self._matchers, self._cancelled, shared)
+        return self._rewritten.merge(piece, piece.find(self._root, rows))
 
 
 def _sampled(piece: Piece) -> Rate:
