@@ -329,32 +329,6 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_kept(
     assert not multiprocessing.active_children()
 
 
-_INTERRUPTED = """
-import multiprocessing, signal, sys
-from pathlib import Path
-from tunedesk.core.importing import storing
-storing.WORTH = 1
-blocked = []
-def look(done, size):
-    for process in multiprocessing.active_children():
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        [mask] = [int(line.split()[1], 16) for line in lines if line.startswith("SigBlk")]
-        blocked.append(bool(mask >> signal.SIGINT - 1 & 1))
-if __name__ == "__main__":
-    storing.import_file(Path(sys.argv[1]), Path(sys.argv[2]), name="n", on_progress=look)
-    print(len(blocked) > 1 and all(blocked))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells what is blocked on Linux alone")
-def test_the_terminals_interrupt_reaches_no_process_of_an_import(tmp_path: Path) -> None:
-    path, program = tmp_path / "rows.jsonl", tmp_path / "importing.py"
-    path.write_text("\n".join(many(2000)))
-    program.write_text(_INTERRUPTED)
-    command = [sys.executable, str(program), str(path), str(tmp_path / "datasets")]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "True\n"
-
-
 def test_a_dataset_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(many(3)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +13,7 @@ from itertools import chain, islice
 
 from tunedesk.core.checking.examining import Examined, Examiner, Line, Wanted
 from tunedesk.core.grouping.duplicates import Finder, Group
+from tunedesk.core.spawning import spawning, uninterrupted
 
 BATCH = 4_000
 """Lines that one process takes at a time."""
@@ -49,12 +48,13 @@ def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
 def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Examined]:
     count = min(_PROCESSES, os.cpu_count() or 1)
     waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(count, spawning())
     try:
-        with _one_thread_each():
-            pool.submit(_begin)
+        with _one_thread_each(), uninterrupted():
+            pool.submit(_nothing)
         for batch in batches:
-            waiting.append((batch, pool.submit(_examine, batch, wanted)))
+            with uninterrupted():
+                waiting.append((batch, pool.submit(_examine, batch, wanted)))
             if len(waiting) >= count * _AHEAD:
                 yield _result(*waiting.popleft(), wanted)
         while waiting:
@@ -92,9 +92,8 @@ def _result(batch: list[Line], future: Future[Examined], wanted: Wanted) -> Exam
         return _examine(batch, wanted)
 
 
-def _begin() -> None:
-    """Leave the terminal's interrupt to the parent, which ends its processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _nothing() -> None:
+    """Have the processes begin."""
 
 
 def find_in_lines(lines: Iterable[Line]) -> list[Group]:

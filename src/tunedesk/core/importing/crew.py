@@ -11,12 +11,10 @@ import gc
 import hashlib
 import io
 import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -29,6 +27,7 @@ from tunedesk.core.importing.lines import Built, Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.report import Report
 from tunedesk.core.importing.sources import Progress, opened
+from tunedesk.core.spawning import spawning, uninterrupted
 from tunedesk.errors import DataError
 
 _MOST_PROCESSES = 4
@@ -84,17 +83,13 @@ class Crew:
         self._end = self._lines = self._read = 0
         self._unindexed: set[str] = set()
         self._workers: dict[Connection, _Worker] = {}
-        context = get_context("spawn")
-        # The first process would start it, and that lets the interrupt through again before the process is there.
-        resource_tracker.ensure_running()
+        context = spawning()
         for _ in range(min(_MOST_PROCESSES, max(2, os.cpu_count() or 1))):
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, path, folder, reading), daemon=True)
             self._workers[ours] = _Worker(process, ours)
-            # A child takes over what is blocked: the terminal's interrupt is the parent's to act on.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            process.start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            with uninterrupted():
+                process.start()
             theirs.close()
 
     def __enter__(self) -> Crew:
