@@ -20,10 +20,10 @@ def edit_text(app: App[Any], text: str, *, suffix: str = ".txt") -> str | None:
 
     Raises UsageError when there is no such editor or it failed, DataError when what it left is not UTF-8.
     """
-    command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    with tempfile.TemporaryDirectory(prefix="tunedesk-") as folder:
+    command = _command()
+    with tempfile.TemporaryDirectory(prefix="tunedesk-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / f"message{suffix}"
-        path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
             with app.suspend():
                 done = subprocess.run([*command, str(path)], env=clean_environment(), check=False)
@@ -37,13 +37,26 @@ def edit_text(app: App[Any], text: str, *, suffix: str = ".txt") -> str | None:
             ) from error
         if done.returncode:
             raise UsageError(f"{command[0]} ended with {done.returncode}", "nothing was changed")
-        try:
-            written = path.read_text(encoding="utf-8", errors="strict")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                "the edited text is not UTF-8", "nothing was changed; save it as UTF-8"
-            ) from error
+        written = _written(path)
     # Editors end a file with a line feed that the message did not have.
     if written.endswith("\n") and not text.endswith("\n"):
         written = written[:-1]
     return None if written == text else written
+
+
+def _command() -> list[str]:
+    told = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
+    try:
+        return shlex.split(told) or ["vi"]
+    except ValueError as error:
+        raise UsageError(f"EDITOR={told!r} is no command: {error}", "set EDITOR to an editor") from error
+
+
+def _written(path: Path) -> str:
+    """Return what stands in the file, its line ends as they are."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DataError("the edited text is not UTF-8", "nothing was changed; save it as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"the editor took the file away: {error.strerror}", "nothing was changed") from error
