@@ -236,6 +236,10 @@ async def test_rows_are_excluded_taken_back_and_not_counted(tmp_path: Path, case
         await desk.until(lambda: desk.screen.query_one(EstimatePane).counted.stats.conversations == 39)  # type: ignore[union-attr]
         await desk.press("x")
         await desk.shows("40 to train on")
+        await desk.press("down", "u")
+        await desk.said("undid: include, line 1")
+        await desk.press("ctrl+r")
+        await desk.said("redid: include, line 1")
 
 
 async def test_an_edit_of_all_matches_is_one_undo(tmp_path: Path, cases: Path) -> None:
@@ -250,6 +254,7 @@ async def test_an_edit_of_all_matches_is_one_undo(tmp_path: Path, cases: Path) -
         assert desk.listing.count == 20
         await desk.press("u")
         await desk.shows("40 to train on")
+        await desk.said("undid: exclude, 20 conversations")
 
 
 async def test_a_tag_is_put_on_found_and_taken_off(tmp_path: Path, cases: Path) -> None:
@@ -315,9 +320,16 @@ async def test_a_whole_row_is_edited_as_json(
         await desk.press("enter", "r", "e")
         await desk.until(lambda: "Nora" in desk.messages(0)[0]["content"])
         await desk.shows('"Nora' if '"Nora' in frame(desk.app) else "Nora")
-        editor(tmp_path, monkeypatch, 'echo "{" > $1')
+        editor(tmp_path, monkeypatch, "sed -i 's/Nora/Vera/; $d' $1")
         await desk.press("e")
         await desk.said("not JSON")
+        assert "Nora" in desk.messages(0)[0]["content"]
+        editor(tmp_path, monkeypatch, "echo } >> $1")
+        await desk.press("e")
+        await desk.until(lambda: "Vera" in desk.messages(0)[0]["content"])
+        editor(tmp_path, monkeypatch, "true")
+        await desk.press("e")
+        await desk.said("nothing was changed")
 
 
 async def test_a_reply_is_left_out_of_the_loss_and_shown_so(tmp_path: Path, cases: Path) -> None:

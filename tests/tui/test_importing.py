@@ -168,6 +168,7 @@ async def test_an_import_is_stopped_by_escape_and_nothing_is_kept(
         await desk.shows("user      Where?")
         await desk.press("enter")
         await desk.shows("%")
+        await desk.shows(" left")
         await desk.press("escape")
         await desk.shows("import stopped: nothing was kept")
         await asyncio.to_thread(ended.wait, 5)

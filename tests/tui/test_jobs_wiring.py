@@ -32,7 +32,7 @@ from tunedesk.tui.screens.files import FilesDialog
 from tunedesk.tui.screens.jobs import JobsScreen
 from tunedesk.tui.screens.launching import launch
 from tunedesk.tui.screens.queue import QueueDialog
-from tunedesk.tui.transfer import Transfer, size_text
+from tunedesk.tui.transfer import Pace, Transfer, size_text
 from tunedesk.workbench import Workbench
 
 SPIKE = 12
@@ -280,6 +280,11 @@ def test_a_transfer_tells_part_speed_and_time_left() -> None:
     transfer = Transfer("uploading x", clock=lambda: now[0])
     now[0] = 2.0
     assert transfer.text(4_000_000, 10_000_000) == "uploading x 40% of 10.0 MB · 2.0 MB/s · 3 s left"
+    pace = Pace(clock=lambda: now[0])
+    now[0] = 2.5
+    assert pace.left(10, 100) == "", "too early to tell"
+    now[0] = 4.0
+    assert (pace.left(20, 100), pace.left(100, 100)) == ("8 s left", "")
     assert [size_text(size) for size in (7, 1_500, 266_000, 3_000_000_000)] == [
         "7 B",
         "1.5 kB",

@@ -71,7 +71,7 @@ class Desk(DiffOutput):
         self._load = load
         self._datasets = tuple(datasets)
         self._workbench: Workbench | None = None
-        self._changes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._changes: asyncio.Queue[tuple[str, Any, str]] = asyncio.Queue()
         self._ending = threading.Event()
         self.views = ViewKeeper(self)
         self.background = Background(self)
@@ -129,7 +129,7 @@ class Desk(DiffOutput):
             except UsageError:  # the filter asks for what is not counted or checked yet
                 return workspace
 
-        self._changes.put_nowait(("opened what was shown last", reopened))
+        self.change("opened what was shown last", reopened, doing="opening")
         if last.mode in self.MODES:
             self.switch_mode(last.mode)
 
@@ -140,24 +140,30 @@ class Desk(DiffOutput):
             return
         path = Path(name).expanduser()
         if path.exists():
-            self._changes.put_nowait((
+            self.change(
                 f"imported {path.name}",
                 lambda _, on_progress: workbench.import_file(path, on_progress=on_progress).workspace,
-            ))  # fmt: skip
+                doing=f"importing {path.name}",
+            )
         else:
-            self._changes.put_nowait(("opened", lambda _, __: workbench.open(name)))
+            self.change("opened", lambda _, __: workbench.open(name), doing="opening")
 
     def open_sample(self) -> None:
         """Open the shipped sample conversations in the background."""
         workbench = self._workbench
         if workbench is not None:
-            self._changes.put_nowait(
-                ("opened the sample conversations", lambda _, on_progress: workbench.open_sample(on_progress))
+            self.change(
+                "opened the sample conversations",
+                lambda _, on_progress: workbench.open_sample(on_progress),
+                doing="opening",
             )
 
-    def change(self, label: str, make: Change) -> None:
-        """Replace the workspace by `make(workspace, on_progress)`, in a thread, in the order asked for."""
-        self._changes.put_nowait((label, make))
+    def change(self, label: str, make: Change, *, doing: str = "working") -> None:
+        """Replace the workspace by `make(workspace, on_progress)`, in a thread, in the order asked for.
+
+        `doing` says what goes on meanwhile, and what failed if it fails; `label` what was done.
+        """
+        self._changes.put_nowait((label, make, doing))
 
     def edit(self, label: str, make: Change) -> None:
         """Make an edit that one undo takes back, as `change` does."""
@@ -169,14 +175,14 @@ class Desk(DiffOutput):
             finally:
                 self.editing.remove(label)
 
-        self.change(f"{label}: u undoes", made)
+        self.change(f"{label}: u undoes", made, doing="editing")
 
     async def _apply_changes(self) -> None:
         """Take changes one at a time, so that each builds on the state that the one before it left."""
         while True:
-            label, make = await self._changes.get()
-            with self.reporting(label):
-                workspace = await self._changed(label, make)
+            label, make, doing = await self._changes.get()
+            with self.reporting(doing):
+                workspace = await self._changed(doing, make)
                 self.latest = with_view_of(workspace, self.latest)
                 self.post_message(WorkspaceChanged(self.latest, label))
 
@@ -194,8 +200,8 @@ class Desk(DiffOutput):
                             WorkspaceChanged(found, "another window has edited: shown as it is now")
                         )
 
-    async def _changed(self, label: str, make: Any) -> Workspace:
-        return await self.in_thread(lambda on_progress: make(self.latest, on_progress), name=label)
+    async def _changed(self, doing: str, make: Any) -> Workspace:
+        return await self.in_thread(lambda on_progress: make(self.latest, on_progress), name=doing)
 
     def view(self, searched: Workspace) -> None:
         """Show the query, matches and order of `searched`; edits made since it was searched stay."""

@@ -24,6 +24,8 @@ class CurationScreen(DeskScreen):
     """A screen with a list and a conversation whose rows can be edited."""
 
     workspace: reactive[Workspace | None] = reactive(None, repaint=False)
+    _draft: tuple[Row, str] | None = None
+    """A row, and what the user made of it that is none: the next edit of it begins there."""
 
     @property
     def workbench(self) -> Workbench:
@@ -46,9 +48,17 @@ class CurationScreen(DeskScreen):
             self._edit_json(index, self.workspace.row(index))
 
     def _edit_json(self, index: int, row: Row) -> None:
-        text = edit_text(self.app, json.dumps(row, ensure_ascii=False, indent=2), suffix=".json")
-        if text is not None:
-            self.edit_rows(edits.replace_row(index, _row_of(text)), "edited the row")
+        of, draft = self._draft or (None, "")
+        self._draft = None
+        shown = draft if of == row else json.dumps(row, ensure_ascii=False, indent=2)
+        text = edit_text(self.app, shown, suffix=".json")
+        if text is None:
+            self.say("nothing was changed")
+            return
+        self._draft = (row, text)
+        edit = edits.replace_row(index, _row_of(text))
+        self._draft = None
+        self.edit_rows(edit, "edited the row")
 
     def action_undo(self) -> None:
         """Take back the last edit, one that is still being made as soon as it is done."""
@@ -59,13 +69,23 @@ class CurationScreen(DeskScreen):
             self.desk.change(f"cancelled: {running}", lambda latest, _: bench.undo(latest, since=known))
             self.say(f"still running: {running}; it is cancelled as soon as that can be done", "warning")
         elif last is not None:
-            self.desk.change(f"undid: {last.edit.label}", lambda latest, _: bench.undo(latest))
+            label = f"undid: {self._told(last.edit)}"
+            self.desk.change(label, lambda latest, _: bench.undo(latest), doing="undoing")
 
     def action_redo(self) -> None:
         """Bring back what was undone last."""
         bench, last = self.workbench, self.workspace.redoable if self.workspace else None
         if last is not None:
-            self.desk.change(f"redid: {last.edit.label}", lambda latest, _: bench.redo(latest))
+            label = f"redid: {self._told(last.edit)}"
+            self.desk.change(label, lambda latest, _: bench.redo(latest), doing="redoing")
+
+    def _told(self, edit: edits.Edit) -> str:
+        """Return what an edit did and to which conversation, as it may not be the one that is shown."""
+        rows, workspace = edit.indexes(), self.workspace
+        assert workspace is not None
+        if rows is not None and len(rows) == 1 and rows[0] < len(workspace.dataset):
+            return f"{edit.label}, line {workspace.line(rows[0]):,}"
+        return f"{edit.label}, {conversations(len(workspace.dataset) if rows is None else len(rows))}"
 
     def why_not(self, action: str) -> str:
         """Return why an edit cannot be made now."""
@@ -107,9 +127,9 @@ def _row_of(text: str) -> Row:
     try:
         row = json.loads(text)
     except ValueError as error:
-        raise DataError(f"not JSON: {error}", "nothing was changed; press e to try again") from error
+        raise DataError(f"not JSON: {error}", "nothing was changed; e goes on with what you wrote") from error
     if not isinstance(row, dict):
-        raise DataError("a row is a JSON object", "nothing was changed; press e to try again")
+        raise DataError("a row is a JSON object", "nothing was changed; e goes on with what you wrote")
     return row
 
 

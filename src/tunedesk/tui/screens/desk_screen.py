@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Footer
 
 from tunedesk.tui.messages import ProgressMade
+from tunedesk.tui.transfer import Pace
 from tunedesk.tui.widgets.mode_bar import ModeBar
 from tunedesk.tui.widgets.status_line import StatusLine
 
@@ -53,6 +54,11 @@ class DeskScreen(Screen[None]):
         """The line under the panes, there before the screen is composed: background work speaks at any time."""
         return StatusLine()
 
+    @cached_property
+    def _paces(self) -> dict[str, Pace]:
+        """How fast each piece of work in the background goes."""
+        return {}
+
     @property
     def desk(self) -> Desk:
         """The app, typed: services, state and background work."""
@@ -66,9 +72,11 @@ class DeskScreen(Screen[None]):
         """Show how far the work in the background is, on the right of the status line."""
         line = self.status_line
         if not event.name or event.whole:
+            self._paces.clear()
             line.progress = event.name
         elif event.total:
-            line.progress = f"{event.name} {event.done / event.total:.0%}"
+            left = self._paces.setdefault(event.name, Pace()).left(event.done, event.total)
+            line.progress = f"{event.name} {event.done / event.total:.0%}" + (f" · {left}" if left else "")
         else:
             line.progress = f"{event.name} {event.done:,}"
 

@@ -17,6 +17,7 @@ from tunedesk.errors import TunedeskError
 from tunedesk.tui.messages import ProgressMade
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.screens.import_file import ImportRequest
+from tunedesk.tui.transfer import Transfer
 from tunedesk.tui.widgets.plain import plain_line
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ImportingDialog(Dialog[bool]):
         self._request, self._opened = request, opened
         self._import: Worker[None] | None = None
         self._under_way = True
+        self._transfer = Transfer("read")
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield what is told."""
@@ -80,10 +82,11 @@ class ImportingDialog(Dialog[bool]):
         """Draw how far it is."""
         if not self._under_way or not event.name:
             return
-        share = event.done / event.total if event.total else 0
-        full = round(_BAR * share)
-        words = f"{share:4.0%}" if event.total else f"{event.done:,} bytes"
-        self._tell([plain_line(f"{'█' * full}{'░' * (_BAR - full)} {words}")])
+        full = round(_BAR * event.done / event.total) if event.total else 0
+        self._tell([
+            plain_line("█" * full + "░" * (_BAR - full)),
+            plain_line(self._transfer.text(event.done, event.total)),
+        ])  # fmt: skip
 
     def _finish(self, lines: list[Content]) -> None:
         self._under_way = False
