@@ -57,6 +57,12 @@ from tunedesk.errors import UsageError
         ("is:Edited", State("is", "edited", 1)),
         ("check:E12", State("check", "E12", 1)),
         ("dup:yes", State("dup", "yes", 1)),
+        ('"Order ID":17', Field("Order ID", "17", 1)),
+        ('-"a \\"b\\" c":"X y"', Not(Field('a "b" c', "x y", 2))),
+        ('a "days open">=3', And((Text("", "a"), Compare("days open", ">=", 3, 3)))),
+        ('"tokens":7', Field("tokens", "7", 1)),
+        ('"a b": c', And((Text("", "a b"), Text("", ":"), Text("", "c")))),
+        ('("a b"> )', And((Text("", "a b"), Text("", ">")))),
     ],
 )
 def test_a_query_is_read_as_the_grammar_says(text: str, node: Node) -> None:
@@ -96,6 +102,7 @@ def test_a_query_is_read_as_the_grammar_says(text: str, node: Node) -> None:
         ('""', 1, 'nothing between " and "'),
         ("//", 1, "nothing between / and /"),
         ("intent:", 8, "intent: needs a value"),
+        ('a "b c">x', 9, "b c> needs a number"),
         ("dup:perhaps", 5, "dup: does not know 'perhaps'"),
         ("loss>" + "9" * 400, 1, "the number is too large"),
     ],

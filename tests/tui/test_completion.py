@@ -12,11 +12,16 @@ from tests.tui.test_data_screen import opened
 from tunedesk.core.searching.completion import candidates
 from tunedesk.tui.panes.filter_bar import FilterBar
 
-VALUES = {"source": ["web form", "Web", "app"], "is": ["edited", "excluded"], "intent": ["fees"]}
+VALUES = {
+    "source": ["web form", "Web", "app"],
+    "is": ["edited", "excluded"],
+    "intent": ["fees"],
+    "Order ID": ["a 17", "b"],
+}
 
 
 def texts(text: str) -> list[str]:
-    return [one.text for one in candidates(text, ["source"], lambda field: VALUES.get(field, []))]
+    return [one.text for one in candidates(text, ["source", "Order ID"], lambda field: VALUES.get(field, []))]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,9 @@ def texts(text: str) -> list[str]:
         ("source:a", "source:app"),
         ("source:FORM", 'source:"web form"'),
         ('source:"web f', 'source:"web form"'),
+        ("-ord", '-"Order ID":'),
+        ('x "Order ID":', 'x "Order ID":"a 17"'),
+        ('"Order ID":"a 1', '"Order ID":"a 17"'),
         ("card -is:ex", "card -is:excluded"),
     ],
 )

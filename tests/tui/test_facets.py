@@ -10,7 +10,7 @@ from tests.tui.bench import conversation, write_rows
 from tests.tui.rig import frame
 from tests.tui.test_data_screen import Desk, opened
 from tunedesk.core.searching.facets import facet_groups, narrowed, term
-from tunedesk.core.searching.query import parse
+from tunedesk.core.searching.query import Field, parse
 from tunedesk.tui.panes.facets import FacetsPane, bar
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.widgets.virtual_list import VirtualList
@@ -79,7 +79,8 @@ def test_a_query_is_narrowed_as_a_whole_and_widened_again() -> None:
 
 @pytest.mark.parametrize("value", ["plain", "two words", 'a "quote"', "back\\slash", "(x)", "-minus", "/a/"])
 def test_the_query_of_a_value_asks_for_that_value(value: str) -> None:
-    assert parse(term("source", value)).root.value == value  # type: ignore[union-attr]
+    for field in ("source", "Order ID", "2nd", 'a:"b"', "a\\b", "名前", "-"):
+        assert parse(term(field, value)).root == Field(field, value, 1)
 
 
 async def test_each_bucket_finds_as_many_as_it_counts(tmp_path: Path) -> None:

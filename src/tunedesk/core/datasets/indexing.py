@@ -122,6 +122,8 @@ def _texts(row: Row, facts: RowFacts) -> tuple[list[str], list[str], list[str], 
             continue
         role, content = message.get("role"), message.get("content")
         text = content if isinstance(content, str) else content_text(content)
+        if len(message) > 2 or isinstance(content, list):
+            text = "\n".join(filter(None, (text, *_refusals(message))))
         chars += len(text)
         if role == "user":
             user.append(text)
@@ -138,6 +140,14 @@ def _texts(row: Row, facts: RowFacts) -> tuple[list[str], list[str], list[str], 
     facts.turns = len(initials)
     facts.roles = "".join(initials)
     return system, user, assistant, tool
+
+
+def _refusals(message: dict[str, Any]) -> Iterator[str]:
+    """Yield what a message refuses with, beside its content or as a part of it."""
+    content = message.get("content")
+    for one in (message, *(content if isinstance(content, list) else ())):
+        if isinstance(one, dict) and isinstance(one.get("refusal"), str):
+            yield one["refusal"]
 
 
 def _calls(message: dict[str, Any]) -> Iterator[str]:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunedesk.core.datasets.indexing import fold
-from tunedesk.core.searching.facets import term
+from tunedesk.core.searching.facets import named, term
 from tunedesk.core.searching.query import FIELDS, NUMBERS, SCOPES, WORDS
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import UsageError
 
 MOST = 8
 """Candidates that are told."""
-_LAST = re.compile(r'(?:^|[\s(])-?(?:(?P<field>[^\W\d][\w.\-]*):)?(?P<prefix>"[^"]*|[^\s()":]*)$')
+_LAST = re.compile(r'(?:^|[\s(])-?(?:(?P<field>[^\W\d][\w.\-]*|"[^"]+"):)?(?P<prefix>"[^"]*|[^\s()":]*)$')
 """The word at the end of a query, whose phrases before it are closed."""
 
 
@@ -35,13 +35,15 @@ def candidates(text: str, fields: Sequence[str], values: Callable[[str], Sequenc
     last = _LAST.search(text)
     if last is None or (text.count('"') % 2 == 1) != last["prefix"].startswith('"'):
         return []
-    field, prefix = last["field"], fold(last["prefix"].lstrip('"'))
+    field, prefix = last["field"] and last["field"].strip('"'), fold(last["prefix"].lstrip('"'))
     if field is None:
         if not prefix or last["prefix"].startswith('"'):
             return []
         names = [name for name in dict.fromkeys((*FIELDS, *fields)) if fold(name).startswith(prefix)]
         kept = text[: last.start("prefix")]
-        return [Candidate(name, kept + name + (">" if name in NUMBERS else ":")) for name in names[:MOST]]
+        return [
+            Candidate(name, kept + named(name) + (">" if name in NUMBERS else ":")) for name in names[:MOST]
+        ]
     known = () if field.lower() in (*SCOPES, *NUMBERS) else values(field)
     fitting = [one for one in known if prefix in fold(one)]
     if [fold(one) for one in fitting] == [prefix]:

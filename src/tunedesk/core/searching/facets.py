@@ -19,7 +19,8 @@ _FEW = 12
 """Different numbers that are told one by one; more are put into ranges."""
 _DISTINCT = 0.5
 """Share of different values above which a key names rows (an id) and says nothing of what they share."""
-_ASKABLE = re.compile(r"[^\W\d][\w.\-]*")
+_WORD = re.compile(r"[^\W\d][\w.\-]*")
+"""A field's name that needs no quotes."""
 _PLAIN = re.compile(r'[^\s()"/-][^\s()"]*')
 
 
@@ -49,7 +50,7 @@ def facet_groups(workspace: Workspace, cancelled: Callable[[], bool] = lambda: F
     Ends between two fields once `cancelled` returns True.
     """
     keys = [name for name in workspace.dataset.field_names() if name.lower() not in FIELDS]
-    for field in ("intent", "tag", *filter(_ASKABLE.fullmatch, keys)):
+    for field in ("intent", "tag", *keys):
         if cancelled():
             return
         if field in keys and _names_rows(workspace, field):
@@ -69,10 +70,17 @@ def facet_groups(workspace: Workspace, cancelled: Callable[[], bool] = lambda: F
 
 def term(field: str, value: str) -> str:
     """Return the query that finds `value` in `field`, quoted where it has to be."""
-    if _PLAIN.fullmatch(value):
-        return f"{field}:{value}"
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{field}:"{quoted}"'
+    return named(field) + ":" + (value if _PLAIN.fullmatch(value) else _quoted(value))
+
+
+def named(field: str) -> str:
+    """Return a field's name as a query has it, quoted where it has to be."""
+    return field if _WORD.fullmatch(field) else _quoted(field)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def narrowed(text: str, more: str) -> str:

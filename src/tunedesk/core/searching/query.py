@@ -5,6 +5,7 @@
     /cancel.{0,20}card/  user:/\\d{10}/                         regular expressions
     tokens>500  turns>=6  chars<2000  loss>2  rating>=4        numbers, metadata too
     intent:card_lost  tag:keep  source:"web form"              metadata, the whole value, whatever the case
+    "Order ID":17  "days open">3                               metadata whose name is no word, quoted
     is:edited  is:excluded  is:tagged
     has:pii  has:tools  has:error  has:system  check:CODE  about:"lost card"  dup:yes
     -word  OR  ( … )                                           not, or, groups
@@ -171,6 +172,8 @@ def refines(new: Node, old: Node) -> bool:
 
 
 _FIELD = re.compile(r"([^\W\d][\w.\-]*)(:|<=|>=|!=|<|>|=)")
+_OPERATOR = re.compile(r"(:|<=|>=|!=|<|>|=)(?=[^\s()])")
+"""What makes a field of the quoted name before it: nobody goes on with a colon right behind a phrase."""
 _NUMBERS_SUCH_AS = {"tokens": 500, "chars": 2000, "turns": 6, "loss": 2}
 _VALUES_SUCH_AS = {"intent": "card_lost", "tag": "keep", "check": "CODE", "about": '"lost card"'}
 _NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?|-?\.\d+")
@@ -241,11 +244,25 @@ class _Parser:
                 raise QueryError("this ( is never closed", "add a ), or quote it", column=start + 1)
             self.at += 1
             return node
+        if self.text[start] == '"':
+            return self._quoted()
         match = _FIELD.match(self.text, start)
         if match:
             self.at = match.end()
             return self._field(match.group(1).lower(), match.group(1), match.group(2), start)
         return self._text("", start)
+
+    def _quoted(self) -> Node:
+        """Read a phrase, or a metadata key in quotes with what it shall be."""
+        column = self.at + 1
+        words = self._enclosed('"')
+        match = _OPERATOR.match(self.text, self.at)
+        if match is None:
+            return Text("", fold(words))
+        self.at = match.end()
+        if match.group() != ":":
+            return self._compare(words, match.group(), column)
+        return Field(words, fold(self._value(column - 1)), column)
 
     def _field(self, name: str, written: str, operator: str, start: int) -> Node:
         column = start + 1

@@ -132,6 +132,10 @@ def _message_block(number: int, message: Any, *, head: str = "", trained: bool |
         words.append("· weight 0, not trained")
     gutter = _TRAINED_GUTTER if trained else "  "
     scope = "system" if role == "developer" else role if role in ("system", "user", "assistant") else "tool"
+    if not content_text(message.get("content")) and (
+        message.get("tool_calls") or message.get("function_call")
+    ):
+        scope = "tool"  # what is searched as such: a block has one scope, and this one shows calls alone
     return Block(" ".join(words), "\n".join(_body(message)), _KINDS.get(role, "quiet"), gutter, scope)
 
 
@@ -180,9 +184,9 @@ def _call_lines(function: Any, call: Any) -> Iterator[str]:
     yield f"→ call {one_line(str(function.get('name', '?')))}{known}"
     if isinstance(arguments, Mapping):
         for key, value in arguments.items():
-            yield f"    {one_line(str(key))} = {_short(value)}"
+            yield f"    {one_line(str(key))} = {_whole(value)}"
     elif arguments:
-        yield "    " + _short(arguments)
+        yield "    " + _whole(arguments)
 
 
 def _tool_line(tool: Any) -> str:
@@ -192,7 +196,16 @@ def _tool_line(tool: Any) -> str:
     return f"{one_line(str(function.get('name', '?')))}: {_short(function.get('description') or '')}"
 
 
+def _whole(value: Any) -> str:
+    """Return all of an argument, its further lines indented: it is trained on, and a long message is folded."""
+    return _text(_as_text(value)).replace("\n", "\n      ")
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = _as_text(value)
     cut = one_line(text[:_LONGEST_VALUE])
     return cut + f"… ({len(text):,} characters)" if len(text) > _LONGEST_VALUE else cut

@@ -1,0 +1,52 @@
+"""What a search knows beside plain texts and fields: names that are no words, refusals, and a facet of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.core.rows_found import found, imported, user
+from tunedesk.core.conversations import Row
+from tunedesk.core.searching.facets import facet_groups
+from tunedesk.core.workspace import Workspace
+
+
+def test_metadata_under_any_name_is_filtered_and_counted(tmp_path: Path) -> None:
+    names = [
+        "Order ID",
+        "2nd line",
+        "a:b",
+        'the "best"',
+        "back\\slash",
+        "(x)",
+        "名前",
+        "-",
+        "wait (days)",
+        "tokens",
+    ]
+    rows: list[Row] = [
+        {**user("Hi"), "metadata": dict.fromkeys(names, "A b" if number % 2 else number)}
+        for number in range(4)
+    ]
+    for name in names:
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        assert found(tmp_path, rows, f'"{quoted}":"a B"') == [1, 3], name
+        assert found(tmp_path, rows, f'"{quoted}":2') == [2], name
+        assert found(tmp_path, rows, f'-"{quoted}":2') == [0, 1, 3], name
+    assert found(tmp_path, rows, '"wait (days)">1') == [2]
+    workspace = Workspace.open(imported(tmp_path, rows))
+    facets = {facet.field: facet for facet in facet_groups(workspace)}
+    assert set(names) - {"tokens"} <= facets.keys()
+    for bucket in (one for facet in facets.values() for one in facet.buckets):
+        assert workspace.with_query(bucket.term).matched == bucket.count
+
+
+def test_what_an_assistant_refuses_with_is_searched(tmp_path: Path) -> None:
+    part = {"type": "refusal", "refusal": "I may not SAY."}
+    rows: list[Row] = [
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "Sorry."}, part]}]},
+        {"messages": [{"role": "assistant", "content": None, "refusal": "Never say never"}]},
+        {"messages": [{"role": "user", "content": "I may not say."}]},
+    ]
+    assert found(tmp_path, rows, "assistant:say") == [0, 1]
+    assert found(tmp_path, rows, '"may not say"') == [0, 2]
+    assert found(tmp_path, rows, "assistant:/sorry.\\s+I may/") == [0]
