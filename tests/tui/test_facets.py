@@ -42,6 +42,8 @@ async def test_facets_open_at_any_size_count_and_narrow(
         assert "case-1" not in frame(desk.app).split("Facets of")[1].split("USER")[0]
         listing = pane(desk).query_one(VirtualList)
         assert listing.has_focus
+        await desk.press("home", "enter")
+        assert (listing.cursor, desk.listing.count) == (1, 40)
         while pane(desk).term != 'source:"web form"':
             await desk.press("down")
         await desk.press("enter")

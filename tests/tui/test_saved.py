@@ -25,6 +25,12 @@ async def test_a_query_is_kept_under_a_name_and_chosen_again(tmp_path: Path, cas
         await desk.press("slash")
         await desk.type("user:loan")
         await desk.until(lambda: desk.listing.count == 10)
+        await desk.type(" (")
+        await desk.shows("column 11")
+        await desk.press("enter", "v")
+        await desk.said("no views yet")
+        await desk.press("slash", "end", "backspace", "backspace")
+        await desk.until(lambda: desk.listing.count == 10)
         await desk.press("enter", "v", "enter")
         await desk.type("loans")
         await desk.press("enter")
@@ -34,7 +40,11 @@ async def test_a_query_is_kept_under_a_name_and_chosen_again(tmp_path: Path, cas
         await desk.press("v", "enter")
         await desk.until(lambda: desk.listing.count == 10)
         assert desk.screen.query_one(FilterBar).text == "user:loan"
+        await desk.press("v", "j", "k", "d", "n")
+        assert len(desk.bench.views.all()) == 1
         await desk.press("v", "d")
+        await desk.shows("Forget the view loans?")
+        await desk.press("y")
         await desk.said("the view is forgotten")
         assert desk.bench.views.all() == []
 

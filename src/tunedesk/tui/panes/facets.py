@@ -35,6 +35,7 @@ class FacetsPane(Vertical):
     """One list: a line for each field, its values under it."""
 
     BORDER_TITLE = "Facets"
+    BORDER_SUBTITLE = "Enter narrow, widen · - without · Esc"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("minus,backspace", "leave_out", "Leave out", show=False, id="facets.leave_out",
                 tooltip="Show what does not have the value"),
@@ -106,6 +107,8 @@ class FacetsPane(Vertical):
         event.stop()
         if self.term:
             self.post_message(self.Narrowed(self.term))
+        else:  # a field's own line: its first value is below
+            self.query_one(VirtualList).cursor += 1
 
     @on(VirtualList.CursorMoved)
     def _moved(self, event: VirtualList.CursorMoved) -> None:

@@ -51,6 +51,11 @@ class Dialog(ModalScreen[Result | None]):
 class ChooseDialog(Dialog[str]):
     """One of several named choices; returns its key."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "move(1)", "Down", id="choose.down", tooltip="Next choice"),
+        Binding("k", "move(-1)", "Up", id="choose.up", tooltip="Choice before"),
+    ]
+
     def __init__(self, title: str, choices: Sequence[tuple[str, str]], current: str = "") -> None:
         """Offer `choices`, each (key, text), with the cursor on `current`."""
         super().__init__(title, "↑ ↓ choose · Enter accept · Esc cancel")
@@ -65,6 +70,14 @@ class ChooseDialog(Dialog[str]):
         """Put the cursor on the current choice."""
         keys = [key for key, _ in self._choices]
         self.query_one(OptionList).highlighted = keys.index(self._current) if self._current in keys else 0
+
+    def action_move(self, step: int) -> None:
+        """Go to the next choice or the one before, as the arrows do."""
+        listing = self.query_one(OptionList)
+        if step > 0:
+            listing.action_cursor_down()
+        else:
+            listing.action_cursor_up()
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:

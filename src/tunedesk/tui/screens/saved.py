@@ -113,9 +113,10 @@ class SavedScreen(NarrowingScreen):
 
     def action_views(self) -> None:
         """Choose a kept query, or keep the present one."""
-        text = self.query_one(FilterBar).text.strip()
+        bar = self.query_one(FilterBar)
+        text = bar.text.strip()
         choices = [(view.name, f"{view.name}   {view.query}") for view in self.workbench.views.all()]
-        if text:
+        if text and not bar.refused:
             choices.append((_NEW, f"keep this query: {text}"))
         if choices:
             names = {view.name for view in self.workbench.views.all()}
@@ -127,11 +128,19 @@ class SavedScreen(NarrowingScreen):
         if name == _NEW:
             self.app.push_screen(TextDialog("Keep this query", placeholder="lost cards"), self._view_named)
         elif name is not None and name.startswith(KeptDialog.FORGET):
-            self.workbench.views.forget(name.removeprefix(KeptDialog.FORGET))
-            self.say("the view is forgotten")
+            self._ask_to_forget_view(name.removeprefix(KeptDialog.FORGET))
         elif name is not None:
             queries = {view.name: view.query for view in self.workbench.views.all()}
             self.query_one(FilterBar).set_text(queries[name])
+
+    def _ask_to_forget_view(self, name: str) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.workbench.views.forget(name)
+                self.say("the view is forgotten")
+
+        queries = {view.name: view.query for view in self.workbench.views.all()}
+        self.app.push_screen(ConfirmDialog(f"Forget the view {name}?", queries[name]), answered)
 
     def _view_named(self, name: str | None) -> None:
         if name:
