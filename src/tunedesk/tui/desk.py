@@ -41,6 +41,8 @@ Change = Callable[["Workspace", OnProgress], "Workspace"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks for edits that another instance made in the same dataset."""
+_NET = VisibleFilter()
+"""One for all lines and paints: Textual keeps what a filter made of a line by the filter's identity."""
 _PROGRESS_EVERY = 0.1
 """Seconds between two progress messages, so that a fast producer floods neither the queue nor a slow link."""
 
@@ -318,7 +320,7 @@ class Desk(DiffOutput):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return Textual's filters and the net that keeps data from acting on the terminal."""
-        return [*super().get_line_filters(), VisibleFilter()]
+        return [*super().get_line_filters(), _NET]
 
     def write_signals(self, told: str) -> None:
         """Send what rings or notifies to the terminal; `told` holds no data that could act on it (jobs/notices.py)."""

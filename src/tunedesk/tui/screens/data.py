@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from tunedesk.core.workspace import Workspace
 
 
+_LARGE = 50_000
+"""Characters of a conversation whose lines take longer to make than the list takes to paint."""
+
+
 def _key(key: str, action: str, label: str, tooltip: str, *, show: bool = False) -> Binding:
     return Binding(key, action, label, show=show, id=f"data.{action}", tooltip=tooltip)
 
@@ -97,7 +101,9 @@ class DataScreen(EstimatingScreen):
 
     def on_mount(self) -> None:
         """Follow the app's state."""
-        self.query_one(ConversationList).focus()
+        listing = self.query_one(ConversationList)
+        listing.focus()
+        self.watch(listing, "shown", self._row_changed, init=False)
         self.watch(self.desk, "workspace", self._take_workspace)
         for name in ("model", "profile"):
             self.watch(self.desk, name, self._ask_anew, init=False)
@@ -140,8 +146,17 @@ class DataScreen(EstimatingScreen):
             self.show_again(new)
         self._grey_keys()
 
-    @on(VirtualList.CursorMoved)
-    def _cursor_moved(self) -> None:
+    def _row_changed(self, index: int | None) -> None:
+        """Show the row under the cursor with the list, or after it where laying it out would hold the list up."""
+        workspace = self.workspace
+        if workspace is None or index is None or index >= len(workspace.dataset):
+            self._show_row(keep_place=False)
+        elif workspace.view(index).chars > _LARGE:
+            self.call_after_refresh(self._follow_cursor)
+        else:
+            self._follow_cursor()
+
+    def _follow_cursor(self) -> None:
         self._show_row(keep_place=False)
         self.go_to_wanted_message()
         self.go_to_wanted_match()

@@ -12,6 +12,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
 
+from tunedesk.tui.cell_diff import supported
+from tunedesk.tui.dirty_paint import DirtyCompositor
 from tunedesk.tui.messages import ProgressMade
 from tunedesk.tui.transfer import Pace
 from tunedesk.tui.widgets.mode_bar import ModeBar
@@ -33,6 +35,12 @@ class DeskScreen(Screen[None]):
 
     MODE: ClassVar[str] = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+
+    def __init__(self) -> None:
+        """Paint what changed only, where that is known to be right."""
+        super().__init__()
+        if supported():
+            self._compositor = DirtyCompositor()
 
     def compose(self) -> ComposeResult:
         """Frame the panes of the screen."""

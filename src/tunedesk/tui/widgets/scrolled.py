@@ -5,6 +5,9 @@ from __future__ import annotations
 from rich.style import Style
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
+
+from tunedesk.tui.widgets.line_scrollbar import LineScrollBar
 
 
 class Scrolled(ScrollView):
@@ -18,6 +21,16 @@ class Scrolled(ScrollView):
         """Know no style yet."""
         super().__init__(id=id)
         self._line_styles: dict[str, Style] = {}
+
+    @property
+    def vertical_scrollbar(self) -> ScrollBar:
+        """The scrollbar, made when it is first asked for."""
+        if self._vertical_scrollbar is None:
+            bar = LineScrollBar(vertical=True, name="vertical", thickness=self.scrollbar_size_vertical)
+            bar.display = False
+            self._vertical_scrollbar = bar
+            self.app._start_widget(self, bar)
+        return self._vertical_scrollbar
 
     def notify_style_update(self) -> None:
         """Forget the styles of lines when a rule, a class or the focus changed."""

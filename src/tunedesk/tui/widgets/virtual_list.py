@@ -11,6 +11,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
+from textual.reactive import reactive
 from textual.strip import Strip
 
 from tunedesk.tui.widgets.plain import fit
@@ -75,6 +76,9 @@ class VirtualList(SelectingView, can_focus=True):
         Binding("end,G", "edge(1)", "Last", show=False, id="list.last", tooltip="Last row"),
         Binding("enter", "open", "Open", show=False, id="list.open", tooltip="Open the row"),
     ]  # fmt: skip
+
+    shown: reactive[int | None] = reactive(None, repaint=False, init=False)
+    """Index of the row under the cursor, for who watches it and shows that row in the same paint as the list."""
 
     @dataclass
     class CursorMoved(Message):
@@ -244,7 +248,7 @@ class VirtualList(SelectingView, can_focus=True):
     def _tell(self) -> None:
         index = self.index
         if index != self._told:
-            self._told = index
+            self._told = self.shown = index
             self.post_message(self.CursorMoved(self, index))
 
     def _reveal(self) -> bool:
