@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual.widgets import TextArea
 
 from tests.bench.program import Program
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import until
 from tests.tui.test_data_screen import cases, opened
+from tunedesk.core.editing import edits
 from tunedesk.errors import StoreError
+from tunedesk.tui.screens.message_dialogs import MessageDialog
 
 __all__ = ["cases"]
 
@@ -93,4 +96,31 @@ async def test_two_windows_see_each_others_edits_and_undo_them_in_turn(tmp_path:
         await one.press("u")
         await one.shows("40 to train on")
         assert theirs.reloaded().total == 40
+        other.store.close()
+
+
+async def test_what_is_written_while_another_window_edits_goes_over_nothing_and_is_kept(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases) as one:
+        other = workbench(tmp_path)
+        await one.press("enter", "j", "E")
+        await one.type(" And this.")
+        theirs = other.open("cases").apply(edits.delete_message([0], 1))
+        await one.until(lambda: len(one.messages(0)) == 2)
+        answer = one.messages(0)[1]
+        await one.press("ctrl+s")
+        await one.said("another window has changed this conversation meanwhile")
+        assert one.messages(0)[1] == answer
+        assert theirs.reloaded().history == theirs.history
+        await one.press("A")
+        await one.until(lambda: isinstance(one.app.screen, MessageDialog))
+        await one.shows("And this.")
+        await one.press("ctrl+s")
+        await one.until(lambda: len(one.messages(0)) == 3)
+        assert one.messages(0)[2]["content"].endswith("Case 0. And this.")
+        await one.press("E")
+        await one.until(lambda: isinstance(one.app.screen, MessageDialog))
+        assert "And this." not in one.app.screen.query_one(TextArea).text
+        await one.press("escape")
         other.store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.reactive import reactive
@@ -20,12 +21,23 @@ if TYPE_CHECKING:
     from tunedesk.workbench import Workbench
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A text that the user wrote and nothing was made of."""
+
+    index: int
+    """Of the conversation that it was written in."""
+    text: str
+    raw: bool = False
+    """Whether it is a whole row as JSON."""
+
+
 class CurationScreen(DeskScreen):
     """A screen with a list and a conversation whose rows can be edited."""
 
     workspace: reactive[Workspace | None] = reactive(None, repaint=False)
-    _draft: tuple[Row, str] | None = None
-    """A row, and what the user made of it that is none: the next edit of it begins there."""
+    _draft: Draft | None = None
+    """What was written and could not be kept yet: the next edit of its kind in that conversation begins with it."""
 
     @property
     def workbench(self) -> Workbench:
@@ -34,10 +46,31 @@ class CurationScreen(DeskScreen):
         assert workbench is not None
         return workbench
 
-    def edit_rows(self, edit: edits.Edit, label: str) -> None:
-        """Journal an edit in the background, and show it."""
+    def edit_rows(self, edit: edits.Edit, label: str, *, of: Row | None = None) -> None:
+        """Journal an edit in the background, and show it.
+
+        `of` is the one row as it was when the user began to write or to choose: nothing is done to any other.
+        """
         bench = self.workbench
-        self.desk.edit(label, lambda latest, _: bench.edit(latest, edit))
+
+        def made(latest: Workspace, _: object) -> Workspace:
+            if of is not None and any(latest.row(index) != of for index in edit.indexes() or ()):
+                kept = "; the next edit of a message begins with what you wrote" if self._draft else ""
+                raise DataError(
+                    "another window has changed this conversation meanwhile",
+                    f"it is shown as it is now{kept}",
+                )
+            done = bench.edit(latest, edit)
+            if of is not None:
+                self._draft = None
+            return done
+
+        self.desk.edit(label, made)
+
+    def draft(self, index: int, *, raw: bool = False) -> str:
+        """Take what was written in a conversation and could not be kept; empty when there is nothing."""
+        draft, self._draft = self._draft, None
+        return draft.text if draft is not None and (draft.index, draft.raw) == (index, raw) else ""
 
     def action_edit(self) -> None:
         """Edit the whole row as JSON."""
@@ -48,17 +81,13 @@ class CurationScreen(DeskScreen):
             self._edit_json(index, self.workspace.row(index))
 
     def _edit_json(self, index: int, row: Row) -> None:
-        of, draft = self._draft or (None, "")
-        self._draft = None
-        shown = draft if of == row else json.dumps(row, ensure_ascii=False, indent=2)
+        shown = self.draft(index, raw=True) or json.dumps(row, ensure_ascii=False, indent=2)
         text = edit_text(self.app, shown, suffix=".json")
         if text is None:
             self.say("nothing was changed")
             return
-        self._draft = (row, text)
-        edit = edits.replace_row(index, _row_of(text))
-        self._draft = None
-        self.edit_rows(edit, "edited the row")
+        self._draft = Draft(index, text, raw=True)
+        self.edit_rows(edits.replace_row(index, _row_of(text)), "edited the row", of=row)
 
     def action_undo(self) -> None:
         """Take back the last edit, one that is still being made as soon as it is done."""

@@ -82,15 +82,16 @@ class RowEditingScreen(CuratingScreen):
         return Targets(() if listing.index is None else (listing.index,))
 
     def make_edit(
-        self, title: str, build: Callable[[Iterable[int]], Edit], label: str, targets: Targets | None = None
-    ) -> None:
-        """Make the edit that `build` makes of rows: at once for one, else shown first and undone as one."""
+        self, title: str, build: Callable[[Iterable[int]], Edit], label: str, targets: Targets | None = None,
+        *, of: Row | None = None,
+    ) -> None:  # fmt: skip
+        """Make the edit that `build` makes of rows: at once for one (as it was in `of`), else shown first, as one."""
         wanted = targets or self.targets()
         bench, workspace = self.workbench, self.workspace
         assert workspace is not None
         if not wanted.many:
             with self.desk.reporting(title):
-                self.edit_rows(bench.curation.changing(workspace, build(wanted.rows)), label)
+                self.edit_rows(bench.curation.changing(workspace, build(wanted.rows)), label, of=of)
             return
         at = self.query_one(ConversationList).index
 

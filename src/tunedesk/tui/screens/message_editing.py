@@ -12,6 +12,7 @@ from tunedesk.core.editing import edits
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
+from tunedesk.tui.screens.curation import Draft
 from tunedesk.tui.screens.dialogs import ChooseDialog
 from tunedesk.tui.screens.editing import RowEditingScreen, edit_key
 from tunedesk.tui.screens.message_dialogs import MessageDialog
@@ -87,10 +88,11 @@ class EditingScreen(RowEditingScreen):
         if place is None:
             return
         with self.desk.reporting("editing"):
-            text = edit_text(self.app, place.text)
-            if text is None:
+            draft = self.draft(place.index)
+            text = edit_text(self.app, draft or place.text)
+            if text is None and not draft:
                 self.say("nothing was changed")
-            elif not text.strip():
+            elif not (text := text if text is not None else draft).strip():
                 self.say("the editor left nothing: the message stays; d deletes it", "warning")
             else:
                 self._reword(place, text)
@@ -99,13 +101,15 @@ class EditingScreen(RowEditingScreen):
         """Edit the message in a dialog."""
         place = self.place()
         assert place is not None
-        dialog = MessageDialog(f"Message {place.number + 1}", place.text, [place.role])
+        text = self.draft(place.index) or place.text
+        dialog = MessageDialog(f"Message {place.number + 1}", text, [place.role])
         self.app.push_screen(dialog, lambda written: self._reword(place, written.text) if written else None)
 
     def _reword(self, place: Place, text: str) -> None:
         if text != place.text:
             edit = edits.replace_message([place.index], place.number, text)
-            self.edit_rows(edit, f"reworded message {place.number + 1}")
+            self._draft = Draft(place.index, text)
+            self.edit_rows(edit, f"reworded message {place.number + 1}", of=place.row)
 
     def action_weight(self) -> None:
         """Leave the reply under the cursor out of the loss, or take it back; of many rows, all their replies."""
@@ -148,7 +152,7 @@ class EditingScreen(RowEditingScreen):
                 self.make_edit(
                     f"Message {place.number + 1} becomes {role}",
                     lambda rows: edits.set_role(rows, place.number, role, of=of),
-                    f"message {place.number + 1} is {role} now", targets,
+                    f"message {place.number + 1} is {role} now", targets, of=place.row,
                 )  # fmt: skip
 
         choices = [(role, role) for role in ROLES]
@@ -159,7 +163,8 @@ class EditingScreen(RowEditingScreen):
         index = self.query_one(ConversationList).index
         assert self.workspace is not None
         assert index is not None
-        messages = messages_of(self.workspace.row(index))
+        row = self.workspace.row(index)
+        messages = messages_of(row)
         here = self.place() if self.query_one(ConversationView).has_focus else None
         at = here.number + 1 if here else len(messages)
         before = messages[at - 1] if at and isinstance(messages[at - 1], dict) else {}
@@ -169,9 +174,10 @@ class EditingScreen(RowEditingScreen):
         def written(message: Any) -> None:
             if message is not None:
                 edit = edits.add_message([index], at, message.role, message.text)
-                self.edit_rows(edit, f"added message {at + 1}")
+                self._draft = Draft(index, message.text)
+                self.edit_rows(edit, f"added message {at + 1}", of=row)
 
-        self.app.push_screen(MessageDialog(f"New message {at + 1}", "", roles), written)
+        self.app.push_screen(MessageDialog(f"New message {at + 1}", self.draft(index), roles), written)
 
     def action_delete_message(self) -> None:
         """Take the message out."""
@@ -213,7 +219,7 @@ class EditingScreen(RowEditingScreen):
         def pointed(written: Any) -> None:
             if written is not None:
                 edit = edits.split_message([place.index], place.number, written.at, written.role)
-                self.edit_rows(edit, f"split message {place.number + 1}")
+                self.edit_rows(edit, f"split message {place.number + 1}", of=place.row)
 
         self.app.push_screen(dialog, pointed)
 
