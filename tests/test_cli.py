@@ -375,7 +375,12 @@ def test_an_unforeseen_fault_is_told_without_a_traceback(
     captured = capsys.readouterr()
     assert "wheels came off" in captured.err
     assert "Traceback" not in captured.err
-    assert "wheels came off" in (home / "logs/crash.txt").read_text()
+    report = home / "logs/crash.txt"
+    assert "wheels came off" in report.read_text()
+    report.unlink()
+    report.mkdir()  # no report can be written: it is told instead
+    assert main(["list", str(rows)]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_the_readme_names_every_command() -> None:

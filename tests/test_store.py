@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from tunedesk import db
 from tunedesk.core.fine_tuning import FineTuningJob, Hyperparameters, JobEvent, MetricPoint
 from tunedesk.core.uploads import PartialUpload
 from tunedesk.errors import StoreError
-from tunedesk.paths import Paths
+from tunedesk.paths import Paths, write_whole
 from tunedesk.store import MIGRATIONS, ChatTurn, DatasetEntry, FileKey, KnownFile, Launch, LaunchedFile, Store
 from tunedesk.store.jobs import ADOPTED, CREATE_SENT
 
@@ -50,6 +51,24 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="cannot open"):
         Store(path)
+
+
+def test_a_disk_that_may_only_be_read_is_told_of_in_words(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, mode: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(StoreError, match="Read-only file system") as caught:
+        Store(paths.store)
+    assert "TUNEDESK_HOME" in caught.value.hint
+
+
+def test_a_file_that_cannot_be_replaced_is_told_of_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_whole(tmp_path / "file" / "inside", "text")
 
 
 def test_a_table_that_went_missing_is_an_error_of_ours(store: Store, paths: Paths) -> None:

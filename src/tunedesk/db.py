@@ -29,6 +29,10 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _migrate(connection, path, migrations)
     except sqlite3.Error as error:
         raise StoreError(f"cannot open {path}: {error}", hint_for(error)) from error
+    except OSError as error:
+        raise StoreError(
+            f"cannot open {path}: {error.strerror}", "set TUNEDESK_HOME to a writable folder"
+        ) from error
     return connection
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -105,7 +105,8 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
             f"cannot write {path}: {error.strerror or error}", "free some space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed could not be written either
+            temporary.unlink()
 
 
 def write_whole(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:

@@ -28,7 +28,7 @@ from tunedesk.cli import (
     upkeep,
 )
 from tunedesk.cli.output import say
-from tunedesk.errors import DataError, TunedeskError, UsageError
+from tunedesk.errors import DataError, StoreError, TunedeskError, UsageError
 
 
 class Commands(click.Group):
@@ -106,9 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _unforeseen(error: Exception) -> int:
     from tunedesk.paths import state_paths, write_whole
 
-    report = state_paths().logs / "crash.txt"
-    write_whole(report, "".join(traceback.format_exception(error)))
     say(f"error: {type(error).__name__}: {error}")
+    text = "".join(traceback.format_exception(error))
+    try:
+        report = state_paths().logs / "crash.txt"
+        write_whole(report, text)
+    except StoreError:
+        say(f"hint: this is a fault of tunedesk; please report it with this:\n{text}")
+        return 1
     say(
         f"hint: this is a fault of tunedesk; please report it with {report} (it holds no conversation and no key)"
     )
