@@ -135,8 +135,12 @@ async def test_typing_filters_the_list_and_escape_shows_all_again(tmp_path: Path
         assert desk.listing.has_focus
         await desk.press("j")
         await desk.shows("Where is my loan?")
+        at = desk.listing.index
+        assert at is not None
+        assert at > desk.listing.cursor
         await desk.press("slash", "escape")
         await desk.until(lambda: desk.listing.count == 40)
+        assert desk.listing.index == at
 
 
 async def test_a_wrong_query_tells_the_column_and_keeps_the_list(tmp_path: Path, cases: Path) -> None:

@@ -231,9 +231,13 @@ async def test_an_edited_row_stays_in_a_filtered_list_until_the_filter_looks_aga
         await desk.said("replaced the text")
         assert (desk.listing.count, desk.listing.index) == (20, 3)
         await desk.shows("20 of 40 before the last edits: Enter looks again")
-        await desk.press("slash", "enter")
+        await desk.press("down", "slash", "enter")
         await desk.until(lambda: desk.listing.count == 19)
         assert "looks again" not in frame(desk.app)
+        assert (desk.listing.cursor, desk.listing.index) == (
+            1,
+            5,
+        )  # the row above went, the place is the same
 
 
 def test_the_first_screenful_is_told_before_the_search_goes_on(tmp_path: Path, cases: Path) -> None:

@@ -46,7 +46,7 @@ class ConversationList(VirtualList):
         super().__init__((_LINE, _MARKS, _TURNS, _PREVIEW), self._rows, empty="opening…")
 
     def watch_workspace(self, old: Workspace | None, new: Workspace | None) -> None:
-        """Show what the new state matched; the place is kept unless the query or the dataset is another one."""
+        """Show what the new state matched, and stay on the conversation unless other ones were asked for."""
         if new is None:
             return
         if (new.known.loss is None) != (old is None or old.known.loss is None):
@@ -57,8 +57,13 @@ class ConversationList(VirtualList):
         if old is not None and old.matches is new.matches:
             self.reload()
             return
-        same = old is not None and old.dataset.id == new.dataset.id and old.query == new.query
+        known = old is not None and old.dataset.id == new.dataset.id
+        same = known and old is not None and old.query == new.query
+        index = self.index
         self.show(new.matches, keep_place=same)
+        asked = not same and bool(new.query.text.strip())
+        if index is not None and known and not asked and old is not None and old.sort == new.sort:
+            self.go_to(index)
 
     def selection_changed(self) -> None:
         """Tell in the title how many are selected."""
