@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.tui.bench import write_rows
 from tests.tui.rig import frame, until_shown
@@ -15,6 +18,7 @@ from tunedesk.spending import Entry
 from tunedesk.tui.messages import TokensCounted
 from tunedesk.tui.panes.estimate import EstimatePane, cost_text, estimate_lines, sparkline, time_text
 from tunedesk.tui.screens.estimate_dialog import run_lines
+from tunedesk.workbench import Workbench
 
 
 def talk(number: int) -> dict[str, Any]:
@@ -91,3 +95,29 @@ async def test_the_estimate_follows_the_filter_is_told_in_full_and_trims(tmp_pat
         assert len(desk.messages(2)) == 7
         await desk.press("u")
         await desk.until(lambda: bool(pane.counted and pane.counted.stats.total == before))
+
+
+async def test_another_dataset_is_not_told_the_tokens_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_rows(tmp_path / "talks.jsonl", map(talk, range(40)))
+    more = write_rows(tmp_path / "more.jsonl", map(talk, range(1, 41)))
+    counting = threading.Event()
+    async with opened(tmp_path, file) as desk:
+        pane = desk.screen.query_one(EstimatePane)
+        await desk.until(lambda: pane.counted is not None)
+        count = Workbench.count
+
+        def slow(*arguments: Any, **more: Any) -> Any:
+            counting.wait(10)
+            return count(*arguments, **more)
+
+        monkeypatch.setattr(Workbench, "count", slow)
+        desk.app.open(str(more))
+        await desk.said("imported more")
+        await desk.press("slash")
+        await desk.type("cards")
+        await desk.until(lambda: desk.listing.count == 20)
+        assert pane.counted is None
+        counting.set()
+        await desk.until(lambda: pane.counted is not None)

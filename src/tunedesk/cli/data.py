@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, table
+from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, size, table
 
 if TYPE_CHECKING:
     from tunedesk.core.importing.report import Report
@@ -113,7 +113,7 @@ def import_(
 ) -> None:
     """Import conversations from FILE into the store."""
     try:
-        with _nothing_told(as_json), Progress("importing") as progress:
+        with _nothing_told(as_json), Progress("importing", size) as progress:
             imported = workbench().import_file(
                 file, format_name=format_name, mapping=columns(mapping), system=system_text(system), name=name,
                 on_progress=progress.update,
@@ -166,7 +166,7 @@ def convert(
 ) -> None:  # fmt: skip
     """Import FILE and write it as a training file, without the store."""
     bench = workbench()
-    with _nothing_told(as_json), Progress("reading") as progress:
+    with _nothing_told(as_json), Progress("reading", size) as progress:
         imported = bench.load(
             file, format_name=format_name, mapping=columns(mapping), system=system_text(system),
             on_progress=progress.update,
@@ -242,7 +242,7 @@ def check(
     bench = workbench()
     checked = {}
     for file in files:
-        with Progress(f"checking {Path(file).name}: bytes") as progress:
+        with Progress(f"checking {Path(file).name}", size) as progress:
             checked[file] = bench.check_source(
                 file, model=model, provider=provider, said=not quick, on_progress=progress.update
             )
@@ -291,7 +291,7 @@ def fix(file: str, output: Path | None, codes: str | None, dry_run: bool, as_jso
         return
     if output is None:
         raise UsageError("fix needs -o OUTPUT to write to", "--dry-run shows the fixes without writing")
-    with Progress(f"fixing {Path(file).name}: bytes") as progress:
+    with Progress(f"fixing {Path(file).name}", size) as progress:
         fixed = workbench().fix_file(file, output, wanted, progress.update)
     if as_json:
         emit({"fixed": [{"line": line, "code": code} for line, code in fixed]})
@@ -309,7 +309,7 @@ def _preview_fixes(file: str, codes: tuple[str, ...] | None, as_json: bool) -> N
     """Tell what the safe fixes would change, by finding."""
     from tunedesk.core.checking.findings import CHECKS
 
-    with Progress(f"looking at {Path(file).name}: bytes") as progress:
+    with Progress(f"looking at {Path(file).name}", size) as progress:
         found = list(workbench().preview_fixes(file, codes, progress.update, None if as_json else _DIFFS))
     if as_json:
         listed = [{"line": one.line, "code": one.code, "diff": list(one.diff)} for one in found]

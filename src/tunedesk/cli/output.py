@@ -60,9 +60,9 @@ def table(rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> Non
 class Progress:
     """One line on standard error that is written over, shown only on a terminal and only after a second."""
 
-    def __init__(self, label: str) -> None:
-        """Begin to measure; `label` says what is going on."""
-        self._label = label
+    def __init__(self, label: str, told: Callable[[float], str] = "{:,.0f}".format) -> None:
+        """Begin to measure; `label` says what is going on, `told` a number of units."""
+        self._label, self._told = label, told
         self._started = self._shown = time.monotonic()
         self._width = 0
         self._live = sys.stderr.isatty()
@@ -73,7 +73,10 @@ class Progress:
         if not self._live or now - self._started < 1 or now - self._shown < 0.1:
             return
         speed = done / (now - self._started)
-        text = f"{self._label} {done:,}{f' of {total:,}' if total else ''}{unit}  {speed:,.0f}{unit}/s"
+        told = self._told
+        text = (
+            f"{self._label} {told(done)}{f' of {told(total)}' if total else ''}{unit}  {told(speed)}{unit}/s"
+        )
         if total and speed:
             text += f"  {duration((total - done) / speed)} left"
         self.line(text)

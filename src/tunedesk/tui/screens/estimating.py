@@ -55,10 +55,12 @@ class EstimatingScreen(SavedScreen):
         workspace, workbench = self.workspace, self.desk.workbench
         if workspace is None or workbench is None or not self.desk.model:
             return
-        wanted = (workspace.dataset, workspace.overlay, self.desk.model, self.desk.profile, self._epochs)
+        wanted = (workspace.dataset.id, workspace.overlay, self.desk.model, self.desk.profile, self._epochs)
         if wanted != self._counted_for:
+            pane, before = self.query_one(EstimatePane), self._counted_for
+            if before and before[0] != workspace.dataset.id:  # what is known is of other conversations
+                self._counts = pane.counted = None
             self._counted_for = wanted
-            pane = self.query_one(EstimatePane)
             pane.model, pane.provider = self.desk.model, workbench.profile(self.desk.profile).label
             self.desk.work(self._counting(workspace), name="counting tokens", group="count", exclusive=True)
 
