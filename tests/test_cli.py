@@ -99,6 +99,35 @@ def test_a_query_that_cannot_be_read_points_at_its_column(rows: Path, capsys: Ca
     assert error == "error: this ( is never closed"
 
 
+def test_a_query_may_ask_for_what_has_to_be_worked_out_first(tmp_path: Path, capsys: Captured) -> None:
+    said = [
+        "Where is my card?",
+        "Where is my card?",
+        "Mail ann@example.com, please",
+        "A " + "long " * 200,
+        "",
+    ]
+    path = tmp_path / "rows.jsonl"
+    rows = [{"messages": [{"role": "user", "content": text}, ROW["messages"][1]]} for text in said]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def lines(query: str, *more: str) -> list[int]:
+        return [row["line"] for row in output(capsys, "list", str(path), "--where", query, *more)["rows"]]
+
+    assert lines("tokens>100") == [4]
+    assert lines("tokens<100 -tokens>50") == [1, 2, 3, 5]
+    assert lines("has:pii OR tokens>100") == [3, 4]
+    assert lines("dup:yes") == [1, 2]
+    assert lines("", "--sort", "-tokens")[0] == 4
+    assert main(["check", str(path), "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert lines("has:error") == sorted({one["line"] for one in findings if one["severity"] == "error"}) != []
+    for code in {one["code"] for one in findings if one["line"]}:
+        assert lines(f"check:{code}") == sorted({one["line"] for one in findings if one["code"] == code})
+    assert main(["list", str(path), "--where", "loss>2"]) == 2
+    assert "train on them first" in capsys.readouterr().err
+
+
 def test_export_leaves_metadata_behind_unless_kept(rows: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "out.jsonl"
     written = output(capsys, "export", str(rows), "-o", str(out))

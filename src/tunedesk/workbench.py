@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split_files import split_files
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.exporters import Written, write_rows
+from tunedesk.core.known_rows import with_duplicates, with_findings, with_personal_data, with_topics
 from tunedesk.core.row_views import RowView
 from tunedesk.core.searching.completion import FieldValues, candidates
 from tunedesk.core.searching.facets import facet_groups, narrowed, term
@@ -217,6 +218,29 @@ class Workbench(Endpoints):
         return Views(self.store)
 
     # --- lists
+
+    def knowing(
+        self,
+        workspace: Workspace,
+        facts: Collection[str],
+        model: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> Workspace:
+        """Return the workspace with `query.facts` worked out, all but the loss, which only a training tells."""
+        if "tokens" in facts:
+            counts = self.count(workspace, self.model_for(model, None), on_progress)
+            workspace = self.with_counts(workspace, counts)
+        if "findings" in facts:
+            workspace = with_findings(workspace, self.check(workspace, model, on_progress))
+        elif "duplicates" in facts:
+            groups = self.curation.twins(workspace, on_progress)
+            workspace = with_duplicates(workspace, (one.rows for one in groups))
+        if "pii" in facts:
+            rows = self.curation.rows_with_personal_data(workspace, on_progress)
+            workspace = with_personal_data(workspace, workspace, rows)
+        if "topics" in facts:
+            workspace = with_topics(workspace, self.curation.coverage(workspace, on_progress).topics)
+        return workspace
 
     def listed(self, workspace: Workspace, limit: int) -> list[dict[str, Any]]:
         """Return the first `limit` matches as the `list` command prints them."""

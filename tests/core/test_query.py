@@ -18,6 +18,7 @@ from tunedesk.core.searching.query import (
     QueryError,
     State,
     Text,
+    facts,
     marks,
     parse,
     refines,
@@ -133,6 +134,15 @@ def test_a_refined_query_is_told_from_another() -> None:
         assert narrower(new, old)
     for new, old in (("ref", "refund"), ("refund", "user:ref"), ("-refund", "-ref"), ("a OR b", "a")):
         assert not narrower(new, old)
+
+
+def test_what_a_query_needs_to_know_is_told_from_it() -> None:
+    asked = parse(
+        'a user:b turns>2 (tokens>5 OR -loss>2) has:pii has:tools check:empty -dup:yes about:"lost card"'
+    )
+    assert facts(asked) == {"tokens", "loss", "pii", "findings", "duplicates", "topics"}
+    assert facts(parse("has:error")) == {"findings"}
+    assert facts(parse("x is:edited intent:fees has:system")) == facts(parse("")) == set()
 
 
 def test_literals_to_highlight_leave_out_what_is_negated() -> None:

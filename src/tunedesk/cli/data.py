@@ -186,6 +186,21 @@ def convert(
         show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
 
 
+def _knowing(
+    bench: Workbench, workspace: Workspace, query: str, column: str, model: str, progress: Progress
+) -> Workspace:
+    """Return the workspace that knows what a query and an order ask for; a query that is none asks for nothing."""
+    from tunedesk.core.searching.query import QueryError, facts, parse
+
+    try:
+        wanted = facts(parse(query))
+    except QueryError:
+        return workspace
+    if column.lstrip("-") == "tokens":
+        wanted |= {"tokens"}
+    return bench.knowing(workspace, wanted, model, progress.update)
+
+
 def _filtered(workspace: Workspace, query: str) -> Workspace:
     """Return what a query leaves; where it cannot be understood, point at the column before the error is told."""
     from tunedesk.core.searching.query import QueryError
@@ -205,11 +220,17 @@ def _filtered(workspace: Workspace, query: str) -> Workspace:
 )
 @click.option("--sort", "column", help="Column to sort by; -COLUMN for the other way round.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True)
+@model_option
 @json_option
-def list_(file: str, query: str, column: str | None, limit: int, as_json: bool) -> None:
-    """List conversations of FILE (or a dataset) that match a query."""
+def list_(file: str, query: str, column: str | None, limit: int, model: str, as_json: bool) -> None:
+    """List conversations of FILE (or a dataset) that match a query.
+
+    What a query asks for beside texts and metadata (tokens, has:pii, check:, dup:, about:) is worked out first.
+    """
     bench = workbench()
-    workspace = _filtered(bench.open_source(file), query)
+    with Progress("looking") as progress:
+        workspace = _knowing(bench, bench.open_source(file), query, column or "", model, progress)
+    workspace = _filtered(workspace, query)
     if column:
         workspace = workspace.with_sort(column.lstrip("-"), column.startswith("-"))
     rows = bench.listed(workspace, limit)

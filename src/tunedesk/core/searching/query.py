@@ -133,6 +133,33 @@ def parse(text: str) -> Query:
     return Query(text, _Parser(text).query())
 
 
+def facts(query: Query) -> frozenset[str]:
+    """Return what has to be worked out of the rows before a query can be answered.
+
+    Names of `piece.Known`: tokens, loss, pii, duplicates, findings, topics.
+    """
+    of = {
+        "has:pii": "pii",
+        "has:error": "findings",
+        "check": "findings",
+        "dup": "duplicates",
+        "about": "topics",
+    }
+
+    def inside(node: Node) -> Iterator[str]:
+        if isinstance(node, Compare) and node.field in ("tokens", "loss"):
+            yield node.field
+        elif isinstance(node, State):
+            yield of.get(node.field) or of.get(f"{node.field}:{node.value}", "")
+        elif isinstance(node, Not):
+            yield from inside(node.part)
+        elif isinstance(node, And | Or):
+            for part in node.parts:
+                yield from inside(part)
+
+    return frozenset(inside(query.root)) - {""}
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What is to be marked in the messages that a query matched."""

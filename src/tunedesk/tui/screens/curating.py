@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tunedesk.core.known_rows import index_of, with_duplicates, with_findings, with_personal_data, with_topics
 from tunedesk.tui.messages import FindingsFound
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView
@@ -19,13 +20,6 @@ from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.screens.choices import ChoicesScreen
 from tunedesk.tui.screens.curation import conversations
-from tunedesk.tui.screens.data_work import (
-    index_of,
-    with_duplicates,
-    with_findings,
-    with_personal_data,
-    with_topics,
-)
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.screens.duplicates import DuplicatesDialog
 from tunedesk.tui.screens.edit_preview import EditDialog
@@ -255,7 +249,7 @@ class CuratingScreen(ChoicesScreen):
                 lambda on_progress: bench.curation.twins(workspace, on_progress),
                 name="looking for duplicates",
             )
-            self.desk.change("", lambda latest, _: with_duplicates(latest, groups))
+            self.desk.change("", lambda latest, _: with_duplicates(latest, (one.rows for one in groups)))
             if not groups:
                 self.say("no two conversations say the same")
                 return

@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from tunedesk.core.conversations import content_text
+from tunedesk.core.known_rows import with_findings
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.messages import FindingsFound
 from tunedesk.tui.panes.conversation_list import ConversationList
@@ -23,13 +24,7 @@ from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane
 from tunedesk.tui.panes.system_prompt import SystemPromptPane
 from tunedesk.tui.screens.curating import CuratingScreen
-from tunedesk.tui.screens.data_work import (
-    QueryRefused,
-    RowsMatched,
-    needles_of,
-    scan,
-    with_findings,
-)
+from tunedesk.tui.screens.data_work import QueryRefused, RowsMatched, needles_of, scan
 from tunedesk.tui.screens.editing import RowEditingScreen
 from tunedesk.tui.screens.estimating import EstimatingScreen
 from tunedesk.tui.screens.message_editing import EditingScreen

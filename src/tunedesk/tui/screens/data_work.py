@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -16,11 +13,8 @@ from tunedesk.errors import UsageError
 from tunedesk.tui.widgets.block_view import Needle, needle
 
 if TYPE_CHECKING:
-    from tunedesk.core.checking.findings import Finding
     from tunedesk.core.workspace import Workspace
-    from tunedesk.curation import Twins
     from tunedesk.workbench import SplitFiles
-
 
 _PAINTING_S = 0.03
 """The longest that a search waits for its first screenful to be painted."""
@@ -87,53 +81,7 @@ def scan(
         post(RowsMatched(last, True))
 
 
-def with_findings(workspace: Workspace, findings: Iterable[Finding]) -> Workspace:
-    """Return the workspace that knows which rows have which findings, for marks and the filter."""
-    rows: defaultdict[str, set[int]] = defaultdict(set)
-    errors: set[int] = set()
-    for finding in findings:
-        if not finding.line:
-            continue  # about the whole file
-        index = index_of(workspace, finding.line)
-        rows[finding.code].add(index)
-        if finding.severity == "error":
-            errors.add(index)
-    twins = rows["exact_duplicate"] | rows["near_duplicate"]
-    known = replace(
-        workspace.known,
-        pii=array("I", sorted(rows["pii"])),
-        duplicates=array("I", sorted(twins)),
-        findings={code: array("I", sorted(found)) for code, found in rows.items() if found},
-        errors=array("I", sorted(errors)),
-    )
-    return workspace.with_known(known)
-
-
-def with_duplicates(workspace: Workspace, groups: Iterable[Twins]) -> Workspace:
-    """Return the workspace that knows which rows say what others say, for `dup:yes`."""
-    rows = array("I", sorted(row for group in groups for row in group.rows))
-    return workspace.with_known(replace(workspace.known, duplicates=rows))
-
-
-def with_topics(workspace: Workspace, topics: Mapping[str, array[int]]) -> Workspace:
-    """Return the workspace that knows what its questions are about, for `about:"lost card"`."""
-    return workspace.with_known(replace(workspace.known, topics=topics))
-
-
-def with_personal_data(workspace: Workspace, looked_at: Workspace, rows: array[int]) -> Workspace:
-    """Return the workspace that knows which rows hold personal data, unless it was edited since it was looked at."""
-    if workspace.overlay is not looked_at.overlay:
-        return workspace
-    return workspace.with_known(replace(workspace.known, pii=rows))
-
-
 def needles_of(workspace: Workspace) -> list[Needle]:
     """Return what to mark in the conversations that the query matched."""
     made = (needle(mark.source, mark.scope) for mark in workspace.marks)
     return [one for one in made if one is not None]
-
-
-def index_of(workspace: Workspace, line: int) -> int:
-    """Return the index of the row that begins on `line` of its source; lines ascend with the rows."""
-    last = len(workspace.dataset) - 1
-    return min(bisect_left(range(last + 1), line, key=workspace.line), last)
