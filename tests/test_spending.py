@@ -76,6 +76,7 @@ def test_a_workspace_counts_as_its_rows_do_and_reopened_not_at_all(bench: Workbe
     again = Workbench(bench.paths)
     assert again.count(again.open("cards"), MODEL, lambda *one: told.append(1)).per_row == counts.per_row
     assert told == []
+    assert "tiktoken" not in vars(again.counting.counter(MODEL))  # 70 MB that nothing is counted with
 
 
 def test_counts_follow_edits_exclusions_and_the_query(bench: Workbench, file: Path) -> None:

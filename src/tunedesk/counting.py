@@ -119,7 +119,7 @@ class Counting:
             imported,
             dataset,
             workspace.overlay,
-            self._bulk_for(counter),
+            lambda: self._bulk_for(counter),
             prompt_cost=cost,
             on_progress=on_progress,
         )

@@ -117,10 +117,10 @@ def test_its_tokens_are_counted(workspace: Workspace) -> None:
             return RowTokens(counts, counts, counts)
 
     imported = dataset_tokens(workspace.dataset.imported, "words", Words)
-    counted = EditedRows().over(imported, workspace.dataset, workspace.overlay, Words())
+    counted = EditedRows().over(imported, workspace.dataset, workspace.overlay, Words)
     assert list(counted.total) == [7, 7, 7, 7, 3]
     gone = workspace.undo()
-    assert list(EditedRows().over(imported, gone.dataset, gone.overlay, Words()).total) == [7, 7, 7, 7, 0]
+    assert list(EditedRows().over(imported, gone.dataset, gone.overlay, Words).total) == [7, 7, 7, 7, 0]
 
 
 def test_an_edit_of_all_rows_is_not_about_those_added_later(dataset: Dataset) -> None:

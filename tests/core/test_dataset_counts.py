@@ -101,11 +101,11 @@ def test_an_edit_recounts_its_own_row_alone(dataset: Dataset, counter: TokenCoun
     counting, edited = Counting(counter), EditedRows()
     workspace = Workspace.open(dataset).apply(edits.replace_message([7], 0, "Please close my account today"))
     for _ in range(2):
-        found = edited.over(imported, dataset, workspace.overlay, counting)
+        found = edited.over(imported, dataset, workspace.overlay, lambda: counting)
         assert list(found.total) == [counter.row(workspace.row(n)) for n in range(ROWS)]
         assert counting.seen == 1
     undone = workspace.undo()
-    assert edited.over(imported, dataset, undone.overlay, counting) == imported
+    assert edited.over(imported, dataset, undone.overlay, lambda: counting) == imported
     assert counting.seen == 1
 
 
@@ -121,7 +121,7 @@ def test_a_new_system_prompt_for_all_is_counted_once(
     workspace = Workspace.open(dataset).apply(edits.set_system_prompt(None, "You are a kind bank of Łódź."))
     workspace = workspace.apply(edits.replace_message([3], 1, "hello"))
     for changed in (workspace, workspace.apply(edits.set_system_prompt(None, ""))):
-        found = edited.over(imported, dataset, changed.overlay, counting, prompt_cost=cost)
+        found = edited.over(imported, dataset, changed.overlay, lambda: counting, prompt_cost=cost)
         assert list(found.total) == [counter.row(changed.row(n)) for n in range(ROWS)]
         assert list(found.trained) == [counter.trained(changed.row(n)) for n in range(ROWS)]
     assert counting.seen == 2
@@ -130,6 +130,6 @@ def test_a_new_system_prompt_for_all_is_counted_once(
 def test_other_edits_of_all_rows_are_counted_row_by_row(dataset: Dataset, counter: TokenCounter) -> None:
     imported = dataset_tokens(dataset, "o200k", lambda: TableCounter(counter))
     workspace = Workspace.open(dataset).apply(edits.set_weight(None, None, 0))
-    found = EditedRows().over(imported, dataset, workspace.overlay, TableCounter(counter))
+    found = EditedRows().over(imported, dataset, workspace.overlay, lambda: TableCounter(counter))
     assert sum(found.trained) == 0
     assert found.total == imported.total

@@ -127,7 +127,7 @@ def test_a_trim_is_one_edit_that_undo_takes_back(
     for edit in (edits.trim(None, 1), edits.trim_each({6: 2, 13: 3})):
         changed = workspace.apply(edit)
         assert len(changed.row(13)["messages"]) < len(workspace.row(13)["messages"])
-        found = EditedRows().over(tokens, dataset, changed.overlay, TableCounter(counter))
+        found = EditedRows().over(tokens, dataset, changed.overlay, lambda: TableCounter(counter))
         assert list(found.total) == [counter.row(changed.row(n)) for n in range(ROWS)]
         assert changed.undo().row(13) == workspace.row(13)
 

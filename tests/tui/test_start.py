@@ -47,6 +47,24 @@ def test_the_first_frame_is_painted_before_polars_and_openai_are_loaded() -> Non
     assert "q Quit" in seen["frame"]
 
 
+OPEN = """
+import json, sys
+from tunedesk.cli.engine import _unknown
+print(json.dumps([_unknown("known"), _unknown("nosuch"), "polars" in sys.modules]))
+"""
+
+
+def test_the_name_of_a_dataset_is_known_before_the_services_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"messages": [{"role": "user", "content": "hello"}]}\n')
+    environment = {**os.environ, "TUNEDESK_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tunedesk", "import", str(tmp_path / "rows.jsonl"), "--name", "known"]
+    subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert json.loads(done.stdout) == [False, True, False]
+
+
 RUN = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that a closed terminal hangs up, as over SSH

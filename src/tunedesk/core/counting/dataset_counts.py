@@ -149,15 +149,15 @@ class EditedRows:
         imported: RowTokens,
         dataset: Dataset,
         overlay: Overlay,
-        counter: BulkCounter,
+        make: Callable[[], BulkCounter],
         *,
         prompt_cost: Callable[[str], int] | None = None,
         on_progress: OnProgress | None = None,
     ) -> RowTokens:
         """Return the tokens of every row as edits left it: the imported ones, and what changed.
 
-        Where a system prompt costs the same in any row, `prompt_cost` tells it, and rows whose prompt alone was
-        replaced are not read.
+        `make` gives the counter, when one is needed. Where a system prompt costs the same in any row, `prompt_cost`
+        tells it, and rows whose prompt alone was replaced are not read.
         """
         touched = places(overlay.flags, EDITED)
         if not touched and not overlay.added:
@@ -172,7 +172,7 @@ class EditedRows:
         missing = [index for index in touched if self._known.get(index, (None,))[0] != keys[index]]
         for at in range(0, len(missing), BLOCK):
             indexes = missing[at : at + BLOCK]
-            found = counter.count_rows([overlay.row(dataset, index) for index in indexes])
+            found = make().count_rows([overlay.row(dataset, index) for index in indexes])
             for place, index in enumerate(indexes):
                 self._known[index] = (
                     keys[index], (found.total[place], found.trained[place], found.system[place])

@@ -68,34 +68,33 @@ def spread(
     chosen = (rows == 0).arg_true()
     if matches is not None:
         chosen = chosen.filter(chosen.is_in(matches.series().implode()))
-    frame = pl.DataFrame(
-        {
-            "row": chosen,
-            "total": _column(tokens.total).gather(chosen),
-            "trained": _column(tokens.trained).gather(chosen),
-            "system": _column(tokens.system).gather(chosen),
-        }
-    ).with_columns(pl.col("total", "trained", "system").cast(pl.Int64))
-    totals = frame["total"].sort()
+    each = _column(tokens.total).gather(chosen)
+    totals = each.sort()
     if not len(totals):
         return Spread(TokenStats(0, 0, 0, 0.0, 0, 0, 0, 0, 0, limit), (), 0, ())
     count = len(totals)
-    longest = frame.top_k(min(top, count), by=["total", -pl.col("row").cast(pl.Int64)])
-    longest = longest.sort("total", "row", descending=[True, False])
+    long = (each >= totals[-min(top, count)]).arg_true()
+    longest = pl.DataFrame({"row": chosen.gather(long), "total": each.gather(long)})
+    longest = longest.sort("total", "row", descending=[True, False]).head(top)
     stats = TokenStats(
         conversations=count,
-        total=int(totals.sum()),
+        total=_sum(totals),
         minimum=int(totals[0]),
         median=(totals[(count - 1) // 2] + totals[count // 2]) / 2,
         p95=int(totals[min(count - 1, int(0.95 * count))]),
         maximum=int(totals[-1]),
-        trained_per_epoch=int(frame["trained"].sum()),
-        billed_per_epoch=int(totals.clip(upper_bound=limit).sum()),
+        trained_per_epoch=_sum(_column(tokens.trained).gather(chosen)),
+        billed_per_epoch=_sum(totals.clip(upper_bound=limit)),
         over_limit=int((totals > limit).sum()),
         limit=limit,
     )
-    pairs = tuple((int(row), int(total)) for row, total in longest.select("row", "total").iter_rows())
-    return Spread(stats, _histogram(totals, limit), int(frame["system"].sum()), pairs)
+    pairs = tuple((int(row), int(total)) for row, total in longest.iter_rows())
+    return Spread(stats, _histogram(totals, limit), _sum(_column(tokens.system).gather(chosen)), pairs)
+
+
+def _sum(numbers: pl.Series) -> int:
+    """Return the sum, which 32 bits may not hold."""
+    return int(numbers.cast(pl.Int64).sum())
 
 
 def _column(values: object) -> pl.Series:

@@ -15,7 +15,7 @@ import statistics
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -167,13 +167,18 @@ class TokenCounter:
     """Counts texts, messages and rows in one encoding; repeated texts are encoded once."""
 
     def __init__(self, model: str, cache: Path) -> None:
-        """Load the encoding for `model` (see `load`)."""
+        """Count for `model`; nothing is loaded yet."""
         self.model = model
+        self._cache = cache
         self.encoding = encoding_for(model)
         self.limit = limit_for(model)
-        self.tiktoken = load(self.encoding.name, cache)
         self._per_function = 10 if self.encoding.name == "cl100k_base" else 7
         self._known: dict[str, int] = {}
+
+    @cached_property
+    def tiktoken(self) -> tiktoken.Encoding:
+        """The encoding (see `load`), loaded for the first text: 70 MB and 0.3 s that counts on disk do without."""
+        return load(self.encoding.name, self._cache)
 
     def text(self, text: str) -> int:
         """Return the tokens of `text`, special tokens read as ordinary text; never raises on any string."""
