@@ -244,6 +244,10 @@ async def test_rows_are_excluded_taken_back_and_not_counted(tmp_path: Path, case
         await desk.said("undid: include, line 1")
         await desk.press("ctrl+r")
         await desk.said("redid: include, line 1")
+        await desk.press("t", *"a", "enter")
+        await desk.said("tagged 1")
+        await desk.pilot.press("u", "u", "u")
+        await desk.said("undid: exclude, line 1")
 
 
 async def test_an_edit_of_all_matches_is_one_undo(tmp_path: Path, cases: Path) -> None:

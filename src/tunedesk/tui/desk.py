@@ -73,7 +73,7 @@ class Desk(DiffOutput):
         self._load = load
         self._datasets = tuple(datasets)
         self._workbench: Workbench | None = None
-        self._changes: asyncio.Queue[tuple[str, Any, str]] = asyncio.Queue()
+        self._changes: asyncio.Queue[tuple[str | Callable[[], str], Any, str]] = asyncio.Queue()
         self._ending = threading.Event()
         self.views = ViewKeeper(self)
         self.background = Background(self)
@@ -160,10 +160,10 @@ class Desk(DiffOutput):
                 doing="opening",
             )
 
-    def change(self, label: str, make: Change, *, doing: str = "working") -> None:
+    def change(self, label: str | Callable[[], str], make: Change, *, doing: str = "working") -> None:
         """Replace the workspace by `make(workspace, on_progress)`, in a thread, in the order asked for.
 
-        `doing` says what goes on meanwhile, and what failed if it fails; `label` what was done.
+        `doing` says what goes on meanwhile, and what failed if it fails; `label` what was done, asked for once it is.
         """
         self._changes.put_nowait((label, make, doing))
 
@@ -186,7 +186,7 @@ class Desk(DiffOutput):
             with self.reporting(doing):
                 workspace = await self._changed(doing, make)
                 self.latest = with_view_of(workspace, self.latest)
-                self.post_message(WorkspaceChanged(self.latest, label))
+                self.post_message(WorkspaceChanged(self.latest, label if isinstance(label, str) else label()))
 
     async def _look_for_edits(self) -> None:
         """Show what other instances edit, between our own changes, so that no undo or edit builds on what is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
 from tunedesk.tui.screens.desk_screen import DeskScreen
 
 if TYPE_CHECKING:
+    from tunedesk.core.editing.history import Recorded
     from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
 
@@ -98,15 +100,28 @@ class CurationScreen(DeskScreen):
             self.desk.change(f"cancelled: {running}", lambda latest, _: bench.undo(latest, since=known))
             self.say(f"still running: {running}; it is cancelled as soon as that can be done", "warning")
         elif last is not None:
-            label = f"undid: {self._told(last.edit)}"
-            self.desk.change(label, lambda latest, _: bench.undo(latest), doing="undoing")
+            self._walk("undid", bench.undo, lambda done: done.redoable)
 
     def action_redo(self) -> None:
         """Bring back what was undone last."""
         bench, last = self.workbench, self.workspace.redoable if self.workspace else None
         if last is not None:
-            label = f"redid: {self._told(last.edit)}"
-            self.desk.change(label, lambda latest, _: bench.redo(latest), doing="redoing")
+            self._walk("redid", bench.redo, lambda done: done.undoable)
+
+    def _walk(
+        self, verb: str, step: Callable[[Workspace], Workspace], made: Callable[[Workspace], Recorded | None]
+    ) -> None:
+        """Take one step through the journal, and say which it was: keys come faster than steps are shown."""
+        said: list[str] = []
+
+        def stepped(latest: Workspace, _: object) -> Workspace:
+            done = step(latest)
+            what = made(done)
+            if done is not latest and what is not None:
+                said.append(f"{verb}: {self._told(what.edit)}")
+            return done
+
+        self.desk.change(lambda: "".join(said), stepped, doing=f"{verb[:2]}doing")
 
     def _told(self, edit: edits.Edit) -> str:
         """Return what an edit did and to which conversation, as it may not be the one that is shown."""

@@ -1,0 +1,125 @@
+"""Whatever was edited, in whichever order: undone it is as before, redone as after, also when it is opened anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunedesk.core.conversations import Row, SourceRow
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.datasets.dataset_writer import write_dataset
+from tunedesk.core.editing import edits
+from tunedesk.core.editing.edits import Edit
+from tunedesk.core.editing.history import MemoryJournal
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError
+
+_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+ROWS: list[Row] = [
+    {
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Grüße\r\n👍🏽"},
+            {"role": "assistant", "content": "Yes.", "weight": 0},
+            {"role": "user", "content": ""},
+            {"role": "assistant", "content": "No."},
+        ],
+        "metadata": {"id": number, "tags": ["gold"]},
+    }
+    for number in range(3)
+] + [
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Look"}]},
+            {"role": "assistant", "content": None, "tool_calls": [_CALL]},
+            {"role": "tool", "tool_call_id": "c", "content": "5"},
+            {"role": "assistant", "content": "Five."},
+        ]
+    }
+]
+MAKERS: dict[str, Callable[[list[int], int], Edit]] = {
+    "reword": lambda rows, n: edits.replace_message(rows[:1], n, f"Said {n}"),
+    "replace": lambda rows, n: edits.replace_text(rows, "e", "é" * n),
+    "role": lambda rows, n: edits.set_role(rows, n, "user"),
+    "weight": lambda rows, n: edits.set_weight(rows, None, n % 2),
+    "add": lambda rows, n: edits.add_message(rows, n, "assistant", "More."),
+    "delete": edits.delete_message,
+    "move": lambda rows, n: edits.move_message(rows, n, 0),
+    "split": lambda rows, n: edits.split_message(rows, n, 2, "user"),
+    "merge": edits.merge_messages,
+    "prompt": lambda rows, n: edits.set_system_prompt(rows, f"Prompt {n}"),
+    "row": lambda rows, n: edits.replace_row(rows[0], {"messages": [{"role": "user", "content": f"{n}"}]}),
+    "trim": lambda rows, n: edits.trim(rows, n + 1),
+    "exclude": lambda rows, n: edits.exclude(rows),
+    "include": lambda rows, n: edits.include(rows),
+    "tag": lambda rows, n: edits.tag(rows, f"t{n}"),
+    "untag": lambda rows, n: edits.untag(rows, "gold"),
+}
+
+
+def state(workspace: Workspace) -> str:
+    """Return all that can be seen of the rows."""
+    views = [workspace.view(index) for index in range(len(workspace.dataset))]
+    told = [(view.tags, view.excluded, view.turns, view.preview) for view in views]
+    rows = [workspace.row(index) for index in range(len(workspace.dataset))]
+    return json.dumps([told, rows, list(workspace.refreshed().matches)])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    rows = (SourceRow(number, row) for number, row in enumerate(ROWS, 1))
+    return write_dataset(rows, tmp_path_factory.mktemp("datasets"), name="n", source="s")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*MAKERS, "copy"]),
+            st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True),
+            st.integers(0, 5),
+        ),
+        max_size=12,
+    )
+)
+def test_all_edits_are_undone_and_redone_one_by_one(
+    dataset: Dataset, made: list[tuple[str, list[int], int]]
+) -> None:
+    journal = MemoryJournal()
+    workspace = Workspace.open(dataset, journal)
+    states = [state(workspace)]
+    for name, rows, number in made:
+        try:
+            if name == "copy":
+                workspace = workspace.add_rows([workspace.row(rows[0])], "copy")
+            else:
+                workspace = workspace.apply(MAKERS[name](rows, number))
+        except DataError:  # it does not fit this row: nothing was kept
+            continue
+        states.append(state(workspace))
+    assert state(Workspace.open(dataset, journal)) == states[-1]
+    for before in reversed(states[:-1]):
+        workspace = workspace.undo()
+        assert _same(workspace, before)
+    assert workspace.undoable is None
+    workspace = Workspace.open(dataset, journal)
+    for after in states[1:]:
+        workspace = workspace.redo()
+        assert _same(workspace, after)
+    assert workspace.redoable is None
+
+
+def _same(workspace: Workspace, wanted: str) -> bool:
+    """Whether the rows are as they were; of a copy that is not there (any more) nothing can be told."""
+    told, rows, matches = json.loads(wanted)
+    views = [workspace.view(index) for index in range(len(told))]
+    seen = [[list(view.tags), view.excluded, view.turns, view.preview] for view in views]
+    return bool(
+        seen == told
+        and [workspace.row(index) for index in range(len(rows))] == rows
+        and list(workspace.refreshed().matches) == matches
+    )
