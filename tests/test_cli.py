@@ -10,7 +10,11 @@ import pytest
 
 from tunedesk.cli import main, tunedesk
 from tunedesk.cli.output import Progress
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.editing import edits
+from tunedesk.core.workspace import Workspace
 from tunedesk.paths import Paths
+from tunedesk.store import Store
 
 Captured = pytest.CaptureFixture[str]
 WORDS = ["card", "loan", "fee", "transfer", "mortgage", "cheque", "address"]
@@ -61,6 +65,22 @@ def test_an_import_of_nothing_tells_every_reason_and_ends_with_1(tmp_path: Path,
     assert [one["line"] for one in told["skipped"]] == [2, 3]
     assert output(capsys, "convert", str(path), "-o", str(tmp_path / "o.jsonl"), status=1)["dataset"] is None
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_the_same_conversations_under_another_name_are_told_of(
+    rows: Path, capsys: Captured, paths: Paths
+) -> None:
+    assert main(["import", str(rows), "--name", "one"]) == 0
+    assert main(["import", str(rows), "--name", "one"]) == 0
+    assert "here already" not in capsys.readouterr().err
+    assert main(["import", str(rows), "--name", "two"]) == 0
+    assert "here already as one, and are called two now" in capsys.readouterr().err
+    with Store(paths.store) as store:
+        entry = store.dataset("two")
+        assert entry is not None
+        Workspace.open(Dataset.open(paths.datasets / entry.id), store).apply(edits.exclude([0]))
+    assert main(["import", str(rows), "--name", "two"]) == 0
+    assert "here already with the edits made since" in capsys.readouterr().err
 
 
 def test_an_interrupted_import_keeps_nothing_and_ends_with_130(

@@ -34,6 +34,8 @@ class Imported:
     report: Report
     reasons: Path | None = None
     """Where each skipped record stands with its line and reason; None when there is none, or nothing was kept."""
+    known: str = ""
+    """What is to be said of conversations that were here before the import; empty when they were not."""
 
 
 class Library:
@@ -67,9 +69,11 @@ class Library:
         name = name or _plain_name(path)
         imported = self._read(path, self.paths.datasets, name, format_name, mapping, system, on_progress)
         dataset = imported.workspace.dataset
+        before = self.store.dataset(dataset.id)
         self.store.save_dataset(DatasetEntry(dataset.id, name, str(path), len(dataset), time.time()))
         reasons = storing.keep_reasons(self.paths.data / "imports", dataset.id, imported.report)
-        return Imported(Workspace.open(dataset, self.store), imported.report, reasons)
+        workspace = Workspace.open(dataset, self.store)
+        return Imported(workspace, imported.report, reasons, _known(before, name, workspace))
 
     def load(
         self, path: Path | str, *, format_name: str | None = None, mapping: Mapping[str, str] | None = None,
@@ -156,6 +160,16 @@ def sample_file(name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     raise DataError(f"the sample data {name} is not installed", "install tunedesk again")
+
+
+def _known(before: DatasetEntry | None, name: str, workspace: Workspace) -> str:
+    """Return what is to be said when the same conversations were imported earlier; empty when all is as expected."""
+    if before is None:
+        return ""
+    called = f"as {before.name}, and are called {name} now" if before.name != name else ""
+    edited = "with the edits made since: H goes back to what was imported" if workspace.undoable else ""
+    told = "; ".join(one for one in (called, edited) if one)
+    return f"these conversations were here already {told}" if told else ""
 
 
 def _plain_name(path: Path | str) -> str:

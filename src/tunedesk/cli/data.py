@@ -123,6 +123,8 @@ def import_(
         raise click.exceptions.Exit(130) from None
     dataset = imported.workspace.dataset
     skipped = report_skipped(imported.report)
+    if imported.known:
+        say(f"note: {imported.known}")
     if as_json:
         emit(
             {

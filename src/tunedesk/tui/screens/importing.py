@@ -127,6 +127,8 @@ def told(done: Imported) -> Iterator[Content]:
     for note in report.notes:
         if not any(words in note for words in counted):
             yield plain_line(f"! {note}")
+    if done.known:
+        yield plain_line(f"! {done.known}")
     if report.skipped:
         yield plain_line(f"{len(report.skipped):,} of {report.rows:,} records skipped:", "bold")
         yield from _reasons(report)
