@@ -136,6 +136,12 @@ async def test_conversations_are_copied_added_and_edited_like_others(tmp_path: P
         assert desk.messages(40) == desk.messages(0)
         await desk.press("u", "u", "u")
         await desk.until(lambda: desk.listing.count == 40)
+        await desk.press("escape", "a", "y")
+        await desk.shows("Add a copy of 40 conversations?")
+        await desk.press("n")
+        assert desk.listing.count == 40
+        await desk.press("y", "y")
+        await desk.until(lambda: desk.listing.count == 80)
 
 
 @pytest.mark.parametrize(

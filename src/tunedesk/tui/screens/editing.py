@@ -14,7 +14,7 @@ from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import messages_of
 from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.curation import conversations
-from tunedesk.tui.screens.dialogs import TextDialog
+from tunedesk.tui.screens.dialogs import ConfirmDialog, TextDialog
 from tunedesk.tui.widgets.selection import AllOf
 
 if TYPE_CHECKING:
@@ -145,13 +145,22 @@ class RowEditingScreen(CuratingScreen):
         """Add copies of the row or selection behind the last conversation."""
         workspace, targets = self.workspace, self.targets()
         assert workspace is not None
-        label = f"added a copy of {conversations(len(targets.rows))}"
-        self.desk.edit(
-            label,
-            lambda latest, _: latest.add_rows(
-                [latest.row(index) for index in sorted(targets.rows)], "duplicate"
-            ),
-        )
+        many = conversations(len(targets.rows))
+
+        def copied(yes: bool | None) -> None:
+            if yes:
+                self.desk.edit(
+                    f"added a copy of {many}",
+                    lambda latest, _: latest.add_rows(
+                        [latest.row(index) for index in sorted(targets.rows)], "duplicate"
+                    ),
+                )
+
+        if targets.many:
+            text = "They are added behind the last conversation; one undo takes them all away."
+            self.app.push_screen(ConfirmDialog(f"Add a copy of {many}?", text), copied)
+        else:
+            copied(True)
 
     def action_new_conversation(self) -> None:
         """Add a conversation of empty messages, with the system prompt of the one under the cursor."""
