@@ -214,7 +214,9 @@ async def test_matches_are_gone_through_across_conversations_and_marked_by_their
         await desk.said("nothing to look for")
         await desk.press("slash", *"user:card -system:xyz")
         await desk.until(lambda: desk.listing.count == 4)
-        await desk.press("enter", "enter", "n")
+        await desk.press("enter", "n")
+        await desk.said("for matches: Enter, then n")
+        await desk.press("enter", "n")
         assert (desk.listing.index, view.cursor) == (0, 1)
         await desk.press("n")  # the reply has the word too, but was not asked for
         await desk.until(lambda: (desk.listing.index, view.cursor) == (2, 1))

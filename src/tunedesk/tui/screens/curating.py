@@ -289,7 +289,8 @@ class CuratingScreen(ChoicesScreen):
         """Return why an action cannot be done now."""
         if action in ("fix", "fix_code", "fix_one", "finding") and self.workspace is not None:
             if self.findings is None:
-                return "not checked yet: press c first"
+                matches = action == "finding" and self.workspace.marks
+                return "not checked yet: press c first" + (" (for matches: Enter, then n)" if matches else "")
             code = self.query_one(FindingsPane).code
             wanted = [one for one in self.findings if action != "fix_code" or one.code == code]
             if action != "finding" and not any(one.fix is not None for one in wanted):
