@@ -53,7 +53,7 @@ def test_two_files_are_compared_by_content_wherever_it_stands(
     assert by_kind["reworded"]["messages"] == [
         {
             "kind": "reworded", "before_message": 2, "after_message": 2, "role": "assistant",
-            "before": "Parcel 7 is on its way to you.", "after": "It waits for you.",
+            "before": "Parcel 7 is on its way to you.", "after": "It waits for you.", "keys": {},
         }
     ]  # fmt: skip
     assert by_kind["added"]["preview"] == "New"
@@ -116,3 +116,31 @@ def test_a_person_reads_marks_and_texts(tmp_path: Path, capsys: pytest.CaptureFi
         "    + Really.",
     ]
     assert "1 reworded, 0 unchanged" in err
+
+
+def test_what_changed_of_a_message_beside_its_text_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def calling(city: str, text: str) -> dict[str, Any]:
+        call = {
+            "id": "c",
+            "type": "function",
+            "function": {"name": "f", "arguments": json.dumps({"city": city})},
+        }
+        asked = row(1)["messages"][:2]
+        return {"messages": [*asked, {"role": "assistant", "content": text, "tool_calls": [call]}]}
+
+    before = write(tmp_path / "a.jsonl", [calling("Paris", "So."), calling("Oslo", "One moment, please.")])
+    after = write(tmp_path / "b.jsonl", [calling("Rome", "So."), calling("Bern", "One moment, I look.")])
+    found = told(capsys, before, after)
+    messages = [message for change in found["changes"] for message in change["messages"]]
+    assert [(one["kind"], [*one["keys"]]) for one in messages] == [
+        ("changed", ["tool_calls"]), ("reworded", ["tool_calls"]),
+    ]  # fmt: skip
+    assert main(["diff", before, after]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("    ")] == [
+        "    changed message 2 (assistant)", "    - tool_calls", "    + tool_calls",
+        "    reworded message 2 (assistant)", "    - One moment, please.", "    - tool_calls",
+        "    + One moment, I look.", "    + tool_calls",
+    ]  # fmt: skip

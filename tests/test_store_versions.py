@@ -167,6 +167,9 @@ def test_a_difference_between_versions_names_every_message(bench: Workbench, wor
         [("changed", "assistant", "Answer 3", "Answer 3")],
         [],
     ]
+    weighed = found.changes[3].messages[0]
+    assert (weighed.keys, weighed.sides()) == ({"weight": (None, 0)}, ("", "weight: 0"))
+    assert found.changes[0].messages[0].sides() == ("Answer 0", "Better")
     assert found.unchanged == 1
     back = diff(workspace, bench.versions.at(workspace, "start"))
     assert (back.count("added"), back.count("removed"), back.count("reworded")) == (1, 0, 4)

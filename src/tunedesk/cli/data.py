@@ -414,6 +414,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
                 {
                     "kind": message.kind, "before_message": message.before, "after_message": message.after,
                     "role": message.role, "before": message.was, "after": message.now,
+                    "keys": {key: list(values) for key, values in message.keys.items()},
                 }
                 for message in one.messages
             ],
@@ -432,23 +433,23 @@ def diff(before: str, after: str, as_json: bool) -> None:
             }
         )
         return
-    for change in changes:
-        _show_change(change)
+    for one, change in zip(difference.changes, changes, strict=True):
+        _show_change(change, [message.sides() for message in one.messages])
     say(
         ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         + f", {difference.unchanged:,} unchanged"
     )
 
 
-def _show_change(change: dict[str, Any]) -> None:
+def _show_change(change: dict[str, Any], sides: list[tuple[str, str]]) -> None:
     mark = {"added": "+", "removed": "-", "reworded": "~"}[change["kind"]]
     line = change["before_line"] if change["after_line"] is None else change["after_line"]
     show(f"{mark} line {line}: {change['preview']}")
-    for message in change["messages"]:
+    for message, told in zip(change["messages"], sides, strict=True):
         place = message["before_message"] if message["after_message"] is None else message["after_message"]
         show(f"    {message['kind']} message {place} ({message['role']})")
-        for sign, text in (("-", message["before"]), ("+", message["after"])):
-            if text and not (sign == "+" and message["kind"] == "changed"):
+        for sign, text in zip("-+", told, strict=True):
+            if text:
                 show("\n".join(f"    {sign} {part}" for part in text.splitlines()))
     if change["keys"]:
         show(f"    changed: {', '.join(change['keys'])}")

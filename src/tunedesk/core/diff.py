@@ -11,8 +11,8 @@ import difflib
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -44,6 +44,18 @@ class MessageChange:
     role: str
     was: str
     now: str
+    keys: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What differs beside the text, by key: before and after, None where it was not there."""
+
+    def sides(self) -> tuple[str, str]:
+        """Return what is shown of it before and after: the text where it differs, and a line for each other key."""
+        texts = ("", "") if self.kind == "changed" else (self.was, self.now)
+        told: list[str] = []
+        for side, text in enumerate(texts):
+            pairs = [(key, values[side]) for key, values in self.keys.items() if values[side] is not None]
+            lines = [f"{key}: {msgspec.json.encode(value).decode()}" for key, value in pairs]
+            told.append("\n".join([text, *lines] if text else lines))
+        return told[0], told[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,4 +250,14 @@ def _message(
     after: int | None,
 ) -> MessageChange:
     role = _role(now if now is not None else was)
-    return MessageChange(kind, before, after, role, _text(was), _text(now))
+    return MessageChange(kind, before, after, role, _text(was), _text(now), _keys(was, now))
+
+
+def _keys(was: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two states of a message beside its text."""
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return {}
+    keys = [key for key in dict.fromkeys((*was, *now)) if was.get(key) != now.get(key)]
+    if _text(was) != _text(now):
+        keys = [key for key in keys if key != "content"]
+    return {key: (was.get(key), now.get(key)) for key in keys}

@@ -89,11 +89,10 @@ class DiffDialog(Dialog[list[int]]):
         for one in change.messages:
             place = one.after if one.after is not None else one.before
             head = f"{_SIGNS[one.kind]} {one_line(one.role).upper()} · message {(place or 0) + 1} {one.kind}"
-            was = [Block(head, plain(one.was).plain, gutter="- ")] if one.kind != "added" else []
+            before, after = one.sides()
+            was = [Block(head, plain(before).plain, gutter="- ")] if one.kind != "added" else []
             now = (
-                [Block("" if was else head, plain(one.now).plain, gutter="+ ")]
-                if one.kind != "removed"
-                else []
+                [Block("" if was else head, plain(after).plain, gutter="+ ")] if one.kind != "removed" else []
             )
             blocks += [*was, *now]
         return blocks
