@@ -35,9 +35,11 @@ def open_workbench(files: tuple[str, ...]) -> int:
         raise UsageError("the workbench needs a terminal", "for scripts there is: tunedesk run FILE --yes")
     # Between two paints, which come from what changed: the conversation follows the list within 4 ms, not 17.
     os.environ.setdefault("TEXTUAL_FPS", "240")
+    from tunedesk.paths import state_paths
     from tunedesk.tui.app import TunedeskApp
+    from tunedesk.tui.last_view import read_last_view
 
-    app = TunedeskApp(workbench, files)
+    app = TunedeskApp(workbench, files, read_last_view(state_paths()))
     app.run()
     return app.return_code or 0
 

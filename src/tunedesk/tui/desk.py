@@ -64,12 +64,16 @@ class Desk(DiffOutput):
     model: reactive[str] = reactive("")
     """Base model that is counted, priced and launched."""
 
-    def __init__(self, load: Callable[[], Workbench], datasets: Sequence[str] = ()) -> None:
+    def __init__(
+        self, load: Callable[[], Workbench], datasets: Sequence[str] = (), last: LastView | None = None
+    ) -> None:
         """Keep `load`, which builds the services in a thread after the first frame is painted.
 
-        `datasets` are files or names of datasets to open, the first at once; none means the sample conversations.
+        `datasets` are files or names of datasets to open, the first at once; none means what was shown `last`, or
+        the sample conversations.
         """
         super().__init__()
+        self._last = last
         self._load = load
         self._datasets = tuple(datasets)
         self._workbench: Workbench | None = None
@@ -81,6 +85,13 @@ class Desk(DiffOutput):
         """Edits that are asked for and not made yet, in order."""
         self.latest: Workspace | None = None
         """The state that the next change builds on; `workspace` follows it when its message is handled."""
+
+    def opening_again(self, mode: str) -> dict[str, Any]:
+        """Return what a screen showed last, where the same dataset is about to be shown on the same screen."""
+        if self._last is None or self._last.mode != mode:
+            return {}
+        state = self._last.screens.get(mode, {})
+        return state if set(self._datasets[:1]) <= {state.get("dataset"), state.get("name")} else {}
 
     # --- services and state
 
@@ -105,7 +116,7 @@ class Desk(DiffOutput):
         self._workbench = await asyncio.to_thread(self._load)
         self.model = self.model or self._workbench.profile(self.profile).default_model
         gc.freeze()  # what is loaded stays: looking through it again and again would hold up keys for 80 ms
-        last = read_last_view(self._workbench.paths)
+        last = self._last or read_last_view(self._workbench.paths)
         self.views.screens = dict(last.screens) if last else {}
         self.screen.post_message(WorkbenchLoaded(self._workbench))
         self.post_message(WorkbenchLoaded(self._workbench))

@@ -44,6 +44,8 @@ class ConversationList(VirtualList):
     def __init__(self) -> None:
         """Show nothing until there is a workspace."""
         super().__init__((_LINE, _MARKS, _TURNS, _PREVIEW), self._rows, empty="opening…")
+        self._remembered: Sequence[dict[str, str]] = ()
+        """Texts by column that are shown before there is a workspace."""
 
     def watch_workspace(self, old: Workspace | None, new: Workspace | None) -> None:
         """Show what the new state matched, and stay on the conversation unless other ones were asked for."""
@@ -65,6 +67,20 @@ class ConversationList(VirtualList):
         if index is not None and known and not asked and old is not None and old.sort == new.sort:
             self.go_to(index)
 
+    def visible_texts(self) -> list[dict[str, str]]:
+        """Return the texts of the rows in sight by column, and how each stands out (`kind`)."""
+        rows = map(
+            self._row, range(self.scroll_offset.y, min(self.count, self.scroll_offset.y + self.page_rows))
+        )
+        keys = [column.key for column in self.columns]
+        return [{"kind": row.kind, **dict(zip(keys, row.cells, strict=True))} for row in rows]
+
+    def remember(self, rows: Sequence[dict[str, str]], cursor: int) -> None:
+        """Show rows that `visible_texts` told of an earlier session, until there is a workspace."""
+        self._remembered = rows
+        self.show(range(len(rows)))
+        self.cursor = cursor
+
     def selection_changed(self) -> None:
         """Tell in the title how many are selected."""
         if self.workspace is not None:
@@ -74,6 +90,8 @@ class ConversationList(VirtualList):
     def on_resize(self, event: events.Resize) -> None:
         """Show more columns where there is room."""
         self._lay_out(event.size.width)
+        if self.workspace is None:  # what is remembered begins at the top, whatever the height was before
+            self.scroll_to(0, 0, animate=False, force=True)
 
     def _lay_out(self, width: int) -> None:
         columns = [_LINE, _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS, _TOKENS]
@@ -86,7 +104,10 @@ class ConversationList(VirtualList):
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
         workspace = self.workspace
         if workspace is None:
-            return [ListRow([""] * len(self.columns)) for _ in indexes]
+            known = [self._remembered[index] for index in indexes]
+            return [
+                ListRow([row.get(one.key, "") for one in self.columns], row.get("kind", "")) for row in known
+            ]
         return [self._row_of(workspace.view(index)) for index in indexes]
 
     def _row_of(self, row: RowView) -> ListRow:

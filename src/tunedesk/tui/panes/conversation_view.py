@@ -38,15 +38,20 @@ class ConversationView(BlockView):
         self.raw = False
         """Whether the row is shown as JSON."""
         self._row: Row | None = None
+        self._title = ""
         self._needles_of_query: Sequence[Needle] = ()
 
     def show_row(
         self, row: Row | None, title: str, *, needles: Sequence[Needle] = (), keep_place: bool = False
     ) -> None:
         """Show `row` under `title`, matches of the filter marked."""
-        self._row, self._needles_of_query = row, needles
+        self._row, self._title, self._needles_of_query = row, title, needles
         self.border_title = one_line(title).replace("[", r"\[")
         self._draw(keep_place=keep_place)
+
+    def shown_row(self) -> tuple[Row | None, str]:
+        """Return what `show_row` was given: the row and the title."""
+        return self._row, self._title
 
     @dataclass
     class MatchesPassed(Message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.reactive import reactive
@@ -11,12 +11,13 @@ from textual.reactive import reactive
 from tunedesk.tui.messages import RowsWanted
 from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
 from tunedesk.tui.panes.filter_bar import FilterBar
-from tunedesk.tui.screens.curation import CurationScreen, conversations
+from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.data_work import ModelsListed, SplitWritten
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.import_file import ImportDialog, ImportRequest
 from tunedesk.tui.screens.importing import ImportingDialog
 from tunedesk.tui.screens.launching import ask_and_launch
+from tunedesk.tui.screens.reopening import ReopeningScreen
 from tunedesk.tui.screens.split import SplitDialog, SplitRequest
 from tunedesk.tui.widgets.selection import AllOf
 from tunedesk.tui.widgets.virtual_list import VirtualList
@@ -24,7 +25,6 @@ from tunedesk.tui.widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from tunedesk.config import Profile
     from tunedesk.core.checking.findings import Finding
-    from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Imported, SplitFiles
 
 
@@ -32,7 +32,7 @@ _OTHER = "\0other"
 """Key of the choice to type what is not listed."""
 
 
-class ChoicesScreen(CurationScreen):
+class ChoicesScreen(ReopeningScreen):
     """A screen over one dataset, from its import to its launch."""
 
     findings: reactive[tuple[Finding, ...] | None] = reactive(None)
@@ -143,33 +143,6 @@ class ChoicesScreen(CurationScreen):
     def _rows_wanted(self, event: RowsWanted) -> None:
         self._wanted = event
         self.show_wanted_rows()
-
-    def view_state(self) -> dict[str, Any]:
-        """Return the row under the cursor and the order of the list."""
-        workspace = self.workspace
-        if workspace is None or not self.query(ConversationList):
-            return {}
-        sort = workspace.sort
-        return {
-            "dataset": workspace.dataset.id, "row": self.query_one(ConversationList).index,
-            "sort": [sort.column, sort.descending] if sort else None,
-        }  # fmt: skip
-
-    def show_again(self, workspace: Workspace) -> None:
-        """Order the list, and put the cursor, as they were when the app ended on this dataset."""
-        state = self.desk.views.screens.get(self.MODE, {})
-        row, sort = state.get("row"), state.get("sort")
-        if state.get("dataset") != workspace.dataset.id:
-            return
-
-        async def ordering() -> None:
-            if isinstance(sort, list) and len(sort) == 2:
-                ordered = await asyncio.to_thread(workspace.with_sort, str(sort[0]), bool(sort[1]))
-                self.desk.view(ordered)
-            if isinstance(row, int):
-                self.call_after_refresh(self.query_one(ConversationList).go_to, row)
-
-        self.desk.work(ordering(), name="showing what was shown last", group="filter")
 
     def show_wanted_rows(self) -> None:
         """Show the conversations that were asked for once their dataset is open and what they are found by is known."""

@@ -98,6 +98,7 @@ class DataScreen(EstimatingScreen):
         """Follow the app's state."""
         listing = self.query_one(ConversationList)
         listing.focus()
+        self.show_remembered()
         self.watch(listing, "shown", self._row_changed, init=False)
         self.watch(self.desk, "workspace", self._take_workspace)
         for name in ("model", "profile"):
