@@ -9,6 +9,8 @@ import pytest
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.geometry import Region
 from textual.strip import Strip
 
 from tunedesk.tui import cell_diff
@@ -103,3 +105,18 @@ def test_another_textual_writes_as_it_always_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     monkeypatch.setattr(cell_diff, "LayoutUpdate", None)
     assert not cell_diff.supported()
+
+
+@pytest.mark.parametrize("width", [WIDTH, WIDTH - 10])
+def test_an_update_made_before_the_terminal_shrank_paints_what_is_still_there(width: int) -> None:
+    cells = CellScreen()
+    cells.resize(width, HEIGHT - 2)
+    strips = [Strip([Segment(f"{y}" * WIDTH)]) for y in range(HEIGHT)]
+    spans = [(y, 0, WIDTH) for y in range(HEIGHT)]
+    chops = ChopsUpdate([{0: strip} for strip in strips], spans, [[WIDTH]] * HEIGHT)
+    layout = LayoutUpdate([[strip] for strip in strips], Region(0, 1, WIDTH, HEIGHT))
+    for update, first in ((chops, 0), (layout, 1)):
+        rows = cell_diff._rows_of(update, cells, None)
+        assert list(rows) == list(range(first, HEIGHT - 2))
+        assert {len(row) for row in rows.values()} == {width}
+        assert cells.update(rows)

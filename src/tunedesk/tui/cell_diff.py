@@ -96,6 +96,11 @@ class CellScreen:
             self._rows = [[_UNKNOWN] * width for _ in range(height)]
             self._width = width
 
+    @property
+    def height(self) -> int:
+        """Rows of the terminal."""
+        return len(self._rows)
+
     def row(self, y: int) -> list[Cell]:
         """Return a copy of row `y` to paint on."""
         return list(self._rows[y])
@@ -202,16 +207,21 @@ _SYSTEMS = {"standard", "256", "truecolor"}
 
 
 def _rows_of(update: Any, cells: CellScreen, system: ColorSystem | None) -> dict[int, list[Cell]]:
-    """Return the rows that a compositor update paints, over what they showed before."""
+    """Return the rows that a compositor update paints, over what they showed before.
+
+    One that was made before the terminal shrank paints rows that are not there any more: they are left out.
+    """
     rows: dict[int, list[Cell]] = {}
     if isinstance(update, LayoutUpdate):
         x, y, _width, _height = update.region
-        for offset, strips in enumerate(update.strips):
+        for offset, strips in enumerate(update.strips[: max(0, cells.height - y)]):
             painted = cells_of(strips, system)
             row = cells.row(y + offset)
             rows[y + offset] = _over(row, x, painted)
         return rows
     for y, x1, x2 in update.spans:
+        if y >= cells.height:
+            continue
         row = rows[y] if y in rows else cells.row(y)
         for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
             if strip is None or x > x2 or end <= x1:
