@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +120,9 @@ class Library:
             raise DataError(f"no dataset named {name!r}", "tunedesk datasets lists them")
         self.store.forget_dataset(entry.id)
         remove_dataset(self.paths.datasets / entry.id)
+        with suppress(OSError):
+            if entry.id.encode() in self.paths.last_view.read_bytes():  # it holds rows of it
+                self.paths.last_view.unlink()
         return entry
 
     def open(self, name: str) -> Workspace:

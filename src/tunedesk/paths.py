@@ -44,6 +44,11 @@ class Paths:
         return self.data / "runs"
 
     @property
+    def last_view(self) -> Path:
+        """What the app showed last, some rows of a dataset among it."""
+        return self.data / "view.json"
+
+    @property
     def engine(self) -> Path:
         """State of the engine on this machine."""
         return self.data / "engine"

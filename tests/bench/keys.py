@@ -41,6 +41,8 @@ class Figures:
 
     start_s: float | None = None
     """From its start to the first rows."""
+    again_s: float | None = None
+    """The same when it is started once more on the same rows, from what it noted of them."""
     keys: dict[str, Burst | None] = field(default_factory=dict)
     worst_ms: dict[str, float] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
@@ -122,6 +124,10 @@ def measure_desk(home: Path, name: str) -> Figures:
             figures.keys[f"sort by {name_of}"] = burst
             figures.parts[f"sort by {name_of}"] = _parts([burst] if burst else [])
         figures.megabytes = app.megabytes()
+        app.send(b"q")
+        app.settle(3)
+    with Program(command, {"TUNEDESK_HOME": str(home)}) as app:
+        figures.again_s = app.wait_for("as it was left", _START_S)
     return figures
 
 
@@ -219,6 +225,7 @@ def _lines(tool: str, found: Figures, ours: Figures) -> Iterator[str]:
     start = "" if found.start_s is None else f"first rows {found.start_s:6.2f} s"
     if found is not ours and found.start_s and ours.start_s:
         start += f" (x{found.start_s / ours.start_s:.1f})"
+    start += f", again {found.again_s:.2f} s" if found.again_s else ""
     yield f"  {tool:<10} {start}  {found.megabytes:,} MB  {found.note}".rstrip()
     for name, burst in found.keys.items():
         if burst is None:

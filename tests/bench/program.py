@@ -65,6 +65,7 @@ class Program:
     ) -> None:
         """Start `command` in a terminal of this size."""
         values = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+        values.pop("PYTHONDONTWRITEBYTECODE", None)  # what users install is compiled
         self.started = time.perf_counter()
         self.output = b""
         self.pid, self._file = pty.fork()

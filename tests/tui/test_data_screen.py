@@ -166,7 +166,7 @@ async def test_findings_are_counted_by_code_and_narrow_the_list(
         await desk.until(lambda: desk.listing.count == 1)
         assert desk.listing.has_focus
         await desk.shows("✗")
-        desk.app.open(str(cases))
+        desk.app.open(desk.bench.import_file(cases).workspace.dataset.id)
         await desk.until(lambda: desk.screen.query_one(FindingsPane).border_title == "Findings")
 
 

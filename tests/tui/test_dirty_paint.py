@@ -74,6 +74,9 @@ async def test_every_paint_is_what_textual_would_have_painted(
         for key in KEYS.split():
             await pilot.press(key)
             await pilot.pause()
+        app.notify("over the panes", title="A notice")
+        await pilot.pause()
+        await pilot.press("pagedown", "up")
         await pilot.resize_terminal(size[0] - 7, size[1] - 3)
         await pilot.press("pagedown")
 

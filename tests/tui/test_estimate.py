@@ -113,8 +113,8 @@ async def test_another_dataset_is_not_told_the_tokens_of_the_one_before(
             return count(*arguments, **more)
 
         monkeypatch.setattr(Workbench, "count", slow)
-        desk.app.open(str(more))
-        await desk.said("imported more")
+        desk.app.open(desk.bench.import_file(more).workspace.dataset.id)
+        await desk.said("opened")
         await desk.press("slash")
         await desk.type("cards")
         await desk.until(lambda: desk.listing.count == 20)

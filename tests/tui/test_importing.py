@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,3 +174,40 @@ async def test_an_import_is_stopped_by_escape_and_nothing_is_kept(
         await desk.shows("import stopped: nothing was kept")
         await asyncio.to_thread(ended.wait, 5)
         assert ended.is_set()
+
+
+async def test_a_file_named_at_the_start_tells_what_was_left_out(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "some.jsonl", (conversation(number) for number in range(3)))
+    with rows.open("a") as file:
+        file.write("nonsense\n")
+    app = TunedeskApp(lambda: workbench(tmp_path / "home"), [str(rows)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "1 of 4 records skipped")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, DataScreen) and app.workspace is not None)
+        assert app.workspace is not None
+        assert app.workspace.total == 3
+
+
+async def test_a_file_named_at_the_start_can_be_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "some.jsonl", (conversation(number) for number in range(3)))
+    real = Workbench.import_file
+
+    def endless(self: Workbench, path: Path, **named: Any) -> Imported:
+        while path == rows:
+            named["on_progress"](1, 2)
+            time.sleep(0.01)
+        return real(self, path, **named)
+
+    monkeypatch.setattr(Workbench, "import_file", endless)
+    app = TunedeskApp(lambda: workbench(tmp_path / "home"), [str(rows)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "Import some.jsonl")
+        await pilot.press("escape")
+        await until_shown(pilot, "import stopped: nothing was kept")
+        await until(pilot, lambda: app.workspace is not None)  # the sample: something to look at
+        assert app.workspace is not None
+        assert app.workspace.dataset.name != "some"
+        assert [info.name for info in workbench(tmp_path / "home").datasets()] == [app.workspace.dataset.name]

@@ -97,7 +97,7 @@ async def test_the_first_frame_shows_what_was_left_and_the_dataset_takes_its_pla
 async def test_a_note_that_makes_no_sense_hinders_nothing(
     tmp_path: Path, left: str, changed: dict[str, Any]
 ) -> None:
-    note = workbench(tmp_path).paths.data / "view.json"
+    note = workbench(tmp_path).paths.last_view
     view = json.loads(note.read_text())
     view["screens"]["data"] |= changed
     note.write_text(json.dumps(view))
@@ -118,3 +118,14 @@ def test_what_was_left_is_shown_where_the_same_dataset_comes(
     app = TunedeskApp(lambda: workbench(tmp_path), datasets, last)
     assert bool(app.opening_again("data")) == shown
     assert not app.opening_again("jobs")
+
+
+def test_what_was_left_goes_with_its_dataset(tmp_path: Path, left: str) -> None:
+    bench = workbench(tmp_path)
+    assert "Where is my card" in bench.paths.last_view.read_text()
+    write_rows(tmp_path / "others.jsonl", [conversation(1, user="Other")])
+    bench.import_file(tmp_path / "others.jsonl", name="others")
+    bench.forget("others")
+    assert bench.paths.last_view.exists()
+    bench.forget("cards")
+    assert not bench.paths.last_view.exists()

@@ -27,7 +27,7 @@ from tunedesk.terminal import visible
 from tunedesk.tui.background import Background
 from tunedesk.tui.cell_diff import DiffOutput
 from tunedesk.tui.last_view import LastView, ViewKeeper, read_last_view
-from tunedesk.tui.messages import ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
+from tunedesk.tui.messages import FileGiven, ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
 from tunedesk.tui.widgets.plain import VisibleFilter
 
 if TYPE_CHECKING:
@@ -147,26 +147,22 @@ class Desk(DiffOutput):
             self.switch_mode(last.mode)
 
     def open(self, name: str) -> None:
-        """Open a dataset by name or id, or import the file of that path, in the background."""
+        """Open a dataset by name or id in the background, or have the file of that path imported."""
         workbench = self._workbench
         if workbench is None:
             return
         path = Path(name).expanduser()
         if path.exists():
-            self.change(
-                f"imported {path.name}",
-                lambda _, on_progress: workbench.import_file(path, on_progress=on_progress).workspace,
-                doing=f"importing {path.name}",
-            )
+            self.screen.post_message(FileGiven(path))
         else:
             self.change("opened", lambda _, __: workbench.open(name), doing="opening")
 
-    def open_sample(self) -> None:
-        """Open the shipped sample conversations in the background."""
+    def open_sample(self, label: str = "opened the sample conversations") -> None:
+        """Open the shipped sample conversations in the background; `label` says so once it is done."""
         workbench = self._workbench
         if workbench is not None:
             self.change(
-                "opened the sample conversations",
+                label,
                 lambda _, on_progress: workbench.open_sample(on_progress),
                 doing="opening",
             )

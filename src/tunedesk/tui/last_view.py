@@ -36,7 +36,7 @@ class LastView:
 def read_last_view(paths: Paths) -> LastView | None:
     """Return what was shown last; None at the first start, or when the note is not one of ours."""
     try:
-        values = json.loads((paths.data / "view.json").read_text(encoding="utf-8"))
+        values = json.loads(paths.last_view.read_text(encoding="utf-8"))
         screens = values.get("screens", {})
         known = {mode: state for mode, state in screens.items() if isinstance(state, dict)}
         view = LastView(**{name: str(values[name]) for name in _NAMES}, screens=known)
@@ -48,7 +48,7 @@ def read_last_view(paths: Paths) -> LastView | None:
 def keep_last_view(paths: Paths, view: LastView) -> None:
     """Note what is shown; a full disk costs no more than the note."""
     with contextlib.suppress(StoreError):
-        write_whole(paths.data / "view.json", json.dumps(asdict(view)))
+        write_whole(paths.last_view, json.dumps(asdict(view)))
 
 
 class ViewKeeper:

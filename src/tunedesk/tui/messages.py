@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -22,6 +23,14 @@ class WorkbenchLoaded(Message):
 
     workbench: Workbench
     """What every screen calls."""
+
+
+@dataclass
+class FileGiven(Message):
+    """A file was named where the app was started: it is to be imported, and may be stopped."""
+
+    path: Path
+    """The file."""
 
 
 @dataclass

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunedesk.core.datasets.indexing import fold
-from tunedesk.core.searching.facets import named, term
-from tunedesk.core.searching.query import FIELDS, NUMBERS, SCOPES, WORDS
+from tunedesk.core.searching.facets import term
+from tunedesk.core.searching.query import FIELDS, NUMBERS, SCOPES, WORDS, named
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import UsageError
 

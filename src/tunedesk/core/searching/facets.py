@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tunedesk.core.searching.query import FIELDS, Or, parse
+from tunedesk.core.searching.query import FIELDS, Or, named, parse, quoted
 from tunedesk.core.searching.summaries import pieces
 from tunedesk.core.workspace import Workspace
 
@@ -19,8 +19,6 @@ _FEW = 12
 """Different numbers that are told one by one; more are put into ranges."""
 _DISTINCT = 0.5
 """Share of different values above which a key names rows (an id) and says nothing of what they share."""
-_WORD = re.compile(r"[^\W\d][\w.\-]*")
-"""A field's name that needs no quotes."""
 _PLAIN = re.compile(r'[^\s()"/-][^\s()"]*')
 
 
@@ -70,17 +68,7 @@ def facet_groups(workspace: Workspace, cancelled: Callable[[], bool] = lambda: F
 
 def term(field: str, value: str) -> str:
     """Return the query that finds `value` in `field`, quoted where it has to be."""
-    return named(field) + ":" + (value if _PLAIN.fullmatch(value) else _quoted(value))
-
-
-def named(field: str) -> str:
-    """Return a field's name as a query has it, quoted where it has to be."""
-    return field if _WORD.fullmatch(field) else _quoted(field)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return named(field) + ":" + (value if _PLAIN.fullmatch(value) else quoted(value))
 
 
 def narrowed(text: str, more: str) -> str:

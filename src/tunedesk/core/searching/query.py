@@ -198,7 +198,20 @@ def refines(new: Node, old: Node) -> bool:
     return False
 
 
-_FIELD = re.compile(r"([^\W\d][\w.\-]*)(:|<=|>=|!=|<|>|=)")
+def named(field: str) -> str:
+    """Return a field's name as a query has it, quoted where it has to be."""
+    return field if _NAME.fullmatch(field) else quoted(field)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a phrase of a query."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_NAME = re.compile(r"[^\W\d][\w.\-]*")
+"""A field's name that needs no quotes."""
+_FIELD = re.compile(rf"({_NAME.pattern})(:|<=|>=|!=|<|>|=)")
 _OPERATOR = re.compile(r"(:|<=|>=|!=|<|>|=)(?=[^\s()])")
 """What makes a field of the quoted name before it: nobody goes on with a colon right behind a phrase."""
 _NUMBERS_SUCH_AS = {"tokens": 500, "chars": 2000, "turns": 6, "loss": 2}

@@ -37,6 +37,7 @@ from tunedesk.core.searching.query import (
     QueryError,
     State,
     Text,
+    named,
     refines,
 )
 
@@ -246,7 +247,7 @@ def _require_field(dataset: Dataset, name: str, column: int) -> None:
     if name in dataset.manifest.unindexed:
         raise QueryError(f"{name} is one of too many metadata keys to filter by", column=column)
     near = difflib.get_close_matches(name, [*FIELDS, *names], n=1)
-    hint = f"did you mean {near[0]}:? " if near else ""
+    hint = f"did you mean {named(near[0])}:? " if near else ""
     raise QueryError(
         f"there is no field {name}",
         f'{hint}to search for the text itself, quote it: "{name}:…"',

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.reactive import reactive
 
-from tunedesk.tui.messages import RowsWanted
+from tunedesk.tui.messages import FileGiven, RowsWanted
 from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
@@ -50,17 +50,28 @@ class ChoicesScreen(ReopeningScreen):
 
         def chosen(request: ImportRequest | None) -> None:
             if request is not None:
-                self.app.push_screen(ImportingDialog(request, self._imported), self._import_ended)
+                self._import(request)
 
         self.app.push_screen(ImportDialog(), chosen)
+
+    @on(FileGiven)
+    def _file_given(self, event: FileGiven) -> None:
+        self._import(ImportRequest(event.path))
+
+    def _import(self, request: ImportRequest) -> None:
+        self.app.push_screen(ImportingDialog(request, self._imported), self._import_ended)
 
     def _imported(self, done: Imported) -> None:
         count = conversations(done.report.imported)
         self.desk.change(f"imported {count} as {done.report.format}", lambda _, __: done.workspace)
 
     def _import_ended(self, done: bool | None) -> None:
-        if not done:
-            self.say("import stopped: nothing was kept")
+        if done:
+            return
+        stopped = "import stopped: nothing was kept"
+        self.say(stopped)
+        if self.workspace is None:
+            self.desk.open_sample(f"{stopped}; these are the sample conversations")
 
     def action_open(self) -> None:
         """Choose an imported dataset."""

@@ -42,6 +42,7 @@ class ImportingDialog(Dialog[bool]):
         self._request, self._opened = request, opened
         self._import: Worker[None] | None = None
         self._under_way = True
+        self._done = False
         self._transfer = Transfer("read")
 
     def compose_body(self) -> Iterable[Widget]:
@@ -70,6 +71,7 @@ class ImportingDialog(Dialog[bool]):
         except TunedeskError as error:
             self._finish([plain_line(f"✗ {error.message}", "bold"), plain_line(f"  {error.hint}")])
             return
+        self._done = True
         self._opened(done)
         lines = list(told(done))
         if len(lines) > 1:
@@ -97,9 +99,9 @@ class ImportingDialog(Dialog[bool]):
         self.query_one("#importing-told", Static).update(Content("\n").join(lines))
 
     def action_close(self) -> None:
-        """Close once it is done."""
+        """Close once it is done, telling whether anything was imported."""
         if not self._under_way:
-            self.dismiss(True)
+            self.dismiss(self._done)
 
     def action_cancel(self) -> None:
         """Stop the import, of which nothing is kept, or close what came of it."""
@@ -107,7 +109,7 @@ class ImportingDialog(Dialog[bool]):
             self._import.cancel()
             self.dismiss(False)
         else:
-            self.dismiss(True)
+            self.action_close()
 
 
 def told(done: Imported) -> Iterator[Content]:
