@@ -12,6 +12,7 @@ from pathlib import Path
 import tunedesk
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import remove_dataset, renamed
+from tunedesk.core.first_page import keep_first_page
 from tunedesk.core.importing import SUFFIXES, importers, storing
 from tunedesk.core.importing.known_files import Asked, KnownFiles
 from tunedesk.core.importing.looking import look
@@ -74,6 +75,8 @@ class Library:
         self.store.save_dataset(DatasetEntry(dataset.id, name, str(path), len(dataset), time.time()))
         reasons = storing.keep_reasons(self.paths.data / "imports", dataset.id, imported.report)
         workspace = Workspace.open(dataset, self.store)
+        if before is None:
+            keep_first_page(workspace)
         return Imported(workspace, imported.report, reasons, _known(before, name, workspace))
 
     def load(

@@ -127,7 +127,7 @@ def measure_desk(home: Path, name: str) -> Figures:
         app.send(b"q")
         app.settle(3)
     with Program(command, {"TUNEDESK_HOME": str(home)}) as app:
-        figures.again_s = app.wait_for("as it was left", _START_S)
+        figures.again_s = app.wait_for("shown as it was", _START_S)
     return figures
 
 

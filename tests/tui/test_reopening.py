@@ -13,8 +13,9 @@ from textual.pilot import Pilot
 
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until
+from tunedesk.core.first_page import first_page
 from tunedesk.tui.app import TunedeskApp
-from tunedesk.tui.last_view import LastView, read_last_view
+from tunedesk.tui.last_view import LastView, read_last_view, view_of_start
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.workbench import Workbench
@@ -66,7 +67,7 @@ async def test_the_first_frame_shows_what_was_left_and_the_dataset_takes_its_pla
     held, last = Held(tmp_path), read_last_view(workbench(tmp_path).paths)
     app = TunedeskApp(held.load, (), last)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: "as it was left" in frame(app))
+        await until(pilot, lambda: "shown as it was" in frame(app))
         assert app.workspace is None
         assert listed(frame(app)) == listed(left)
         assert app.screen.query_one(FilterBar).text == "card"
@@ -83,6 +84,21 @@ async def test_the_first_frame_shows_what_was_left_and_the_dataset_takes_its_pla
         await until(pilot, lambda: listing.index == row)
         await pilot.press("up")
         await until(pilot, lambda: listed(frame(app)) == listed(left))
+
+
+async def test_the_first_rows_of_a_dataset_are_shown_before_it_is_opened(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [conversation(number) for number in range(300)])
+    dataset = workbench(tmp_path).import_file(tmp_path / "rows.jsonl", name="cards").workspace.dataset
+    held, begin = Held(tmp_path), view_of_start(None, dataset.id, "cards", first_page(dataset.folder))
+    app = TunedeskApp(held.load, ("cards",), begin)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: "shown as it was" in frame(app))
+        early = listed(frame(app))
+        assert "Where is my card? Case 0." in early[0]
+        held.go.set()
+        await until(pilot, opened(pilot))
+        now = listed(frame(app))
+        assert [line.split()[-5:] for line in now] == [line.split()[-5:] for line in early]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tunedesk.cli import main
+from tunedesk.core.editing import edits
+from tunedesk.paths import Paths
+from tunedesk.workbench import Workbench
+
 LAZY = """
 import json, sys, time
 from tunedesk.tui.app import TunedeskApp
@@ -49,20 +54,37 @@ def test_the_first_frame_is_painted_before_polars_and_openai_are_loaded() -> Non
 
 OPEN = """
 import json, sys
-from tunedesk.cli.engine import _unknown
-print(json.dumps([_unknown("known"), _unknown("nosuch"), "polars" in sys.modules]))
+from tunedesk.cli.engine import _to_show
+view = _to_show(["known"])
+print(json.dumps([view.screens["data"]["rows"], view.screens["data"]["conversation"], "polars" in sys.modules]))
 """
 
 
-def test_the_name_of_a_dataset_is_known_before_the_services_are_loaded(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"messages": [{"role": "user", "content": "hello"}]}\n')
+def test_the_first_rows_of_a_dataset_are_known_before_the_services_are_loaded(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "hello"}], "metadata": {"intent": "greeting"}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     environment = {**os.environ, "TUNEDESK_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "tunedesk", "import", str(tmp_path / "rows.jsonl"), "--name", "known"]
     subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert json.loads(done.stdout) == [False, True, False]
+
+    def told() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", OPEN]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    rows, conversation, loaded = json.loads(told().stdout)
+    assert [(one["line"], one["intent"], one["preview"]) for one in rows] == [("1", "greeting", "hello")]
+    assert conversation["messages"] == row["messages"]
+    assert not loaded
+    bench = Workbench(Paths(tmp_path / "data", tmp_path / "config", tmp_path / "cache", tmp_path / "logs"))
+    bench.open("known").apply(edits.exclude([0]))
+    assert "AttributeError" in told().stderr  # nothing is known of edited rows before they are read
+
+
+def test_what_is_no_dataset_is_told_before_the_app_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nosuch"]) == 2
+    assert "no file and no dataset named 'nosuch'" in capsys.readouterr().err
 
 
 RUN = """

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tunedesk.cli.data import workbench
 from tunedesk.cli.output import emit, json_option, say, show
 
+if TYPE_CHECKING:
+    from tunedesk.tui.last_view import LastView
 
-def _unknown(name: str) -> bool:
-    """Tell whether a name is neither a file nor a dataset; the services, which say so well, take 0.3 s to load."""
+
+def _to_show(files: Sequence[str]) -> LastView | None:
+    """Return what the app may show before it is loaded; raises DataError for what is neither a file nor a dataset.
+
+    The services, which tell of unknown names so well, take 0.3 s to load.
+    """
+    from tunedesk.core.first_page import first_page
     from tunedesk.paths import state_paths
     from tunedesk.store import Store
+    from tunedesk.tui.last_view import read_last_view, view_of_start
 
-    if Path(name).exists():
-        return False
-    with Store(state_paths().store) as store:
-        return store.dataset(name) is None
+    paths = state_paths()
+    last = read_last_view(paths)
+    names = [name for name in files if not Path(name).exists()]
+    if not names:
+        return last
+    with Store(paths.store) as store:
+        known = {name: store.dataset(name) for name in names}
+        first = known.get(files[0])
+        if first is not None and store.edits_state(first.id) == (0, frozenset()):
+            last = view_of_start(last, first.id, files[0], first_page(paths.datasets / first.id))
+    for name in (name for name, entry in known.items() if entry is None):
+        workbench().require_source(name)
+    return last
 
 
 @click.command("open", hidden=True)
@@ -29,17 +48,14 @@ def open_workbench(files: tuple[str, ...]) -> int:
     """Open the workbench, on FILE… where given."""
     from tunedesk.errors import UsageError
 
-    for file in filter(_unknown, files):
-        workbench().require_source(file)
+    last = _to_show(files)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise UsageError("the workbench needs a terminal", "for scripts there is: tunedesk run FILE --yes")
     # Between two paints, which come from what changed: the conversation follows the list within 4 ms, not 17.
     os.environ.setdefault("TEXTUAL_FPS", "240")
-    from tunedesk.paths import state_paths
     from tunedesk.tui.app import TunedeskApp
-    from tunedesk.tui.last_view import read_last_view
 
-    app = TunedeskApp(workbench, files, read_last_view(state_paths()))
+    app = TunedeskApp(workbench, files, last)
     app.run()
     return app.return_code or 0
 

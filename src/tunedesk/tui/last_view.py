@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tunedesk.errors import StoreError
@@ -43,6 +44,35 @@ def read_last_view(paths: Paths) -> LastView | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return view
+
+
+def view_of_start(last: LastView | None, dataset: str, name: str, page: Mapping[str, Any]) -> LastView | None:
+    """Return what to show while `dataset` (its id) is being opened by its name: the rows of its first `page`.
+
+    What was shown last where that was this dataset, or where nothing is known of its rows.
+    """
+    rows = page.get("rows")
+    if not rows or (last is not None and last.screens.get("data", {}).get("dataset") == dataset):
+        return last
+    texts = [
+        {
+            "line": f"{one['line']:,}", "marks": "  ⚙" if one["tools"] else "", "turns": str(one["turns"]),
+            "intent": one["intent"], "tags": " ".join(one["tags"]), "preview": one["preview"],
+        }
+        for one in rows
+    ]  # fmt: skip
+    words = [
+        f"Conversation, line {texts[0]['line']}",
+        texts[0]["intent"],
+        *map("#{}".format, rows[0]["tags"]),
+    ]
+    state = {
+        "dataset": dataset, "name": name, "row": 0, "sort": None, "top": 0, "rows": texts,
+        "conversation": page.get("conversation"), "title": " · ".join(filter(None, words)),
+    }  # fmt: skip
+    return replace(
+        last or LastView(dataset), mode="data", screens={**(last.screens if last else {}), "data": state}
+    )
 
 
 def keep_last_view(paths: Paths, view: LastView) -> None:

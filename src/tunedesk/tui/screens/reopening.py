@@ -52,7 +52,7 @@ class ReopeningScreen(CurationScreen):
         self.query_one(FilterBar).show_text(str(state.get("query", "")))
         if isinstance(row, dict):
             self.query_one(ConversationView).show_row(row, str(state.get("title", "Conversation")))
-        self.say("as it was left; opening…")
+        self.say("shown as it was; opening…")
 
     def show_again(self, workspace: Workspace) -> None:
         """Order the list, and put the cursor, as they were when the app ended on this dataset."""
