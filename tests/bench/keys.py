@@ -116,6 +116,12 @@ def measure_desk(home: Path, name: str) -> Figures:
             figures.parts[name_of] = _parts(bursts)
         app.key(b"\x1b")
         app.settle(5)
+        figures.megabytes = app.megabytes()
+        app.send(b"q")
+        app.settle(3)
+    with Program(command, {"TUNEDESK_HOME": str(home)}) as app:
+        figures.again_s = app.wait_for("shown as it was", _START_S)
+        app.settle(_COUNTING_S, quiet=3.0)
         for name_of, downs in (("turns", 1), ("preview", 6)):
             app.key(b"s")
             app.send(_DOWN * downs)
@@ -123,11 +129,6 @@ def measure_desk(home: Path, name: str) -> Figures:
             burst = app.key(b"\r", patience=10, quiet=1.5)
             figures.keys[f"sort by {name_of}"] = burst
             figures.parts[f"sort by {name_of}"] = _parts([burst] if burst else [])
-        figures.megabytes = app.megabytes()
-        app.send(b"q")
-        app.settle(3)
-    with Program(command, {"TUNEDESK_HOME": str(home)}) as app:
-        figures.again_s = app.wait_for("shown as it was", _START_S)
     return figures
 
 

@@ -47,7 +47,8 @@ def _sources(folder: Path) -> Path:
             f"the sdist of openai {openai.__version__} cannot be had: {fetched.stderr.strip()[-300:]}"
         )
     with tarfile.open(folder / f"openai-{openai.__version__}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+        archive.extractall(folder)
     return folder / f"openai-{openai.__version__}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tunedesk.core.conversations import Conversation
-from tunedesk.errors import DataError, ProviderError, TunedeskError, UsageError
+from tunedesk.errors import DataError, ProviderError, UsageError
 from tunedesk.evaluate.scores import (
     Difference,
     HouseRule,
@@ -120,7 +120,7 @@ async def compare(
                 for provider, model in models:
                     if (position, model) not in found:
                         group.create_task(one(provider, model, position))
-    except* TunedeskError as errors:
+    except ExceptionGroup as errors:  # early releases of Python 3.11 wrap what an `except*` raises
         raise first_error(errors) from errors
     answers = tuple(found[position, name] for position in range(len(asked)) for name in names)
     return score(tuple(names), tuple(asked), answers)
@@ -233,7 +233,7 @@ async def _ask(provider: Provider, model: str, position: int, item: Item, sampli
     )
 
 
-def first_error(group: BaseExceptionGroup[TunedeskError]) -> BaseException:
+def first_error(group: BaseExceptionGroup) -> BaseException:
     """Return the first error inside a group of groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from tunedesk.core.conversations import content_text
 from tunedesk.core.fine_tuning import Usage
-from tunedesk.errors import ProviderError, TunedeskError
+from tunedesk.errors import ProviderError
 from tunedesk.evaluate.comparing import CompareResult, Item, first_error
 from tunedesk.evaluate.scores import Interval, interval
 from tunedesk.providers.base import Provider
@@ -116,7 +116,7 @@ async def judge(
         async with asyncio.TaskGroup() as group:
             for place, model, swapped in questions(result):
                 group.create_task(one(place, model, swapped))
-    except* TunedeskError as errors:
+    except ExceptionGroup as errors:  # early releases of Python 3.11 wrap what an `except*` raises
         raise first_error(errors) from errors
     usage = Usage(sum(u.prompt_tokens for u in used), sum(u.completion_tokens for u in used))
     return Judgement(name, tuple(sorted(verdicts, key=lambda v: (v.item, v.model, v.swapped))), usage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from tunedesk.errors import DataError, UsageError
+from tunedesk.errors import DataError, ProviderError, UsageError
 from tunedesk.providers.base import Provider
 
 FORMS = ("peft", "merged", "gguf")
@@ -38,10 +39,31 @@ async def export_adapter(
         count = await client.download(packed["id"], archive, on_progress=on_progress)
         await client.delete_file(packed["id"])
         whole = Path(work) / "whole"
-        with tarfile.open(archive) as tar:
-            tar.extractall(whole, filter="data")
+        _unpack(archive, whole)
         whole.rename(output)
     return count
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write the files of an archive into a new folder; raises ProviderError for one that belongs elsewhere.
+
+    `TarFile.extractall` knows no filter before Python 3.11.4, which Debian 12 does not have.
+    """
+    folder.mkdir()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            target = folder / member.name
+            if member.isdir() and target.resolve().is_relative_to(folder.resolve()):
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            source = tar.extractfile(member) if member.isfile() else None
+            if source is None or not target.resolve().is_relative_to(folder.resolve()):
+                raise ProviderError(
+                    f"the export holds {member.name!r}, which is no file of a model", "nothing was written"
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(source, file)
 
 
 def base_of(folder: Path) -> str:
