@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,15 @@ def test_a_request_that_got_no_answer_is_sent_anew_only_when_no_list_shows_its_j
     assert output(capsys, *arguments, "--seed", "8", "--resend")["job"] == "ftjob-2"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let the interrupt through: a shell has it ignored by what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_launch_or_tail_says_how_to_go_on(
     cloud: Training, capsys: Captured, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

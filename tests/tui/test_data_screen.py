@@ -153,6 +153,12 @@ async def test_a_wrong_query_tells_the_column_and_keeps_the_list(tmp_path: Path,
         desk.app.change("counted", lambda latest, _: latest.with_known(replace(latest.known)))
         await desk.said("counted")
         await desk.shows("✗ column 6")
+        await desk.press("slash", *["backspace"] * 5, "space")
+        await desk.until(lambda: desk.listing.count == 20)
+        await desk.type("turns>x")
+        await desk.said("such as turns>6")
+        await desk.press(*["backspace"] * 8)
+        await desk.until(lambda: "such as" not in frame(desk.app))  # what is said is about what is typed
 
 
 async def test_findings_are_counted_by_code_and_narrow_the_list(

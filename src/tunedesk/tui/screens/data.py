@@ -80,6 +80,8 @@ class DataScreen(EstimatingScreen):
         """Begin with nothing open."""
         super().__init__()
         self._greyed: tuple[bool, ...] = ()
+        self._hint = ""
+        """What was said of a query that made no sense."""
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield filter, list, conversation and what stands beside them."""
@@ -201,6 +203,8 @@ class DataScreen(EstimatingScreen):
     @on(RowsMatched)
     def _rows_matched(self, event: RowsMatched) -> None:
         self.desk.view(event.workspace)
+        if self._hint and self.status_line.message == self._hint:
+            self.say("")
         self.query_one(FilterBar).show_count(
             event.workspace.matched, event.workspace.total, complete=event.complete
         )
@@ -209,6 +213,7 @@ class DataScreen(EstimatingScreen):
     @on(QueryRefused)
     def _query_refused(self, event: QueryRefused) -> None:
         self.query_one(FilterBar).show_error(event.message, event.column)
+        self._hint = event.hint
         if event.hint:
             self.say(event.hint)
 
