@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from tests.fakes import Endpoint, ScriptedProvider
 from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
 from tunedesk.core.checking.findings import finding
@@ -411,31 +410,6 @@ async def test_a_file_is_previewed_then_imported(tmp_path: Path, cases: Path) ->
         await desk.until(lambda: desk.app.workspace is not None and desk.app.workspace.total == 40)
 
 
-async def test_another_provider_changes_model_and_cost(tmp_path: Path, cases: Path) -> None:
-    async with opened(tmp_path, cases) as desk:
-        await desk.press("P", "down", "enter")
-        await desk.until(lambda: desk.app.profile == "openai")
-        await desk.shows("$")
-        await desk.press("m")
-        await desk.shows("gpt-4.1-2025-04-14")
-        await desk.press("up", "enter")
-        await desk.until(lambda: desk.app.model == "gpt-4.1-2025-04-14")
-
-
-async def test_an_endpoint_can_be_added_by_its_base_url(tmp_path: Path, cases: Path) -> None:
-    async with opened(tmp_path, cases) as desk:
-        await desk.press("P", "end", "enter")
-        await desk.shows("https://host/v1")
-        await desk.type("http://127.0.0.1:9/v1")
-        await desk.press("enter")
-        await desk.until(lambda: desk.app.profile == "127.0.0.1:9")
-        await desk.press("P", "end", "enter")
-        await desk.type("nonsense")
-        await desk.press("enter")
-        await desk.said("no provider named")
-        assert desk.app.profile == "127.0.0.1:9"
-
-
 async def test_work_may_tell_its_progress_to_a_screen_that_is_not_there_yet(
     tmp_path: Path, cases: Path
 ) -> None:
@@ -446,24 +420,6 @@ async def test_work_may_tell_its_progress_to_a_screen_that_is_not_there_yet(
             desk.app.say("still there")
             await switched
         await desk.said("still there")
-
-
-async def test_the_models_of_the_endpoint_can_be_chosen_or_typed(tmp_path: Path, cases: Path) -> None:
-    async with opened(tmp_path, cases) as desk:
-        endpoint = Endpoint()
-        endpoint.replies = {"tiny": lambda _: [], "ft:tiny:local::abc": lambda _: []}
-        desk.bench.use(ScriptedProvider(endpoint, desk.bench.profiles()["local"]))
-        await desk.press("m")
-        await desk.shows("ft:tiny:local::abc")
-        await desk.press("down", "enter")
-        await desk.until(lambda: desk.app.model == "tiny")
-        await desk.press("m")
-        await desk.shows("another one")
-        await desk.press("end", "enter")
-        await desk.shows("the name that the provider knows it by")
-        await desk.type("-2")
-        await desk.press("enter")
-        await desk.until(lambda: desk.app.model == "tiny-2")
 
 
 async def test_an_error_in_the_background_is_told_with_its_hint(
