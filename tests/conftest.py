@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,15 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no engine by the way: a test that wants one says by which command."""
     refusal = "raise SystemExit('a test starts no engine by the way')"
     monkeypatch.setattr(local, "SERVE", (sys.executable, "-c", refusal))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_frozen() -> Iterator[None]:
+    """Let what an app has frozen be collected: its store and loop hold files, of which `select` takes a thousand."""
+    yield
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

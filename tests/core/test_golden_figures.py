@@ -65,7 +65,7 @@ def test_the_figures_of_rows_of_the_notebooks_build(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counter = TokenCounter("gpt-3.5-turbo-0613", tmp_path)
-    encoding = tiktoken.get_encoding("cl100k_base")
+    encoding = counter.tiktoken
     assert [counter.row(row) for row in ROWS] == [by_hand(row, encoding) for row in ROWS] == GOLDEN["counts"]
     path = tmp_path / "toy.jsonl"
     path.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
