@@ -55,6 +55,30 @@ def test_the_same_content_in_other_parts_replaces_what_was_there(
     assert [folder.name for folder in tmp_path.iterdir()] == [parts.id]
 
 
+FEW_FILES = """
+import resource, sys
+from pathlib import Path
+from tunedesk.core.datasets.dataset import Dataset
+from tunedesk.core.workspace import Workspace
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print(Workspace.open(Dataset.open(Path(sys.argv[1]))).with_query("row").matched)
+"""
+
+
+def test_a_dataset_of_many_parts_opens_where_few_files_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_writer, "CHUNK_ROWS", 2)
+    dataset = write_dataset(
+        numbered([chat(f"row {number}") for number in range(80)]), tmp_path, name="n", source="s"
+    )
+    assert len(dataset.chunks) == 40
+    told = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(dataset.folder)], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout.strip(), told.stderr) == ("80", "")
+
+
 def test_the_id_comes_from_the_content_alone(tmp_path: Path) -> None:
     first = write_dataset(numbered([chat("a")]), tmp_path, name="one", source="x")
     same = write_dataset(numbered([chat("a")]), tmp_path, name="two", source="y")
