@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +10,8 @@ import select
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 from tunedesk.cli import main
 from tunedesk.core.editing import edits
 from tunedesk.paths import Paths
+from tunedesk.tui.driver import Outlet
 from tunedesk.workbench import Workbench
 
 LAZY = """
@@ -89,7 +93,8 @@ def test_what_is_no_dataset_is_told_before_the_app_begins(capsys: pytest.Capture
 
 RUN = """
 import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that a closed terminal hangs up, as over SSH
+if sys.argv[2:]:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that a closed terminal hangs up, as over SSH
 from pathlib import Path
 from tests.tui.bench import workbench
 from tunedesk.tui.app import TunedeskApp
@@ -102,11 +107,11 @@ sys.exit(app.return_code or 0)
 class Terminal:
     """The app in a pseudo-terminal, with all it wrote."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, signals: bool = True) -> None:
         self.master, slave = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(home)],
+            [sys.executable, "-c", RUN, str(home), *["signals"] * signals],
             stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True, env=environment,
         )  # fmt: skip
         os.close(slave)
@@ -123,6 +128,18 @@ class Terminal:
             elif self.process.poll() is not None:
                 return
 
+    def unread(self) -> int:
+        """Return how much the app has written that waits to be read."""
+        return int.from_bytes(fcntl.ioctl(self.master, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+    def ended(self) -> int:
+        """Return how the app ended; it is killed, and the test fails, where it does not."""
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_restores_the_terminal_and_keeps_the_view(tmp_path: Path, number: signal.Signals) -> None:
@@ -130,19 +147,52 @@ def test_a_signal_restores_the_terminal_and_keeps_the_view(tmp_path: Path, numbe
     terminal.read(30, until=b"to train on")
     terminal.process.send_signal(number)
     terminal.read(20)
-    assert terminal.process.wait(20) == 128 + number
+    assert terminal.ended() == 128 + number
     assert b"\x1b[?1049l" in terminal.output
     assert json.loads((tmp_path / "data" / "view.json").read_text())["mode"] == "data"
     os.close(terminal.master)
 
 
-def test_a_lost_terminal_ends_the_app_and_keeps_the_view(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path)
+@pytest.mark.parametrize("signals", [True, False], ids=["with SIGHUP", "in silence"])
+def test_a_lost_terminal_ends_the_app_and_keeps_the_view(tmp_path: Path, *, signals: bool) -> None:
+    terminal = Terminal(tmp_path, signals=signals)
     terminal.read(30, until=b"to train on")
     os.close(terminal.master)
-    try:
-        terminal.process.wait(20)
-    finally:
-        terminal.process.kill()
-        terminal.process.wait()
+    assert terminal.ended() == 128 + signal.SIGHUP
     assert (tmp_path / "data" / "view.json").exists()
+
+
+def test_a_link_that_is_lost_after_it_stalled_ends_the_app(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.read(30, until=b"to train on")
+    sent, waiting, since, ends = 0, -1, time.monotonic(), time.monotonic() + 60
+    while time.monotonic() < min(since + 2, ends):  # until the app waits for a terminal that nobody reads
+        os.write(terminal.master, b"j" if sent % 2 else b"k")
+        time.sleep(0.02)
+        sent += 1
+        if waiting != terminal.unread():
+            waiting, since = terminal.unread(), time.monotonic()
+    os.close(terminal.master)
+    assert terminal.ended() == 128 + signal.SIGHUP
+    assert (tmp_path / "data" / "view.json").exists()
+
+
+def test_what_is_written_to_a_lost_terminal_is_dropped_and_its_loss_told_once() -> None:
+    told: list[bool] = []
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with os.fdopen(write, "w", encoding="utf-8") as file:
+        outlet = Outlet(file, lambda: told.append(True))
+        reader = threading.Thread(target=lambda: read_slowly(read, 300_000))
+        reader.start()
+        assert outlet.write("ä" * 150_000) == 150_000  # more than a pipe holds, and it does not wait
+        reader.join()
+        os.close(read)
+        assert [outlet.write("gone"), outlet.write("gone")] == [4, 4]
+    assert told == [True]
+
+
+def read_slowly(descriptor: int, count: int) -> None:
+    while count > 0:
+        time.sleep(0.01)
+        count -= len(os.read(descriptor, 32768))

@@ -26,6 +26,7 @@ from tunedesk.errors import TunedeskError, UsageError
 from tunedesk.terminal import visible
 from tunedesk.tui.background import Background
 from tunedesk.tui.cell_diff import DiffOutput
+from tunedesk.tui.driver import TerminalDriver
 from tunedesk.tui.last_view import LastView, ViewKeeper, read_last_view
 from tunedesk.tui.messages import FileGiven, ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
 from tunedesk.tui.widgets.plain import VisibleFilter
@@ -72,7 +73,7 @@ class Desk(DiffOutput):
         `datasets` are files or names of datasets to open, the first at once; none means what was shown `last`, or
         the sample conversations.
         """
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self._last = last
         self._load = load
         self._datasets = tuple(datasets)
