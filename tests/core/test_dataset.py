@@ -60,7 +60,7 @@ import resource, sys
 from pathlib import Path
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.workspace import Workspace
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 print(Workspace.open(Dataset.open(Path(sys.argv[1]))).with_query("row").matched)
 """
 

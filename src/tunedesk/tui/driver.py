@@ -7,7 +7,7 @@ import select
 import sys
 from collections.abc import Callable
 from threading import Thread
-from typing import IO, Any
+from typing import Any, TextIO
 
 from textual.drivers.linux_driver import LinuxDriver
 
@@ -23,7 +23,7 @@ class Outlet:
     once more when the program ends.
     """
 
-    def __init__(self, file: IO[str], lost: Callable[[], None]) -> None:
+    def __init__(self, file: TextIO, lost: Callable[[], None]) -> None:
         self._descriptor, self._encoding = file.fileno(), file.encoding
         self._lost, self._gone = lost, False
 

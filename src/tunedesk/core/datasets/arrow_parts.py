@@ -15,6 +15,7 @@ import struct
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
@@ -29,9 +30,15 @@ _FORMATS: dict[type[pl.DataType], bytes] = {
 }
 _ARRAY_TYPES: dict[str, tuple[bytes, int]] = {"B": (b"C", 1), "I": (b"I", 4), "Q": (b"L", 8), "d": (b"g", 8)}
 
-_mapped: dict[tuple[str, int, int, int], mmap.mmap] = {}
+_Mapped: TypeAlias = "ctypes.Array[ctypes.c_char]"
+
+_mapped: dict[tuple[str, int, int, int], _Mapped] = {}
 """Every file mapped so far, by path and identity. Never unmapped: a column may outlive whoever opened it, and clean
 file pages cost nothing that the system cannot take back."""
+
+_mmap = ctypes.CDLL(None, use_errno=True).mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
 
 
 class _Array(ctypes.Structure):
@@ -131,10 +138,19 @@ def map_part(path: Path) -> dict[str, pl.Series]:
             status = os.fstat(file.fileno())
             key = (str(path), status.st_ino, status.st_mtime_ns, status.st_size)
             if key not in _mapped:
-                _mapped[key] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                _mapped[key] = _map(file.fileno(), status.st_size)
         return _columns(_mapped[key], schema)
     except (OSError, ValueError, KeyError, struct.error, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} is damaged: {error}", "import the dataset again") from error
+
+
+def _map(file: int, size: int) -> _Mapped:
+    """Map a file by the system's own call: Python's keeps the file open, and twenty million rows have a thousand."""
+    address = _mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return (ctypes.c_char * size).from_address(address)
 
 
 def buffer_series(values: array[int] | array[float] | bytearray, start: int, stop: int) -> pl.Series:
@@ -178,7 +194,7 @@ def array_of(column: pl.Series) -> array[int]:
 class _Table:
     """A flatbuffers table at `position`: where its fields lie (https://flatbuffers.dev/internals)."""
 
-    def __init__(self, data: mmap.mmap, position: int) -> None:
+    def __init__(self, data: _Mapped, position: int) -> None:
         self.data, self.position = data, position
         self.vtable: int = position - struct.unpack_from("<i", data, position)[0]
         self.size: int = struct.unpack_from("<H", data, self.vtable)[0]
@@ -202,12 +218,12 @@ class _Table:
         return position + 4, count
 
 
-def _follow(data: mmap.mmap, position: int) -> int:
+def _follow(data: _Mapped, position: int) -> int:
     offset: int = struct.unpack_from("<I", data, position)[0]
     return position + offset
 
 
-def _columns(data: mmap.mmap, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Series]:
+def _columns(data: _Mapped, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Series]:
     """Walk footer, block and record batch (Arrow's File.fbs and Message.fbs) to the buffers of each column."""
     footer = len(data) - 10 - struct.unpack_from("<i", data, len(data) - 10)[0]
     blocks, count = _Table(data, _follow(data, footer)).vector(3)
@@ -223,7 +239,7 @@ def _columns(data: mmap.mmap, schema: Mapping[str, pl.DataType]) -> dict[str, pl
         raise ValueError("it is shorter than its own table of contents says")
     at, variadic_count = batch.vector(4)
     variadic = [struct.unpack_from("<q", data, at + 8 * i)[0] for i in range(variadic_count)]
-    base = ctypes.addressof(ctypes.c_char.from_buffer(data)) + block + metadata_length
+    base = ctypes.addressof(data) + block + metadata_length
     columns: dict[str, pl.Series] = {}
     for name, dtype in schema.items():
         form = _FORMATS[dtype.base_type()]

@@ -13,10 +13,8 @@ dataset_writer.py writes it, under a temporary name that is synced and renamed: 
 from __future__ import annotations
 
 import mmap
-import resource
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -34,8 +32,6 @@ from tunedesk.errors import DataError
 FORMAT_VERSION = 1
 ROWS = "rows.jsonl"
 MANIFEST = "manifest.json"
-_FILES = 1_024
-"""Files that a process may need for all else."""
 _RANKED = 2_000_000
 """Most rows whose previews are put in order ahead: a second and 20 MB a million."""
 
@@ -127,7 +123,6 @@ class Dataset:
         """The order of the previews, once `warm` has found it."""
         self.chunks: list[Chunk] = []
         """The columns, in order; Polars types, for core alone."""
-        _allow_files(len(manifest.files))
         for number in range(sum(name.startswith("rows-") for name in manifest.files)):
             self.chunks.append(_open_chunk(folder, number, self.chunks[-1].stop if self.chunks else 0))
         self._starts = [chunk.start for chunk in self.chunks]
@@ -211,19 +206,6 @@ class Dataset:
             raise DataError(f"there is no conversation {index}: {self.name} has {len(self)}")
         chunk = self.chunks[bisect_right(self._starts, index) - 1]
         return chunk, index - chunk.start
-
-
-def _allow_files(count: int) -> None:
-    """Let the process hold `count` files beside the usual: each mapped part keeps its own open.
-
-    Ten million rows have 460. Where the system allows no more, opening a part says so.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES + 2 * count
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _open_chunk(folder: Path, number: int, start: int) -> Chunk:
