@@ -122,7 +122,11 @@ def test_without_a_quick_tokenizer_that_agrees_words_are_counted(
                 raise KeyError(name)
             return [1] * len(texts)
 
-    def found(name: str) -> Any:
+    imported = importlib.import_module
+
+    def found(name: str, package: str | None = None) -> Any:
+        if name != "toktok":
+            return imported(name, package)
         if means == "missing":
             raise ImportError(name)
         return Odd
