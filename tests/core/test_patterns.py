@@ -153,6 +153,9 @@ def compiles(source: str) -> bool:
 @example(r"\s{2,}", [["a  b"], ["a ", " b"]])
 @example(r"(?i)\x{212a}", [["k"], ["K"]])
 @example("a+b{2}", [["aabb"], ["ab"]])
+@example(r"\B", [["a", "b"], ["ab"]])
+@example(r"(a|\s)$", [["b", "b"], ["b\n", "b"], ["", ""]])
+@example(r"\<\W|b\n", [["b", "b"], ["b\n"]])
 def test_all_forms_of_a_pattern_find_what_it_finds_in_each_message_alone(
     monkeypatch: pytest.MonkeyPatch, source: str, rows: list[list[str]]
 ) -> None:

@@ -7,10 +7,10 @@ word boundaries, which matches at least as much, has sifted it.
 
 What no such form makes fast is sifted by what the pattern needs (necessary.py), where a sample says that it pays.
 
-A text holds all messages of a role, joined by line feeds and a character between them that every class of a pattern is
-rid of. So no match gets across, and only a pattern that may match a line feed (`\\s`, `\\W`, `[^x]`) can mistake one of
-those that join for one that was said: what it finds is looked at again, message by message, unless a form that passes
-over no line feed finds it too.
+A text holds all messages of a role, joined by a character that every class of a pattern is rid of, with a line feed on
+either side. So no match gets across, and one that is not said in a message begins or ends right beside that character:
+what a pattern that may begin or end with a line feed (`\\s`, `\\W`, `[^x]`) matches must have another beside it. Where
+a pattern is not understood, what it finds is looked at again, message by message.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ _SLICE_S = 0.02
 
 _SAMPLE = 256
 """Texts by which the quickest way of looking is chosen."""
-_OFTEN = 0.5
-"""The share of matches from which the sure form is asked first."""
 _WORTH = 0.7
 """The share of the time that a sieve must not exceed, for what it lets through is looked at twice."""
 
@@ -59,29 +57,22 @@ _NAMED = frozenset("pPxuU0")
 """Escapes of several characters."""
 _ENDS = {r"\A": "^", r"\z": "$"}
 """The ends of a text, as those of any line."""
-_ANCHORS = frozenset({"^", "$", *_ENDS})
+_ZERO_WIDTH = frozenset({"^", "$", r"\b"})
 _MARK = MESSAGE_BREAK.strip("\n")
 _JOINING = pl.Series(["\n", _MARK])
-_WITHOUT_MARK, _WITHOUT_BOTH = r"--\x1e", r"--[\n\x1e]"
+_WITHOUT_MARK = r"--\x1e"
+_AFTER_TEXT, _BEFORE_TEXT = r"(?:\A|[^\x1e])", r"(?:\z|[^\x1e])"
+"""What must come before and after a match that may hold one of the line feeds between two messages."""
+_OPEN_ENDED = frozenset({*"()?*+{}", r"\<", r"\>"})
+"""What has a pattern begin or end with something that is not looked into."""
 
 
 class _Tried:
     """What the first texts that a pattern met have taught of it: which way of looking is the quickest."""
 
     def __init__(self) -> None:
-        self._often: bool | None = None
         self._sieve: str | None = None
         self._chosen = False
-
-    def often(self, exact: str, texts: pl.Series) -> bool:
-        """Whether many texts match, those included that match only because messages are joined."""
-        if self._often is None:
-            sample = texts[:_SAMPLE]
-            often = bool(sample.str.contains(exact).sum() > _OFTEN * len(sample))
-            if len(sample) < _SAMPLE:
-                return often
-            self._often = often
-        return self._often
 
     def sieve(self, pattern: str, sieves: tuple[str, ...], texts: pl.Series) -> str | None:
         """Return the sieve that saves time, None when there is none."""
@@ -121,11 +112,6 @@ class Expression:
     """Whether a message without text matches."""
     single: str | None = None
     """For one message alone, where the other forms may match because of what joins messages; else None."""
-    anchored: bool = True
-    """Whether `single` asks where a line or text begins or ends."""
-    sure: str | None = None
-    """Where `single` is given: without line feeds in what it matches, so that one message holds it; None when there
-    is no such form."""
     need: Need = field(default_factory=Need)
     """What ASCII texts must hold."""
     _tried: _Tried = field(default_factory=_Tried, compare=False)
@@ -134,44 +120,18 @@ class Expression:
         self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
     ) -> pl.Series:
         """Return a mask of the texts that match; `wide` tells which of them hold characters beyond ASCII."""
+        found = self._joined(texts, wide(), cancelled)
         if self.single is None:
-            return self._joined(texts, wide(), cancelled)
-        if self.sure is not None and self._tried.often(self.exact, texts):
-            # Most are found by the sure form already: only the others need another look.
-            found = _scan(texts, self.sure, cancelled)
-            rest = (~found).arg_true()
-            doubtful = rest.filter(self._joined(texts.gather(rest), wide().gather(rest), cancelled))
-        else:
-            found = self._joined(texts, wide(), cancelled)
-            doubtful = found.arg_true()
-            if self.sure is not None:
-                doubtful = doubtful.filter(~_scan(texts.gather(doubtful), self.sure, cancelled))
-            found = found.scatter(doubtful, False) if len(doubtful) else found
-        return self._looked_at_again(texts, found, doubtful, cancelled)
-
-    def _looked_at_again(
-        self, texts: pl.Series, found: pl.Series, doubtful: pl.Series, cancelled: Callable[[], bool]
-    ) -> pl.Series:
-        """Return `found` and those of the doubtful texts that match within one message."""
+            return found
+        doubtful = found.arg_true()
+        found = found.scatter(doubtful, False) if len(doubtful) else found
         for start in range(0, len(doubtful), FIRST_ROWS):
             if cancelled():
                 break
             places = doubtful[start : start + FIRST_ROWS]
-            hits = self._one_by_one(texts.gather(places))
+            hits = _one_by_one(texts.gather(places), self.single)
             found = found.scatter(places.filter(hits), True) if hits.any() else found
         return found
-
-    def _one_by_one(self, texts: pl.Series) -> pl.Series:
-        """Return which texts hold a message that matches."""
-        if not self.anchored:
-            # No match gets across the mark, and nothing else stands between two messages now.
-            return texts.str.replace_all(MESSAGE_BREAK, _MARK, literal=True).str.contains(self.exact)
-        messages = texts.str.split(MESSAGE_BREAK)
-        owners = pl.arange(0, len(texts), dtype=pl.UInt32, eager=True)
-        owners = owners.repeat_by(messages.list.len()).explode()
-        hits = owners.filter(messages.explode().str.contains(self.single or "")).unique()
-        mask = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        return mask.scatter(hits, True) if len(hits) else mask
 
     def _joined(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
         rest = wide.arg_true()
@@ -219,19 +179,26 @@ def compile_pattern(pattern: Pattern) -> Expression:
         ) from error
     by_lines = "".join(_ENDS.get(token, token) if not inside else token for token, inside in _tokens(source))
     told = _told_apart(by_lines, flags)
-    joined = told.source if told else by_lines
+    joined = by_lines if told is None else told
     sieve = _without_boundaries(joined)
-    doubted = not told or told.feeds or by_lines != source
     return Expression(
         exact=flags + joined,
         ascii=flags + _ascii(joined),
         sieve=None if sieve == joined else flags + sieve,
         matches_empty=pl.Series([""]).str.contains(exact)[0],
-        single=exact if doubted else None,
-        anchored=not told or any(token in _ANCHORS for token, inside in _tokens(source) if not inside),
-        sure=flags + told.sure if told and told.sure and by_lines == source else None,
+        single=exact if told is None or by_lines != source else None,
         need=need(by_lines, flags),
     )
+
+
+def _one_by_one(texts: pl.Series, source: str) -> pl.Series:
+    """Return which texts hold a message that matches."""
+    messages = texts.str.split(MESSAGE_BREAK)
+    owners = pl.arange(0, len(texts), dtype=pl.UInt32, eager=True)
+    owners = owners.repeat_by(messages.list.len()).explode()
+    hits = owners.filter(messages.explode().str.contains(source)).unique()
+    mask = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+    return mask.scatter(hits, True) if len(hits) else mask
 
 
 def _scan(texts: pl.Series, source: str, cancelled: Callable[[], bool]) -> pl.Series:
@@ -266,43 +233,41 @@ def _tokens(source: str) -> list[tuple[str, bool]]:
     return tokens
 
 
-@dataclass(frozen=True, slots=True)
-class _ToldApart:
-    """A pattern that no longer matches what parts messages."""
-
-    source: str
-    feeds: bool
-    """Whether it may match a line feed."""
-    sure: str | None
-    """The same without line feeds; None where one is named."""
-
-
-def _told_apart(source: str, flags: str) -> _ToldApart | None:
-    """Rid the classes of a pattern of the mark between two messages; None where it is not understood.
+def _told_apart(source: str, flags: str) -> str | None:
+    """Keep a pattern from matching anything of what parts two messages; None where it is not understood.
 
     The engine itself is asked what a class holds.
     """
     if _FLAGS.search(source):
         return None
-    marked, sure = "", ""
-    feeds = named = False
-    for element in _elements(source):
+    elements, feeds = _elements(source), []
+    for place, element in enumerate(elements):
         escaped = element[1:] if element[0] == "\\" else ""
         if escaped in _NAMED and escaped:
             return None
-        named |= element == "\n" or escaped == "n"
-        if element[0] != "[" and element != "." and escaped not in _ESCAPED_CLASSES:
-            marked, sure = marked + element, sure + element
-            continue
-        try:
-            feed, mark = _JOINING.str.contains(rf"{flags}\A{element}\z")
-        except pl.exceptions.PolarsError:
-            return None
-        held = element if element != "." else r"[^\n]"
-        feeds |= feed
-        marked += f"[{held}{_WITHOUT_MARK}]" if mark else element
-        sure += f"[{held}{_WITHOUT_BOTH}]" if mark or feed else element
-    return _ToldApart(marked, feeds or named, None if named else sure)
+        feed = element == "\n" or escaped in ("n", "B")
+        if element[0] == "[" or element == "." or escaped in _ESCAPED_CLASSES:
+            try:
+                feed, mark = _JOINING.str.contains(rf"{flags}\A{element}\z")
+            except pl.exceptions.PolarsError:
+                return None
+            held = element if element != "." else r"[^\n]"
+            elements[place] = f"[{held}{_WITHOUT_MARK}]" if mark else element
+        feeds.append(feed)
+    marked = "".join(elements)
+    if not any(feeds):
+        return marked
+    after = "" if _is_solid(elements, feeds) else _AFTER_TEXT
+    before = "" if _is_solid(elements[::-1], feeds[::-1]) else _BEFORE_TEXT
+    return f"{after}(?:{marked}){before}"
+
+
+def _is_solid(elements: list[str], feeds: list[bool]) -> bool:
+    """Whether a pattern surely begins (or ends, both given backwards) with a character that is no line feed."""
+    if "|" in elements:
+        return False
+    first = next((place for place, one in enumerate(elements) if one not in _ZERO_WIDTH), 0)
+    return not feeds[first] and not any(one in _OPEN_ENDED for one in elements[first : first + 2])
 
 
 def _elements(source: str) -> list[str]:
