@@ -121,6 +121,42 @@ def test_calls_and_parts_are_not_merged_or_split_blindly() -> None:
             apply(edit, row)
 
 
+def test_both_halves_of_a_split_reply_are_trained_on_or_neither_and_its_calls_stay_last() -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    reply = {"role": "assistant", "content": "Wait. I look.", "weight": 0, "tool_calls": calls}
+    row: Row = {"messages": [reply, {"role": "tool", "content": "a b", "tool_call_id": "c1"}]}
+    first, second = apply(edits.split_message([0], 0, 5), row)["messages"][:2]
+    assert first == {"role": "assistant", "content": "Wait.", "weight": 0}
+    assert second == {"role": "assistant", "content": "I look.", "weight": 0, "tool_calls": calls}
+    assert apply(edits.split_message([0], 0, 5, "assistant"), row)["messages"][1] == second
+    assert apply(edits.split_message([0], 1, 1), row)["messages"][2]["tool_call_id"] == "c1"
+    with pytest.raises(DataError, match="calls a tool"):
+        apply(edits.split_message([0], 0, 5, "user"), row)
+
+
+def test_a_merged_reply_is_trained_on_only_when_both_were() -> None:
+    def merged(*weights: int | None) -> Any:
+        said = [
+            {"role": "assistant", "content": "a", **({} if w is None else {"weight": w})} for w in weights
+        ]
+        return apply(edits.merge_messages([0], 0), {"messages": said})["messages"][0].get("weight")
+
+    assert [merged(None, 0), merged(1, 0), merged(0, 1), merged(0, None)] == [0, 0, 0, 0]
+    assert [merged(None, None), merged(1, None)] == [None, 1]
+
+
+def test_a_merge_loses_no_call_and_no_refusal() -> None:
+    for key in ("function_call", "refusal"):
+        row: Row = {
+            "messages": [
+                {"role": "assistant", "content": "a"},
+                {"role": "assistant", "content": "b", key: "c"},
+            ]
+        }
+        with pytest.raises(DataError, match="plain text"):
+            apply(edits.merge_messages([0], 0), row)
+
+
 def test_a_preference_row_takes_a_system_prompt_and_no_message_edit() -> None:
     row: Row = {"input": {"messages": [{"role": "user", "content": "q"}]}, "preferred_output": []}
     changed = apply(edits.set_system_prompt(None, "S"), row)

@@ -86,6 +86,9 @@ def trimmed(row: Row, turns: int) -> Row:
 
 
 Messages = list[dict[str, Any]]
+_CALLING = ("tool_calls", "function_call")
+_LOST = frozenset((*_CALLING, "tool_call_id", "refusal", "audio"))
+"""What the second of two messages says beside its text, which a merged one would not have."""
 
 
 def _at(messages: Messages, place: int) -> dict[str, Any]:
@@ -145,17 +148,29 @@ def _split(messages: Messages, message: int, at: int, role: str | None) -> Messa
     text = one.get("content")
     if not isinstance(text, str) or not 0 < at < len(text):
         raise DataError("the message cannot be split there", "put the cursor inside its text")
-    second = {"role": role or one.get("role"), "content": text[at:].lstrip()}
-    messages[message : message + 1] = [{**one, "content": text[:at].rstrip()}, second]
+    # Calls come after what was said, and their answers after them: they stay at the end.
+    first = {key: value for key, value in one.items() if key not in _CALLING}
+    said = text[at:].lstrip()
+    if role in (None, one.get("role")):
+        second = {**one, "content": said}
+    elif len(first) == len(one):
+        second = {"role": role, "content": said}
+    else:
+        raise DataError("both halves of a message that calls a tool are the assistant's", "keep its role")
+    messages[message : message + 1] = [{**first, "content": text[:at].rstrip()}, second]
     return messages
 
 
 def _merge(messages: Messages, message: int) -> Messages:
     first, second = _at(messages, message), _at(messages, message + 1)
     texts = [first.get("content"), second.get("content")]
-    if not all(isinstance(text, str) for text in texts) or "tool_calls" in second or "tool_call_id" in second:
+    if not all(isinstance(text, str) for text in texts) or not _LOST.isdisjoint(second):
         raise DataError("only two messages of plain text can be merged", "edit the row as JSON")
-    messages[message : message + 2] = [{**first, "content": "\n".join(text for text in texts if text)}]
+    joined = {**first, "content": "\n".join(text for text in texts if text)}
+    if first.get("role") == second.get("role") and second.get("weight") == 0:
+        # What was left out of the loss is not trained on for being joined to a reply that is.
+        joined["weight"] = 0
+    messages[message : message + 2] = [joined]
     return messages
 
 
