@@ -50,3 +50,11 @@ def test_what_an_assistant_refuses_with_is_searched(tmp_path: Path) -> None:
     assert found(tmp_path, rows, "assistant:say") == [0, 1]
     assert found(tmp_path, rows, '"may not say"') == [0, 2]
     assert found(tmp_path, rows, "assistant:/sorry.\\s+I may/") == [0]
+
+
+def test_a_value_that_is_not_a_number_is_above_no_bound(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {**user("Hi"), "metadata": {"score": score}} for score in ("NaN", 5, "nan", "7", "high")
+    ]
+    assert found(tmp_path, rows, "score>4") == [1, 3]
+    assert found(tmp_path, rows, "score!=5") == [3]

@@ -208,7 +208,7 @@ class Piece:
             return mask & numbers.is_not_nan() if node.field == "loss" else mask
         mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
         for name, table in self._metadata(node.field):
-            numbers = table.value.cast(pl.Float64, strict=False)
+            numbers = table.value.cast(pl.Float64, strict=False).fill_nan(None)
             mask = mask | self._decode(compare(numbers, node.bound).fill_null(False), name)
         return mask
 
