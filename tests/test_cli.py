@@ -157,6 +157,15 @@ def test_export_leaves_metadata_behind_unless_kept(rows: Path, tmp_path: Path, c
     assert "metadata" in json.loads(out.read_text().splitlines()[0])
 
 
+def test_export_tells_what_a_format_cannot_hold(tmp_path: Path, capsys: Captured) -> None:
+    pair = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in (pair, {"messages": pair["messages"][:1]})))
+    written = output(capsys, "export", str(file), "-o", str(tmp_path / "out.jsonl"), "--format", "alpaca")
+    assert written["conversations"] == 1
+    assert written["skipped"] == [{"line": 2, "reason": "it does not end with an answer"}]
+
+
 @pytest.mark.parametrize("target", ["sharegpt", "alpaca", "parquet"])
 def test_other_formats_come_back_the_same(rows: Path, target: str, tmp_path: Path, capsys: Captured) -> None:
     there = tmp_path / ("there.parquet" if target == "parquet" else "there.jsonl")

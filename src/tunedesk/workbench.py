@@ -321,7 +321,7 @@ class Workbench(Endpoints):
             return fix_file(source, output, wanted, on_progress)
         done: list[tuple[int, str]] = []
         rows = fix_rows(self._source_rows(source), wanted, lambda *one: done.append(one))
-        write_rows((row.row for row in rows), output, keep_metadata=True)
+        write_rows(((row.line, row.row) for row in rows), output, keep_metadata=True)
         return done
 
     def preview_fixes(
@@ -442,7 +442,7 @@ class Workbench(Endpoints):
         self, workspace: Workspace, output: Path, *, format_name: str = "openai", keep_metadata: bool = False
     ) -> Written:
         """Write the included rows of a workspace, whole or not at all."""
-        rows: Any = (row for _, row in workspace.included())
+        rows = ((workspace.line(index), row) for index, row in workspace.included())
         return write_rows(rows, output, format_name=format_name, keep_metadata=keep_metadata)
 
 

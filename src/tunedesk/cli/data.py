@@ -12,6 +12,7 @@ import click
 from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, size, table
 
 if TYPE_CHECKING:
+    from tunedesk.core.importing.exporters import Written
     from tunedesk.core.importing.report import Report
     from tunedesk.core.workspace import Workspace
     from tunedesk.workbench import Workbench
@@ -69,6 +70,17 @@ def report_skipped(report: Report) -> list[dict[str, Any]]:
         first = report.skipped[0]
         say(f"{len(report.skipped):,} rows were skipped; the first: line {first.line}: {first.reason}")
     return [{"line": row.line, "reason": row.reason} for row in report.skipped]
+
+
+def _left_out(written: Written, format_name: str) -> list[dict[str, Any]]:
+    """Return the rows that a format cannot hold as the command contract names them, and tell their number."""
+    if written.skipped:
+        first = written.skipped[0]
+        say(
+            f"{len(written.skipped):,} conversations do not fit {format_name} and were left out; "
+            f"the first: line {first.line}: {first.reason}"
+        )
+    return [{"line": row.line, "reason": row.reason} for row in written.skipped]
 
 
 def told(report: Report) -> dict[str, Any]:
@@ -147,8 +159,10 @@ def import_(
 def export(dataset: str, output: Path, format_name: str, keep_metadata: bool, as_json: bool) -> None:
     """Write the conversations of DATASET (a name or a file) as a training file."""
     written = workbench().export(dataset, output, format_name=format_name, keep_metadata=keep_metadata)
+    skipped = _left_out(written, format_name)
     if as_json:
-        emit({"path": str(written.path), "conversations": written.conversations, "bytes": written.bytes})
+        told = {"path": str(written.path), "conversations": written.conversations, "bytes": written.bytes}
+        emit(told | ({"skipped": skipped} if skipped else {}))
     else:
         show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
 
@@ -176,7 +190,7 @@ def convert(
     written = bench.export_workspace(
         imported.workspace, output, format_name=target, keep_metadata=keep_metadata
     )
-    skipped = report_skipped(imported.report)
+    skipped = report_skipped(imported.report) + _left_out(written, target)
     if as_json:
         emit(
             {

@@ -101,7 +101,8 @@ def turns_of(item: object, crew: Crew | None = None, *, guessing: bool = False) 
     ):
         text = html_text.to_text(text)
     kept = {key: item[key] for key in _KEPT if "role" in bare and item.get(key) is not None}
-    if role_of(speaker) == "assistant" and (item.get("train") is False or item.get("loss") is False):
+    left_out = item.get("train") is False or item.get("loss") is False or item.get("weight") == 0
+    if role_of(speaker) == "assistant" and left_out:
         kept["weight"] = 0
     return [Turn(speaker, words(text), extra=kept)]
 

@@ -16,6 +16,8 @@ from tunedesk.errors import DataError
 
 TRIAL = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
 """What the other process does."""
+_ROWS = frozenset(("messages", "preferred_output"))
+"""Columns of tables whose rows are OpenAI's own."""
 _LONGEST_S = 600.0
 _ENVIRONMENT = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 
@@ -31,10 +33,10 @@ def read_parquet(data: bytes, name: str) -> Iterator[Item]:
     for part in frame.iter_slices(4_096):
         for record in part.to_dicts():
             number += 1
-            for key in ("tools", "functions", "parallel_tool_calls"):
-                if record.get(key, ...) is None:
-                    del record[key]
-            yield Item(number, {key: _filled(value) for key, value in record.items()})
+            # A table has every column in every row; a key that a row had not is no key of it.
+            bare = not _ROWS.isdisjoint(record)
+            told = {key: _filled(one) for key, one in record.items() if not bare or one is not None}
+            yield Item(number, told)
 
 
 def _filled(value: Any) -> Any:
