@@ -19,17 +19,24 @@ class Outlet:
     """A text file over a terminal that takes whatever is written once the terminal is gone, and says so once.
 
     Textual writes in a thread, through a queue of thirty texts: were the thread to end by the first failed write, the
-    next thirty would fill the queue and the app would wait for ever. It goes past Python's own buffers, which fail
-    once more when the program ends.
+    next thirty would fill the queue and the app would wait for ever. Nor is anything left in Python's own buffers,
+    which fail once more when the program ends.
     """
 
     def __init__(self, file: TextIO, lost: Callable[[], None]) -> None:
         self._descriptor, self._encoding = file.fileno(), file.encoding
         self._lost, self._gone = lost, False
+        self._waiting: list[str] = []
 
     def write(self, text: str) -> int:
-        """Write all of `text`, as long as the terminal takes; its length is returned whether it is gone or not."""
-        data = memoryview(text.encode(self._encoding, "replace"))
+        """Keep `text` until the next `flush`, so that what is painted at once goes out at once."""
+        self._waiting.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write all that waits as soon as the terminal takes it, or drop it when the terminal is gone."""
+        data = memoryview("".join(self._waiting).encode(self._encoding, "replace"))
+        self._waiting.clear()
         while data and not self._gone:
             try:
                 data = data[os.write(self._descriptor, data) :]
@@ -38,10 +45,6 @@ class Outlet:
             except OSError:
                 self._gone = True
                 self._lost()
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: all is written at once."""
 
     def fileno(self) -> int:
         """Return the descriptor of the terminal."""
