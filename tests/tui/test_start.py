@@ -153,6 +153,32 @@ def test_a_signal_restores_the_terminal_and_keeps_the_view(tmp_path: Path, numbe
     os.close(terminal.master)
 
 
+def test_ctrl_z_leaves_for_the_shell_and_what_was_shown_is_drawn_again_afterwards(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.read(30, until=b"to train on")
+    terminal.read(1)
+    os.write(terminal.master, b"\x1a")
+    assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+    terminal.read(0.5)
+    assert terminal.output.endswith(b"\x1b[?1004l")  # all that it asked of the terminal is taken back
+    terminal.output = b""
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.read(20, until=b"to train on")
+    os.write(terminal.master, b"q")
+    terminal.read(20)
+    assert (terminal.ended(), b"to train on" in terminal.output) == (0, True)
+    os.close(terminal.master)
+
+
+def test_keys_after_the_one_that_leaves_are_dropped(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.read(30, until=b"to train on")
+    os.write(terminal.master, b"qs?")  # to choose a column and to list the keys, were it not too late
+    terminal.read(20)
+    assert (terminal.ended(), b"Traceback" in terminal.output) == (0, False)
+    os.close(terminal.master)
+
+
 @pytest.mark.parametrize("signals", [True, False], ids=["with SIGHUP", "in silence"])
 def test_a_lost_terminal_ends_the_app_and_keeps_the_view(tmp_path: Path, *, signals: bool) -> None:
     terminal = Terminal(tmp_path, signals=signals)

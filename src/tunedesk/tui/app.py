@@ -42,6 +42,8 @@ class TunedeskApp(Desk):
         Binding("ctrl+x", "stop_launch", "Stop the upload", show=False, id="launch.stop",
                 tooltip="Stop the launch that is uploading; nothing is launched then"),
         Binding("ctrl+l", "redraw", "Redraw", show=False, id="redraw", tooltip="Draw the whole screen again"),
+        Binding("ctrl+z", "suspend_process", "To the shell", show=False, id="suspend",
+                tooltip="Stop here and go to the shell; fg comes back"),
         Binding("question_mark", "help", "Keys", id="help", tooltip="Every key of this screen"),
         Binding("q", "quit", "Quit", id="quit", tooltip="Leave; edits are kept and jobs go on"),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit.anywhere",
@@ -52,9 +54,12 @@ class TunedeskApp(Desk):
         """Act on a key before the next is taken, so that in a burst (`/fee`) the rest goes where it leads.
 
         Textual sends a key to the focused widget and back before it looks for what it is bound to; keys that came
-        with it over a slow link have gone to the same widget by then.
+        with it over a slow link have gone to the same widget by then. Keys that came after the one that leaves are
+        dropped: what they would open could not be built any more.
         """
-        if isinstance(event, events.Key) and not event.is_forwarded and await self._acted_on(event.key):
+        if isinstance(event, events.Key) and (
+            self._exit or (not event.is_forwarded and await self._acted_on(event.key))
+        ):
             return
         await super().on_event(event)
 
@@ -74,6 +79,5 @@ class TunedeskApp(Desk):
             self.say("nothing is being uploaded")
 
     def action_redraw(self) -> None:
-        """Draw everything again: another program wrote over the screen."""
-        self.forget_cells()
-        self.refresh(layout=True)
+        """Draw everything again."""
+        self.draw_again()

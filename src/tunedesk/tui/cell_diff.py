@@ -165,7 +165,12 @@ class DiffOutput(App[None]):
         """Start comparing, and forget the screen whenever another program had the terminal."""
         if supported():
             self._cells = CellScreen()
-            self.app_resume_signal.subscribe(self, lambda _: self.forget_cells(), immediate=True)
+        self.app_resume_signal.subscribe(self, lambda _: self.draw_again(), immediate=True)
+
+    def draw_again(self) -> None:
+        """Draw everything: another program wrote over the screen, or had it meanwhile."""
+        self.forget_cells()
+        self.refresh(layout=True)
 
     def on_resize(self, event: Resize) -> None:
         """Forget the screen: terminals reflow what they show."""
