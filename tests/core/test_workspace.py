@@ -195,7 +195,7 @@ def test_a_system_prompt_for_all_rows_is_one_small_entry_and_is_searched(dataset
     workspace = Workspace.open(dataset, journal).apply(edits.set_system_prompt(None, "Tu sei la Banca"))
     assert len(journal.edits(dataset.id)) == 1
     assert len(journal.edits(dataset.id)[0].edit) < 200
-    assert len(workspace.overlay.rewritten()) == 0
+    assert not workspace.overlay.rewrites
     assert workspace.system_prompt == "Tu sei la Banca"
     assert shown(workspace.with_query("system:banca")) == [0, 1, 2, 3]
     assert shown(workspace.with_query("brief")) == []

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+import polars as pl
 
 from tunedesk.core.conversations import SourceRow, encode_row
-from tunedesk.core.datasets.arrow_parts import write_part
-from tunedesk.core.datasets.chunk_builder import ChunkBuilder
-from tunedesk.core.datasets.dataset import MANIFEST, ROWS, Dataset, Manifest
+from tunedesk.core.datasets.arrow_parts import map_part, write_part
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder, split_tables
+from tunedesk.core.datasets.dataset import MANIFEST, ROWS, Chunk, Dataset, Manifest
 from tunedesk.core.datasets.indexing import CHUNK_ROWS, row_facts
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, sync_folder, write_whole
@@ -147,6 +148,22 @@ def renamed(dataset: Dataset, *, name: str, source: str) -> Dataset:
     return Dataset.open(dataset.folder)
 
 
+def set_aside(builder: ChunkBuilder, indexes: pl.Series, datasets: Path) -> Chunk:
+    """Return the chunk of some rows, kept in files that nobody else sees and that go with the process.
+
+    It stays in memory where the disk refuses.
+    """
+    try:
+        with _temporary(datasets) as folder:
+            write_chunk(builder, folder, 0, durable=False)
+            rows, texts, tables = (
+                map_part(folder / f"{part}-000.arrow") for part in ("rows", "text", "tables")
+            )
+    except (StoreError, DataError):
+        return Chunk.scattered(builder, indexes)
+    return Chunk(0, rows, lambda: texts, lambda: split_tables(tables), indexes)
+
+
 def remove_dataset(folder: Path) -> None:
     """Remove a dataset; what a kill leaves of it is taken for a leftover by the next import."""
     aside = folder.with_name(f"{_IMPORTING}{folder.name}")
@@ -242,11 +259,13 @@ def encode_line(source: SourceRow) -> bytes:
         ) from error
 
 
-def write_chunk(builder: ChunkBuilder, folder: Path, number: int, *, base: int = 0) -> None:
-    """Write the three parts of chunk `number`, whose first row lies at `base` of rows.jsonl, durably."""
-    write_part(builder.rows_frame(base), folder / f"rows-{number:03}.arrow")
-    write_part(builder.text_frame(), folder / f"text-{number:03}.arrow")
-    write_part(builder.tables_frame(), folder / f"tables-{number:03}.arrow")
+def write_chunk(
+    builder: ChunkBuilder, folder: Path, number: int, *, base: int = 0, durable: bool = True
+) -> None:
+    """Write the three parts of chunk `number`, whose first row lies at `base` of rows.jsonl."""
+    write_part(builder.rows_frame(base), folder / f"rows-{number:03}.arrow", durable=durable)
+    write_part(builder.text_frame(), folder / f"text-{number:03}.arrow", durable=durable)
+    write_part(builder.tables_frame(), folder / f"tables-{number:03}.arrow", durable=durable)
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import polars as pl
-
 from tunedesk.core.conversations import Row
-from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import Chunk, Dataset
 from tunedesk.core.datasets.indexing import RowFacts, fold, row_facts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.edits import MARKS, Edit, of_row
+from tunedesk.core.editing.rewritten import SPAN, Indexed, Rewritten, in_span, never, rewritten
 from tunedesk.errors import DataError
 
 EXCLUDED, EDITED, REWRITTEN, ABSENT = 1, 2, 4, 8
@@ -29,6 +27,7 @@ OUT = EXCLUDED | ABSENT
 """Rows with one of these bits are in no export, check or count."""
 TAGGED, UNTAGGED = 1, 2
 """Bytes of a tag: put on, taken off, 0 where the imported row decides."""
+_REWRITTEN_VALUES = bytes(bool(value & REWRITTEN) for value in range(256))
 FEW = 1000
 """An edit of more rows is kept as one entry."""
 
@@ -44,6 +43,8 @@ class Entry:
     """Sorted; None for all below `stop`."""
     stop: int
     """Rows that there were when the edit was made: those added since are none of its."""
+    rewrites: bool = True
+    """Whether the indexed facts of its rows may differ after it, what a layered system prompt changes apart."""
 
     def touches(self, index: int) -> bool:
         """Whether the edit is about the row at `index`."""
@@ -85,8 +86,10 @@ class Overlay:
     prompts: tuple[PromptLayer, ...] = ()
     facts: dict[int, tuple[tuple[int, ...], RowFacts]] = field(default_factory=dict)
     """Facts of rewritten rows, by the edits that they follow from; a cache shared by all overlays of a workspace."""
-    chunk: list[Chunk | None] = field(default_factory=list)
-    """What `rewritten_chunk` returns, once it was asked for: at every key of a filter over the same edits."""
+    indexed: Indexed = field(default_factory=Indexed)
+    """What edits of many rows made of them, shared in the same way."""
+    few: dict[int, Chunk | None] = field(default_factory=dict)
+    """What edits of a few rows made of theirs, by span, as far as it was asked for."""
 
     @classmethod
     def empty(cls, count: int, added: int = 0) -> Overlay:
@@ -95,13 +98,14 @@ class Overlay:
 
     def cleared(self, count: int, added: int) -> Overlay:
         """Return the overlay of no edits over so many rows that still knows what this one drew from them."""
-        return replace(Overlay.empty(count, added), facts=self.facts)
+        return replace(Overlay.empty(count, added), facts=self.facts, indexed=self.indexed)
 
     def with_edits(self, edits: Iterable[tuple[int, Edit]]) -> Overlay:
         """Return the overlay after more edits, each with its journal id, in that order."""
         flags, tags, by_row = bytearray(self.flags), dict(self.tags), dict(self.by_row)
         copied: set[str] = set()
         bulk, prompts, reach = list(self.bulk), self.prompts, self.reach
+        spans = dict(self.few)
         for number, edit in edits:
             rows = edit.indexes()
             if edit.kind in ("tag", "untag"):
@@ -117,18 +121,20 @@ class Overlay:
                 _set(flags, rows, EDITED, True, reach)
                 reach = max(reach, rows[-1] + 1 if rows else 0)
             else:
-                entry = Entry(number, edit, rows, reach)
                 _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True, reach)
                 _set(flags, array("I", edit.arguments.get("included", ())), EXCLUDED, False, reach)
                 few = rows is not None and len(rows) <= FEW
                 layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
                 rewritten = 0 if layered or edit.kind == "set_weight" else REWRITTEN
                 _set(flags, rows, EDITED | rewritten, True, reach)
+                entry = Entry(number, edit, rows, reach, bool(rewritten))
                 if few:
                     for index in rows or ():
                         by_row[index] = (*by_row.get(index, ()), entry)
+                        spans.pop(index // SPAN, None)
                 else:
                     bulk.append(entry)
+                    spans.clear()
                 if layered:
                     prompt = edit.arguments["prompt"]
                     layer = PromptLayer(rows, reach, prompt, fold(prompt))
@@ -141,17 +147,12 @@ class Overlay:
             bulk=tuple(bulk),
             prompts=prompts,
             reach=reach,
-            chunk=[],
+            few=spans,
         )
 
     def row(self, dataset: Dataset, index: int) -> Row:
         """Return the row at `index` as it is now."""
-        row = dataset.row(index)
-        for entry in self.entries(index):
-            # A bulk edit passes over the rows that have no such message.
-            with contextlib.suppress(DataError):
-                row = apply(entry.edit_of(index), row)
-        return row
+        return _after(dataset.row(index), index, self.entries(index))
 
     def entries(self, index: int) -> list[Entry]:
         """Return the edits of a row in their order, exclusion and tags apart."""
@@ -191,26 +192,50 @@ class Overlay:
         """Return the rows that are excluded, added or edited in any way, in order."""
         return places(self.flags, EXCLUDED | EDITED)
 
-    def rewritten(self) -> array[int]:
-        """Return the rows whose indexed facts have to be drawn anew, in order."""
-        return places(self.flags, REWRITTEN)
+    @property
+    def rewrites(self) -> bool:
+        """Whether the indexed facts of any row have to be drawn anew."""
+        return self.flags.translate(_REWRITTEN_VALUES).find(1) >= 0
 
-    def rewritten_chunk(self, dataset: Dataset) -> Chunk | None:
-        """Return the rewritten rows as one more chunk to search, None when there are none."""
-        if not self.chunk:
-            indexes = self.rewritten()
-            builder = ChunkBuilder()
-            for index in indexes:
-                builder.add(self.facts_of(dataset, index), line=dataset.line(index))
-            made = Chunk.scattered(builder, pl.Series(indexes, dtype=pl.UInt32)) if indexes else None
-            self.chunk.append(made)
-        return self.chunk[0]
+    def rewritten_in(
+        self, dataset: Dataset, start: int, stop: int, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Rewritten]:
+        """Yield the rewritten rows from `start` to before `stop`, indexed as they are now; ends once `cancelled`."""
+        if self.by_row or self.bulk:
+            yield from rewritten(self, dataset, self.indexed, self.few, start, stop, cancelled)
+
+    def edits_of_many(self, start: int, stop: int) -> tuple[int, ...]:
+        """Return the edits of many rows that touch a span, by their ids."""
+        return tuple(one.id for one in self.bulk if in_span(one.rows, one.stop, start, stop))
+
+    def rewritten_by_many(self, start: int, stop: int) -> array[int]:
+        """Return the rows of a span that edits of many rows rewrite."""
+        found = [in_span(one.rows, one.stop, start, stop) for one in self.bulk if one.rewrites]
+        return array("I", sorted(set().union(*found)))
+
+    def rewritten_by_few(self, start: int, stop: int) -> array[int]:
+        """Return the rows of a span that edits of a few rows touch and that differ from the imported ones."""
+        changed = places(self.flags[start:stop], REWRITTEN) if self.by_row else ()
+        return array("I", [start + place for place in changed if start + place in self.by_row])
+
+    def facts_by_many(self, dataset: Dataset, index: int) -> RowFacts:
+        """Return the facts of a row after the edits of many rows alone."""
+        return row_facts(_after(dataset.row(index), index, [one for one in self.bulk if one.touches(index)]))
 
     def tags_of(self, index: int, imported: Sequence[str]) -> tuple[str, ...]:
         """Return the tags of a row: those it was imported with, then the user's."""
         marks = {name: marks[index] for name, marks in self.tags.items() if marks[index]}
         kept = [name for name in imported if marks.get(name) != UNTAGGED]
         return (*kept, *(name for name, mark in marks.items() if mark == TAGGED and name not in kept))
+
+
+def _after(row: Row, index: int, entries: Iterable[Entry]) -> Row:
+    """Return a row after some edits of it."""
+    for entry in entries:
+        # A bulk edit passes over the rows that have no such message.
+        with contextlib.suppress(DataError):
+            row = apply(entry.edit_of(index), row)
+    return row
 
 
 def _id(entry: Entry) -> int:

@@ -125,8 +125,6 @@ class _Scan:
         self._target, self._matchers, self._cancelled = target, matchers, cancelled
         self._shared = SharedMasks(target.dataset)
         self._root = planned(root, _sampled(Piece(target, target.dataset.chunks[0], matchers, cancelled)))
-        extra = target.overlay.rewritten_chunk(target.dataset)
-        self._rewritten = _Rewritten(target, extra, self._root, matchers, cancelled)
 
     def whole(self, number: int, previous: Matches | None) -> pl.Series | None:
         """Return the matches of a chunk, among those of a previous search; None once the search is cancelled."""
@@ -157,43 +155,32 @@ class _Scan:
 
     def _found(self, chunk: Chunk, rows: pl.Series | None, shared: SharedMasks | None) -> pl.Series:
         piece = Piece(self._target, chunk, self._matchers, self._cancelled, shared)
-        return self._rewritten.merge(piece, piece.find(self._root, rows))
+        changed = list(self._rewritten(chunk))
+        gone = [indexes - chunk.start for indexes, _ in changed]
+        local = (
+            pl.Series([], dtype=pl.UInt32)
+            if sum(map(len, gone)) == len(chunk)
+            else piece.find(self._root, rows)
+        )
+        if not changed:
+            return (local + chunk.start).cast(pl.UInt32)
+        kept = pl.repeat(True, len(chunk), dtype=pl.Boolean, eager=True).scatter(pl.concat(gone), False)
+        local = local.filter(kept.gather(local)) if len(local) else local
+        return pl.concat([(local + chunk.start).cast(pl.UInt32), *(found for _, found in changed)]).sort()
+
+    def _rewritten(self, chunk: Chunk) -> Iterator[tuple[pl.Series, pl.Series]]:
+        """Yield the rows of a chunk that edits have rewritten, and those that match as they are now."""
+        target = self._target
+        for part in target.overlay.rewritten_in(target.dataset, chunk.start, chunk.stop, self._cancelled):
+            piece = Piece(target, part.chunk, self._matchers, self._cancelled)
+            assert part.chunk.indexes is not None
+            yield part.indexes, part.chunk.indexes.gather(piece.find(self._root, part.places))
 
 
 def _sampled(piece: Piece) -> Rate:
     """Return what tells the share of rows that match, by the first ones of a chunk."""
     rows = pl.arange(0, min(len(piece.chunk), _SAMPLE), dtype=pl.UInt32, eager=True)
     return lambda node: int(piece.mask(node, rows).sum()) / max(1, len(rows))
-
-
-class _Rewritten:
-    """The rows that edits have rewritten, searched once and merged into the chunks where they lie."""
-
-    def __init__(
-        self,
-        target: Target,
-        chunk: Chunk | None,
-        root: Node,
-        matchers: dict[Text | Pattern, Matcher],
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self.rows: pl.Series | None = None
-        if chunk is not None and chunk.indexes is not None:
-            self.rows = chunk.indexes
-            local = Piece(target, chunk, matchers, cancelled).find(root, None)
-            self.found = chunk.indexes.gather(local)
-
-    def merge(self, piece: Piece, local: pl.Series) -> pl.Series:
-        """Return row numbers in the dataset for places in a chunk, rewritten rows by what they are now."""
-        start = piece.chunk.start
-        found = (local + start).cast(pl.UInt32)
-        if self.rows is None:
-            return found
-        stop = start + len(piece.chunk)
-        if not self.rows.is_between(start, stop, closed="left").any():
-            return found
-        added = self.found.filter(self.found.is_between(start, stop, closed="left"))
-        return pl.concat([found.filter(~found.is_in(self.rows.implode())), added]).sort()
 
 
 def _prepare(target: Target, node: Node) -> dict[Text | Pattern, Matcher]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from tunedesk.core.datasets.indexing import ITEM_BREAK, fold
+from tunedesk.core.editing.rewritten import Rewritten, never
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.piece import Piece, Target
 from tunedesk.errors import UsageError
@@ -40,7 +41,7 @@ def sort_matches(target: Target, matches: Matches, column: str, *, descending: b
     if not keys:
         return Matches([], ordered=False)
     frame = pl.DataFrame({"key": pl.concat(keys), "index": pl.concat(indexes)})
-    if len(target.overlay.rewritten()):
+    if target.overlay.rewrites:
         frame = frame.sort("index")
     ordered = frame.sort("key", descending=descending, maintain_order=True, nulls_last=True)
     return Matches([ordered["index"]], ordered=False)
@@ -52,7 +53,7 @@ def _preview_keys(target: Target, piece: Piece) -> pl.Series:
     starts = [chunk.start for chunk in target.dataset.imported.chunks]
     if piece.chunk.indexes is None and piece.chunk.start in starts:
         ranks = ranked.ranks[starts.index(piece.chunk.start)]
-        as_imported = target.dataset is target.dataset.imported and not len(target.overlay.rewritten())
+        as_imported = target.dataset is target.dataset.imported and not target.overlay.rewrites
         return ranks if as_imported else ranks.cast(pl.Float64)
     return ranked.keys(piece.chunk.columns["preview"])
 
@@ -82,27 +83,38 @@ def facets(target: Target, matches: Matches, column: str) -> list[tuple[str, int
 
 
 def pieces(target: Target, matches: Matches) -> Iterator[tuple[Piece, pl.Series, pl.Series]]:
-    """Yield every chunk with the matched places in it and their row numbers; rewritten rows come last, as they are."""
-    extra = target.overlay.rewritten_chunk(target.dataset)
-    rewritten = extra.indexes if extra is not None else None
+    """Yield every chunk with the matched places in it and their row numbers; its rewritten rows follow, as they are."""
     numbers = matches.series()
     numbers = numbers if matches.ordered else numbers.sort()
     for chunk in target.dataset.chunks:
-        low = int(numbers.search_sorted(chunk.start))
-        high = int(numbers.search_sorted(chunk.start + len(chunk)))
-        places = numbers[low:high]
-        if rewritten is not None:
-            places = places.filter(~places.is_in(rewritten.implode()))
-        if len(places):
-            yield Piece(target, chunk, {}, _never), (places - chunk.start).cast(pl.UInt32), places
-    if extra is not None and rewritten is not None:
-        mask = rewritten.is_in(numbers.implode())
-        if mask.any():
-            yield Piece(target, extra, {}, _never), mask.arg_true(), rewritten.filter(mask)
+        places = _between(numbers, chunk.start, chunk.stop)
+        changed = (
+            list(target.overlay.rewritten_in(target.dataset, chunk.start, chunk.stop)) if len(places) else []
+        )
+        kept = places
+        if changed:
+            kept = places.filter(~places.is_in(pl.concat([part.indexes for part in changed]).implode()))
+        if len(kept):
+            yield Piece(target, chunk, {}, never), (kept - chunk.start).cast(pl.UInt32), kept
+        for part in changed:
+            yield from _rewritten(target, part, places)
 
 
-def _never() -> bool:
-    return False
+def _rewritten(
+    target: Target, part: Rewritten, wanted: pl.Series
+) -> Iterator[tuple[Piece, pl.Series, pl.Series]]:
+    """Yield those of the rewritten rows that are wanted, unless there are none."""
+    indexes = part.indexes
+    mask = indexes.is_in(_between(wanted, indexes[0], indexes[-1] + 1).implode())
+    if mask.any():
+        places = mask.arg_true() if part.places is None else part.places.filter(mask)
+        yield Piece(target, part.chunk, {}, never), places, indexes.filter(mask)
+
+
+def _between(numbers: pl.Series, start: int, stop: int) -> pl.Series:
+    """Return those of sorted numbers from `start` to before `stop`."""
+    low, high = int(numbers.search_sorted(start)), int(numbers.search_sorted(stop))
+    return numbers[low:high]
 
 
 def _most_first(pair: tuple[str, int]) -> tuple[int, str]:

@@ -1,0 +1,141 @@
+"""What edits of many rows made of them is found, sorted and counted as if it had been imported, and indexed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.rows_found import imported
+from tunedesk.core.conversations import Row
+from tunedesk.core.datasets import dataset_writer
+from tunedesk.core.datasets.indexing import RowFacts, row_facts
+from tunedesk.core.editing import edits, overlay, rewritten
+from tunedesk.core.editing.edits import Edit
+from tunedesk.core.workspace import Workspace
+from tunedesk.errors import StoreError
+
+ROWS: list[Row] = [
+    {
+        "messages": [
+            {"role": "user", "content": f"Refund {number}" if number % 3 else "é"},
+            {"role": "assistant", "content": "Yes." * (number % 4 + 1)},
+        ],
+        "metadata": {"intent": f"i{number % 2}"},
+    }
+    for number in range(14)
+]
+QUERIES = [
+    "refund",
+    "assistant:/^no/",
+    "-card",
+    "chars>14",
+    "intent:i1 -refund",
+    "system:kind",
+    "turns=3 OR é",
+    "é",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(autouse=True)
+def small_spans() -> Iterator[None]:
+    """Let an edit of three rows be one of many, and four rows be a span."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "FEW", 2)
+        patch.setattr(overlay, "SPAN", 4)
+        patch.setattr(rewritten, "SPAN", 4)
+        patch.setattr(rewritten, "_WORTH_A_FILE", 2)
+        yield
+
+
+def some(rows: list[int], what: str) -> Edit:
+    made: dict[str, Any] = {
+        "replace": lambda: edits.replace_text(rows, "Refund", "Card", role="user"),
+        "reword": lambda: edits.replace_message(rows, 1, "No, é."),
+        "add": lambda: edits.add_message(rows, 2, "user", "refund?"),
+        "weigh": lambda: edits.set_weight(rows, 1, 0),
+        "prompt": lambda: edits.set_system_prompt(rows if len(rows) < 6 else None, "Be kind."),
+        "tag": lambda: edits.tag(rows, "t"),
+    }
+    edit: Edit = made[what]()
+    return edit
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, len(ROWS) - 1), min_size=1, max_size=9, unique=True),
+        st.sampled_from(["replace", "reword", "add", "weigh", "prompt", "tag", "undo", "redo"]),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CHANGES)
+def test_edited_rows_are_found_sorted_and_counted_as_if_they_had_been_imported(
+    folder: Path, changes: list[tuple[list[int], str]]
+) -> None:
+    workspace = Workspace.open(imported(folder, ROWS))
+    for rows, what in changes:
+        if what in ("undo", "redo"):
+            workspace = workspace.undo() if what == "undo" else workspace.redo()
+        else:
+            workspace = workspace.apply(some(rows, what))
+        # Each state is asked, so that what was indexed for one is there when the next is.
+        assert workspace.with_query("refund").matched == sum(
+            "efund" in str(row) for _, row in workspace.included()
+        )
+    fresh = Workspace.open(imported(folder, [row for _, row in workspace.included()]))
+    for query in QUERIES:
+        mine, theirs = workspace.with_query(query), fresh.with_query(query)
+        assert list(mine.matches) == list(theirs.matches), query
+        assert mine.facets("intent") == theirs.facets("intent")
+        for column in ("chars", "turns", "preview", "intent"):
+            assert list(mine.with_sort(column).matches) == list(theirs.with_sort(column).matches), column
+
+
+def test_an_edit_of_one_row_has_no_other_span_indexed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    assert workspace.with_query("card").matched == 9
+    indexed: list[int] = []
+
+    def counted(row: Row) -> RowFacts:
+        indexed.append(1)
+        return row_facts(row)
+
+    monkeypatch.setattr("tunedesk.core.editing.overlay.row_facts", counted)
+    workspace = workspace.apply(edits.replace_message([5], 0, "a card"))
+    assert workspace.with_query("card").matched == 9
+    assert len(indexed) == 1
+    assert workspace.undo().with_query("card").matched == 9
+    assert len(indexed) == 1
+
+
+def test_a_search_that_nobody_waits_for_stops_indexing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewritten, "_BETWEEN_LOOKS", 1)
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    looks = iter(range(100))
+    assert list(workspace.searching("card", cancelled=lambda: next(looks) > 6)) == []
+    assert workspace.with_query("card").matched == 9
+
+
+def test_rows_are_indexed_in_memory_where_the_disk_refuses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full", "")
+
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    monkeypatch.setattr(dataset_writer, "write_chunk", full)
+    assert workspace.with_query("card").matched == 9
