@@ -25,6 +25,7 @@ from tunedesk.tui.panes.estimate import EstimatePane
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.panes.findings import FindingsPane, by_code
 from tunedesk.tui.screens.data import DataScreen
+from tunedesk.tui.screens.data_work import RowsMatched
 from tunedesk.tui.widgets.status_line import StatusLine
 from tunedesk.workbench import Workbench
 
@@ -129,6 +130,12 @@ async def test_typing_filters_the_list_and_escape_shows_all_again(tmp_path: Path
         await desk.press("slash")
         await desk.type("user:loan turns>2")
         await desk.until(lambda: desk.listing.count == 20)
+        await desk.shows("20 of 40")
+        assert desk.app.workspace is not None
+        found = desk.app.workspace.with_query("loan")
+        desk.screen.post_message(RowsMatched(replace(found, matches=found.matches.without([1])), False))
+        await desk.shows("19… of 40")  # as long as the search goes on
+        desk.screen.post_message(RowsMatched(found, True))
         await desk.shows("20 of 40")
         await desk.press("down")
         assert desk.listing.has_focus

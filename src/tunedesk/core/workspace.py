@@ -149,6 +149,13 @@ class Workspace:
         """Return the workspace with its query run again over the edits made since."""
         return self.with_query(self.query.text)
 
+    def read_edits(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Index the rows that edits have rewritten, which the next search would do; ends once `cancelled`."""
+        for chunk in self.dataset.chunks:
+            for _ in self.overlay.rewritten_in(self.dataset, chunk.start, chunk.stop, cancelled):
+                if cancelled():
+                    return
+
     def with_sort(self, column: str | None, descending: bool = False) -> Workspace:
         """Return the workspace ordered by a column, None for the dataset's order; raises UsageError."""
         changed = replace(self, sort=Sort(column, descending) if column else None)

@@ -82,6 +82,8 @@ class DataScreen(EstimatingScreen):
         self._greyed: tuple[bool, ...] = ()
         self._hint = ""
         """What was said of a query that made no sense."""
+        self._searched_all = True
+        """Whether the search that found what is shown has come to its end."""
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield filter, list, conversation and what stands beside them."""
@@ -120,7 +122,7 @@ class DataScreen(EstimatingScreen):
         if new is None:
             return
         if old is None or old.dataset.id != new.dataset.id:
-            self.findings = None
+            self.findings, self._searched_all = None, True
             self.warm(new)
             self.query_one(FindingsPane).forget()
             self.query_one(SystemPromptPane).set_text(_prompt_of(new))
@@ -129,11 +131,12 @@ class DataScreen(EstimatingScreen):
                 bar.set_text(new.query.text)
         if old is None or old.overlay is not new.overlay:
             self.split_files = None
+            self.read_edits(new)
             self.recount()
             self.look_for_personal_data(new)
             self.query_one(ModeBar).caption = f"{new.dataset.name} · {new.included_count:,} to train on"
         if not self.query_one(FilterBar).refused:
-            self.query_one(FilterBar).show_count(new.matched, new.total, stale=new.stale)
+            self._tell_count(new)
         self._show_row(keep_place=old is not None and old.dataset.id == new.dataset.id)
         if any(getattr(old, name, None) is not getattr(new, name) for name in ("found", "overlay", "known")):
             self.count_facets()
@@ -202,13 +205,18 @@ class DataScreen(EstimatingScreen):
 
     @on(RowsMatched)
     def _rows_matched(self, event: RowsMatched) -> None:
+        self._searched_all = event.complete
         self.desk.view(event.workspace)
         if self._hint and self.status_line.message == self._hint:
             self.say("")
-        self.query_one(FilterBar).show_count(
-            event.workspace.matched, event.workspace.total, complete=event.complete
-        )
+        self._tell_count(event.workspace)
         self.call_after_refresh(event.painted)
+
+    def _tell_count(self, workspace: Workspace) -> None:
+        """Tell how many rows match, as far as the search has come."""
+        self.query_one(FilterBar).show_count(
+            workspace.matched, workspace.total, complete=self._searched_all, stale=workspace.stale
+        )
 
     @on(QueryRefused)
     def _query_refused(self, event: QueryRefused) -> None:

@@ -66,6 +66,18 @@ class NarrowingScreen(PromptingScreen):
         finally:
             stop.set()
 
+    def read_edits(self, workspace: Workspace) -> None:
+        """Read ahead what edits have made of rows, of a million half a minute's work, before a filter asks for it."""
+        self.desk.work(self._reading_edits(workspace), name="reading edits", group="edits", exclusive=True)
+
+    async def _reading_edits(self, workspace: Workspace) -> None:
+        stop = threading.Event()
+        await asyncio.sleep(_REST_S)
+        try:
+            await asyncio.to_thread(workspace.read_edits, stop.is_set)
+        finally:
+            stop.set()
+
     # --- matches
 
     @on(ConversationView.MatchesPassed)
