@@ -188,3 +188,25 @@ def test_views_are_kept_by_name_and_only_when_they_are_queries(bench: Workbench)
     ]  # fmt: skip
     bench.views.forget("big")
     assert [view.name for view in bench.views.all()] == ["lost cards"]
+
+
+def test_a_version_and_a_view_are_renamed_and_no_other_is_lost(
+    bench: Workbench, workspace: Workspace
+) -> None:
+    workspace = workspace.apply(edits.replace_message([0], 1, "First"))
+    bench.versions.save(workspace, "a")
+    bench.versions.save(workspace, "b")
+    bench.versions.rename(workspace, "a", "c")
+    assert [one.name for one in bench.versions.all(workspace)] == ["b", "c"]
+    assert text(bench.versions.at(workspace.undo(), "c"), 0) == "First"
+    for wrong in ("b", "", "x@y", "imported"):
+        with pytest.raises(UsageError):
+            bench.versions.rename(workspace, "c", wrong)
+    bench.views.save("a", "user:x")
+    bench.views.save("b", "user:y")
+    bench.views.rename("a", " c ")
+    for wrong in ("b", " "):
+        with pytest.raises(UsageError):
+            bench.views.rename("c", wrong)
+    bench.views.rename("b", "b")
+    assert [(view.name, view.query) for view in bench.views.all()] == [("b", "user:y"), ("c", "user:x")]

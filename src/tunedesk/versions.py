@@ -54,9 +54,7 @@ class Versions:
 
     def save(self, workspace: Workspace, name: str) -> Version:
         """Give the present state a name; raises UsageError when the name is taken or cannot be typed."""
-        taken = name in (IMPORTED, UPLOADED)
-        if not name or not name.isprintable() or name != name.strip() or "@" in name or taken:
-            raise UsageError(f"{name!r} cannot be a version's name", "printable characters without @")
+        name = _version_name(name)
         version = self._store.add_version(workspace.dataset.id, name, workspace.position)
         if version is None:
             raise UsageError(f"there is a version {name} already", "choose another name, or forget that one")
@@ -85,6 +83,12 @@ class Versions:
     def forget(self, workspace: Workspace, name: str) -> None:
         """Drop a name; no edit is lost."""
         self._store.forget_version(workspace.dataset.id, name)
+
+    def rename(self, workspace: Workspace, name: str, other: str) -> None:
+        """Give a version another name; raises UsageError when that is no name, or is taken."""
+        other = _version_name(other)
+        if other != name and not self._store.rename_version(workspace.dataset.id, name, other):
+            raise UsageError(f"there is a version {other} already", "choose another name, or forget that one")
 
     def at(self, workspace: Workspace, name: str) -> Workspace:
         """Return a version to look at; edits to it are not kept. Raises DataError when there is none."""
@@ -150,10 +154,19 @@ class Views:
 
     def save(self, name: str, query: str) -> None:
         """Keep a query, replacing one of that name; raises QueryError when it is none, UsageError without a name."""
-        if not name.strip() or not name.isprintable():
-            raise UsageError("a view needs a name of printable characters", "such as lost cards")
+        name = _view_name(name)
         parse(query)
-        self._store.save_view(name.strip(), query)
+        self._store.save_view(name, query)
+
+    def rename(self, name: str, other: str) -> None:
+        """Give a view another name; raises UsageError when that is no name, or is taken."""
+        other = _view_name(other)
+        if other != name and not self._store.rename_view(name, other):
+            raise UsageError(f"there is a view {other} already", "choose another name, or forget that one")
+
+    def find(self, name: str) -> View | None:
+        """Return the view that would be replaced under a name, if any."""
+        return next((view for view in self.all() if view.name == name.strip()), None)
 
     def all(self) -> list[View]:
         """Return all views by name."""
@@ -162,3 +175,16 @@ class Views:
     def forget(self, name: str) -> None:
         """Drop a view."""
         self._store.forget_view(name)
+
+
+def _view_name(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise UsageError("a view needs a name of printable characters", "such as lost cards")
+    return name.strip()
+
+
+def _version_name(name: str) -> str:
+    taken = name in (IMPORTED, UPLOADED)
+    if not name or not name.isprintable() or name != name.strip() or "@" in name or taken:
+        raise UsageError(f"{name!r} cannot be a version's name", "printable characters without @")
+    return name

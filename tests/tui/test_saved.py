@@ -40,6 +40,18 @@ async def test_a_query_is_kept_under_a_name_and_chosen_again(tmp_path: Path, cas
         await desk.press("v", "enter")
         await desk.until(lambda: desk.listing.count == 10)
         assert desk.screen.query_one(FilterBar).text == "user:loan"
+        await desk.press("slash", *"x", "enter", "v", "down", "enter")
+        await desk.type("loans")
+        await desk.press("enter")
+        await desk.shows("Replace the view loans?")
+        await desk.press("n")
+        assert [view.query for view in desk.bench.views.all()] == ["user:loan"]
+        await desk.press("v", "r")
+        await desk.type(" of all")
+        await desk.press("enter")
+        await desk.said("loans is called loans of all now")
+        assert [(view.name, view.query) for view in desk.bench.views.all()] == [("loans of all", "user:loan")]
+        desk.bench.views.rename("loans of all", "loans")
         await desk.press("v", "j", "k", "d", "n")
         assert len(desk.bench.views.all()) == 1
         await desk.press("v", "d")

@@ -63,6 +63,20 @@ class VersionTables:
         """Drop a name; the edits stay in the journal."""
         self.database.write("DELETE FROM versions WHERE dataset = ? AND name = ?", dataset, name)
 
+    def rename_version(self, dataset: str, name: str, other: str) -> bool:
+        """Give a version another name; False when the dataset has one of that name, and both stay as they are."""
+        return self._renamed(
+            "UPDATE OR IGNORE versions SET name = ? WHERE name = ? AND dataset = ?", other, name, dataset
+        )
+
+    def rename_view(self, name: str, other: str) -> bool:
+        """Give a kept query another name; False when there is one of that name, and both stay as they are."""
+        return self._renamed("UPDATE OR IGNORE views SET name = ? WHERE name = ?", other, name)
+
+    def _renamed(self, statement: str, *values: str) -> bool:
+        with self.database.writing() as connection:
+            return connection.execute(statement, values).rowcount > 0
+
     def save_view(self, name: str, query: str) -> None:
         """Keep (or replace) a query under a name."""
         self.database.write("INSERT OR REPLACE INTO views VALUES (?, ?, ?)", name, query, time.time())

@@ -85,27 +85,36 @@ class ChooseDialog(Dialog[str]):
 
 
 class KeptDialog(ChooseDialog):
-    """One of several kept things; `d` returns the key behind FORGET, for what shall not be kept any longer."""
+    """One of several kept things; `d` returns the key behind FORGET, `r` behind RENAME."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "d,delete", "forget", "Forget", id="kept.forget", tooltip="Drop the name; nothing else is lost"
-        )
+        ),
+        Binding("r", "rename", "Rename", id="kept.rename", tooltip="Give it another name"),
     ]
     FORGET = "\0forget "
+    RENAME = "\0rename "
 
     def __init__(self, title: str, choices: Sequence[tuple[str, str]], names: Container[str]) -> None:
-        """Offer `choices`, of which those in `names` can be forgotten."""
+        """Offer `choices`, of which those in `names` can be forgotten or renamed."""
         super().__init__(title, choices)
-        self._keys = "↑ ↓ choose · Enter accept · d forget · Esc cancel"
+        self._keys = "↑ ↓ choose · Enter accept · r rename · d forget · Esc cancel"
         self._names = names
 
     def action_forget(self) -> None:
         """Return what is to be forgotten, unless it cannot be."""
+        self._return(self.FORGET)
+
+    def action_rename(self) -> None:
+        """Return what is to be renamed, unless it cannot be."""
+        self._return(self.RENAME)
+
+    def _return(self, what: str) -> None:
         place = self.query_one(OptionList).highlighted
         key = self._choices[place][0] if place is not None else ""
         if key in self._names:
-            self.dismiss(self.FORGET + key)
+            self.dismiss(what + key)
 
 
 class ConfirmDialog(Dialog[bool]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -128,6 +129,8 @@ class SavedScreen(NarrowingScreen):
             self.app.push_screen(TextDialog("Keep this query", placeholder="lost cards"), self._view_named)
         elif name is not None and name.startswith(KeptDialog.FORGET):
             self._ask_to_forget_view(name.removeprefix(KeptDialog.FORGET))
+        elif name is not None and name.startswith(KeptDialog.RENAME):
+            self._ask_for_a_name(name.removeprefix(KeptDialog.RENAME), self.workbench.views.rename)
         elif name is not None:
             queries = {view.name: view.query for view in self.workbench.views.all()}
             self.query_one(FilterBar).set_text(queries[name])
@@ -141,11 +144,30 @@ class SavedScreen(NarrowingScreen):
         queries = {view.name: view.query for view in self.workbench.views.all()}
         self.app.push_screen(ConfirmDialog(f"Forget the view {name}?", queries[name]), answered)
 
+    def _ask_for_a_name(self, name: str, rename: Callable[[str, str], None]) -> None:
+        def answered(other: str | None) -> None:
+            if other:
+                with self.desk.reporting("renaming"):
+                    rename(name, other)
+                    self.say(f"{name} is called {other.strip()} now")
+
+        self.app.push_screen(TextDialog(f"Another name for {name}", value=name), answered)
+
     def _view_named(self, name: str | None) -> None:
-        if name:
-            with self.desk.reporting("keeping the query"):
-                self.workbench.views.save(name, self.query_one(FilterBar).text.strip())
-                self.say(f"kept as {name.strip()}: v chooses it")
+        text = self.query_one(FilterBar).text.strip()
+
+        def keep(yes: bool | None) -> None:
+            if name and yes:
+                with self.desk.reporting("keeping the query"):
+                    self.workbench.views.save(name, text)
+                    self.say(f"kept as {name.strip()}: v chooses it")
+
+        before = self.workbench.views.find(name) if name else None
+        if before is not None and before.query != text:
+            told = f"It is: {before.query}\nIt becomes: {text}"
+            self.app.push_screen(ConfirmDialog(f"Replace the view {before.name}?", told), keep)
+        else:
+            keep(True)
 
     # --- versions
 
@@ -171,6 +193,9 @@ class SavedScreen(NarrowingScreen):
             self.app.push_screen(TextDialog("Name the present state", placeholder="v1"), self._version_named)
         elif name is not None and name.startswith(KeptDialog.FORGET):
             self._ask_to_forget(name.removeprefix(KeptDialog.FORGET))
+        elif name is not None and name.startswith(KeptDialog.RENAME) and self.workspace is not None:
+            named = name.removeprefix(KeptDialog.RENAME)
+            self._ask_for_a_name(named, partial(self.workbench.versions.rename, self.workspace))
         elif name is not None:
             choices = [("diff", "show what changed since"), ("restore", "go back to it (one undo returns)")]
             self.app.push_screen(
