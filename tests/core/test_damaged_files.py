@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import zipfile
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import polars as pl
 import pytest
 
 from tests.core.test_importers import SAMPLES, load
-from tunedesk.core.importing import importers, parquet
+from tunedesk.core.importing import importers, looking, parquet
 from tunedesk.errors import DataError
 
 
@@ -49,3 +51,23 @@ def test_a_zip_with_a_damaged_name_is_read(tmp_path: Path) -> None:
     rows, report = load(path)
     assert len(rows) == len(report.skipped) == 1
     assert "cannot be unpacked" in report.skipped[0].reason
+
+
+def test_a_pipe_that_nobody_writes_to_is_waited_for_as_long_as_wanted(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def enough(done: int, total: int) -> None:
+        assert (done, total) == (0, 0)
+        raise Enough
+
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    with pytest.raises(Enough):
+        list(importers.read(pipe, on_progress=enough))
+    assert looking.look(pipe).problem == "it is a pipe, which can be read only once"
+    rows = b'{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Ho"}]}\n' * 3
+    writer = threading.Thread(target=pipe.write_bytes, args=(rows,))
+    writer.start()
+    assert len(list(importers.read(pipe))) == 3
+    writer.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,8 @@ from tests.tui.bench import conversation, workbench, write_rows
 from tests.tui.rig import frame, until, until_shown
 from tunedesk.tui.app import TunedeskApp
 from tunedesk.tui.screens.data import DataScreen
+from tunedesk.tui.screens.import_file import ImportRequest
+from tunedesk.tui.screens.importing import ImportingDialog
 from tunedesk.workbench import Imported, Workbench
 
 
@@ -211,3 +214,14 @@ async def test_a_file_named_at_the_start_can_be_given_up(
         assert app.workspace is not None
         assert app.workspace.dataset.name != "some"
         assert [info.name for info in workbench(tmp_path / "home").datasets()] == [app.workspace.dataset.name]
+
+
+async def test_a_pipe_that_nobody_writes_to_is_waited_for_until_escape(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    async with opened(tmp_path) as desk:
+        desk.app.push_screen(ImportingDialog(ImportRequest(tmp_path / "pipe.jsonl"), lambda _: None))
+        await desk.shows("waiting for what is written to it")
+        await desk.press("escape")
+        await until(desk.pilot, lambda: isinstance(desk.app.screen, DataScreen))
+        assert desk.app.workspace is not None
+        assert desk.app.workspace.total == 40

@@ -72,6 +72,9 @@ class Progress:
         now = time.monotonic()
         if not self._live or now - self._started < 1 or now - self._shown < 0.1:
             return
+        if not done and not total:
+            self.line(f"{self._label}: waiting for the first of it, Ctrl+C stops")
+            return
         speed = done / (now - self._started)
         told = self._told
         text = (

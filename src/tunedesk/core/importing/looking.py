@@ -11,6 +11,7 @@ from tunedesk.core.conversations import Row
 from tunedesk.core.importing import importers
 from tunedesk.core.importing.importers import IMPORTERS
 from tunedesk.core.importing.roles import said
+from tunedesk.core.importing.sources import is_pipe
 from tunedesk.core.importing.transcripts import UnknownSpeakers
 from tunedesk.errors import DataError
 
@@ -60,6 +61,9 @@ def look(
     limit: int = 5,
 ) -> Look:
     """Return what `path` would be imported as, by its first records; what is wrong with it is told, never raised."""
+    if is_pipe(path):
+        hint = "tunedesk import reads it; or write it to a file first"
+        return Look(format_name, problem="it is a pipe, which can be read only once", hint=hint)
     found = importers.read(path, format=format_name or None, mapping=mapping, system=system, most=_READ)
     report = found.report
     rows: tuple[Row, ...] = ()

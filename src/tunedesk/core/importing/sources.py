@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import stat
 import sys
 import zlib
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tunedesk.core.importing.encodings import legacy_encoding
 from tunedesk.errors import DataError
@@ -24,6 +25,8 @@ Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the size of the file (0 when it is not known, as of a pipe)."""
 
 _CHUNK = 1 << 20
+_PATIENCE_S = 0.2
+"""Seconds between two looks at whether a pipe is still waited for."""
 _HEAD = 1 << 18
 _MOST_WHOLE = 2 << 30
 """Bytes of a file that has to be held in memory as a whole: a small gzip file may unpack to anything."""
@@ -71,6 +74,31 @@ def opened(path: Path, *, buffering: int = -1) -> BinaryIO:
         raise DataError(
             f"{path} cannot be read: {error.strerror}", "Check the path and its rights."
         ) from error
+
+
+def is_pipe(path: Path | str) -> bool:
+    """Return whether `path` is a pipe with a name: what is read from it is gone."""
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
+class _Pipe:
+    """A pipe with a name, which nobody may write to yet: who waits for it is asked whether to go on."""
+
+    def __init__(self, path: Path, waiting: Callable[[], object]) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._waiting = waiting
+
+    def read(self, size: int) -> bytes:
+        """Return what there is of `size` bytes, nothing at the end; `waiting` may raise meanwhile."""
+        while not select.select([self._file], [], [], _PATIENCE_S)[0]:
+            self._waiting()
+        return os.read(self._file, size)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 class Unchanged:
@@ -145,6 +173,13 @@ class Source:
         if str(path) == "-":
             return cls(sys.stdin.buffer, "standard input", 0, on_progress)
         path = Path(path)
+        if is_pipe(path):
+            pipe = _Pipe(path, lambda: on_progress(0, 0) if on_progress else None)
+            try:
+                return cls(cast("BinaryIO", pipe), path.name, 0, on_progress)
+            except BaseException:
+                pipe.close()  # or its writer would find a reader who reads no more
+                raise
         stream = opened(path)
         return cls(stream, path.name, os.fstat(stream.fileno()).st_size, on_progress)
 

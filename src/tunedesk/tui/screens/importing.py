@@ -85,10 +85,9 @@ class ImportingDialog(Dialog[bool]):
         if not self._under_way or not event.name:
             return
         full = round(_BAR * event.done / event.total) if event.total else 0
-        self._tell([
-            plain_line("█" * full + "░" * (_BAR - full)),
-            plain_line(self._transfer.text(event.done, event.total)),
-        ])  # fmt: skip
+        came = self._transfer.text(event.done, event.total)
+        text = came if event.done else "waiting for what is written to it"
+        self._tell([plain_line("█" * full + "░" * (_BAR - full)), plain_line(text)])
 
     def _finish(self, lines: list[Content]) -> None:
         self._under_way = False
