@@ -13,6 +13,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -175,11 +176,11 @@ class Source:
         path = Path(path)
         if is_pipe(path):
             pipe = _Pipe(path, lambda: on_progress(0, 0) if on_progress else None)
-            try:
-                return cls(cast("BinaryIO", pipe), path.name, 0, on_progress)
-            except BaseException:
-                pipe.close()  # or its writer would find a reader who reads no more
-                raise
+            with ExitStack() as unread:
+                unread.callback(pipe.close)  # or its writer would find a reader who reads no more
+                source = cls(cast("BinaryIO", pipe), path.name, 0, on_progress)
+                unread.pop_all()
+                return source
         stream = opened(path)
         return cls(stream, path.name, os.fstat(stream.fileno()).st_size, on_progress)
 
