@@ -26,5 +26,7 @@ def test_a_call_shows_its_arguments_whole_a_line_each() -> None:
 
 def test_matches_of_calls_are_looked_for_where_the_search_finds_them() -> None:
     assert blocks_of(calling("{}"))[0].scope == "tool"
-    assert blocks_of(calling("{}", "Let me see."))[0].scope == "assistant"
+    (both,) = blocks_of(calling("{}", "Let me mail."))
+    assert both.scope == "assistant"
+    assert both.tail == (len("Let me mail.\n"), "tool")
     assert blocks_of({"messages": [{"role": "assistant", "content": None}]})[0].scope == "assistant"

@@ -184,6 +184,20 @@ async def test_matches_are_marked_and_stepped_through_in_folded_blocks() -> None
         assert view.cursor == 1
 
 
+async def test_a_needle_of_one_kind_is_met_in_its_part_of_a_block() -> None:
+    view = BlockView()
+    async with Stage(view).run_test(size=(30, 12)):
+        block = Block("a", "I look\n→ call look", scope="assistant", tail=(7, "tool"))
+        for scope, spans in (
+            ("tool", [(14, 18)]),
+            ("assistant", [(2, 6)]),
+            ("", [(2, 6), (14, 18)]),
+            ("user", []),
+        ):
+            view.show([block], needles=[one for one in [needle("look", scope)] if one])
+            assert view._matches(0) == spans
+
+
 async def test_a_match_that_goes_on_in_the_next_line_is_marked_on_both_and_gone_to() -> None:
     view = BlockView()
     async with Stage(view).run_test(size=(30, 12)) as pilot:

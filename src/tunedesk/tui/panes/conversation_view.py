@@ -137,14 +137,16 @@ def _message_block(number: int, message: Any, *, head: str = "", trained: bool |
         words.append("· weight 0, not trained")
     gutter = _TRAINED_GUTTER if trained else "  "
     scope = "system" if role == "developer" else role if role in ("system", "user", "assistant") else "tool"
-    if not content_text(message.get("content")) and (
-        message.get("tool_calls") or message.get("function_call")
-    ):
-        scope = "tool"  # what is searched as such: a block has one scope, and this one shows calls alone
-    return Block(" ".join(words), "\n".join(_body(message)), _KINDS.get(role, "quiet"), gutter, scope)
+    said, calls = "\n".join(_said(message)), "\n".join(_calls(message))
+    # What is searched as a tool's is marked as such: a call stands in the assistant's block.
+    tail = (len(said) + 1, "tool") if calls and said.strip() else None
+    if calls and tail is None:
+        scope = "tool"
+    body = "\n".join(filter(None, (said, calls)))
+    return Block(" ".join(words), body, _KINDS.get(role, "quiet"), gutter, scope, tail)
 
 
-def _body(message: Mapping[str, Any]) -> Iterator[str]:
+def _said(message: Mapping[str, Any]) -> Iterator[str]:
     content = message.get("content")
     if isinstance(content, list):
         for part in content:
@@ -153,6 +155,9 @@ def _body(message: Mapping[str, Any]) -> Iterator[str]:
         yield _text(content_text(content) if isinstance(content, str) else json.dumps(content))
     if message.get("refusal"):
         yield "refusal: " + _text(str(message["refusal"]))
+
+
+def _calls(message: Mapping[str, Any]) -> Iterator[str]:
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         yield from _call_lines(call.get("function") if isinstance(call, Mapping) else call, call)

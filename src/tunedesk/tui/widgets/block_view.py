@@ -46,6 +46,8 @@ class Block:
     """What stands before every line of the body, two cells wide."""
     scope: str = ""
     """What kind of text it is, for needles that are about one kind."""
+    tail: tuple[int, str] | None = None
+    """From which character of the body on it is of another kind, and of which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,10 @@ class BlockView(Scrolled, can_focus=True):
         """Return [start, end) of all that the needles match in the body of a block."""
         if number not in self._found:
             block = self._blocks[number]
-            self._found[number] = _spans(block.body[:_MOST_CHARACTERS], block.scope, self._needles)
+            body, (end, scope) = block.body[:_MOST_CHARACTERS], block.tail or (len(block.body), "")
+            self._found[number] = _spans(body[:end], block.scope, self._needles)
+            later = _spans(body[end:], scope, self._needles)
+            self._found[number] += [(start + end, stop + end) for start, stop in later]
         return self._found[number]
 
     def _marked(self, line: _Line, width: int) -> list[Segment]:
