@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ from tests.core.check_examples import (
 )
 from tunedesk.core.checking import checks, processes
 from tunedesk.core.checking.checks import CHECKS, Checked, Rules, check_file
+from tunedesk.core.checking.examining import Wanted
 from tunedesk.core.checking.text_checks import repair
 from tunedesk.core.conversations import Row
 
@@ -325,3 +328,17 @@ def test_mojibake_is_only_repaired_where_the_way_is_exact() -> None:
     assert repair("Ã¼ber â€œnieâ€\x9d ðŸ˜€ Â£5") == "über “nie” 😀 £5"
     for text in ("São Tomé à côté", "Ã", "AMANHÃ”", "naïve café – ‘ok’", "Ελλάδα", "日本語", "Â", "5 Â C"):
         assert repair(text) == text
+
+
+def test_processes_end_at_once_when_nobody_waits_for_their_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "WORTH", 10)
+    monkeypatch.setattr(processes, "BATCH", 5)
+    line = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
+    before = set(multiprocessing.active_children())
+    found = processes.examined(((number, line) for number in range(1, 200)), Wanted())
+    next(iter(found))
+    started = set(multiprocessing.active_children()) - before
+    assert started
+    assert isinstance(found, Generator)
+    found.close()
+    assert {process.exitcode for process in started} == {-signal.SIGKILL}

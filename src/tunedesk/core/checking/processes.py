@@ -49,6 +49,7 @@ def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Exa
     count = min(_PROCESSES, os.cpu_count() or 1)
     waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
     pool = ProcessPoolExecutor(count, spawning())
+    wanted_no_more = True
     try:
         with _one_thread_each(), uninterrupted():
             pool.submit(_nothing)
@@ -59,12 +60,21 @@ def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Exa
                 yield _result(*waiting.popleft(), wanted)
         while waiting:
             yield _result(*waiting.popleft(), wanted)
+        wanted_no_more = False
     except BrokenProcessPool:
         # A process was killed (memory, a signal): what is left is done here.
         left = [batch for batch, _ in waiting]
         yield from (_examine(batch, wanted) for batch in chain(left, batches))
     finally:
+        if wanted_no_more:
+            _kill(pool)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool within their batches, which take seconds; Python 3.14 calls it `kill_workers`."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 @contextmanager
