@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.core.rows_found import found, imported, user
-from tunedesk.core.conversations import Row
+from tunedesk.core.conversations import Row, encode_row
+from tunedesk.core.importing import storing
 from tunedesk.core.searching.facets import facet_groups
 from tunedesk.core.workspace import Workspace
 
@@ -58,3 +61,25 @@ def test_a_value_that_is_not_a_number_is_above_no_bound(tmp_path: Path) -> None:
     ]
     assert found(tmp_path, rows, "score>4") == [1, 3]
     assert found(tmp_path, rows, "score!=5") == [3]
+
+
+@pytest.mark.parametrize("content", ["Hi", None])
+def test_an_intent_and_a_tag_are_found_under_any_of_their_keys(tmp_path: Path, content: str | None) -> None:
+    rows: list[Row] = [
+        {"messages": [{"role": "user", "content": content}], "metadata": metadata}
+        for metadata in (
+            {"Intent": "Fees"},
+            {"LABEL": "x", "Category": "fees"},
+            {"intent": "", "tag": "odd"},
+            {"tags": ["odd", "b"]},
+        )
+    ]
+    assert found(tmp_path, rows, "intent:fees") == [0, 1]
+    assert found(tmp_path, rows, "tag:odd") == [2, 3]
+    assert found(tmp_path, rows, "label:x") == [1]
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"\n".join(map(encode_row, rows)))
+    lines, _ = storing.import_file(file, tmp_path / "imported", name="n")
+    workspace = Workspace.open(lines)
+    assert list(workspace.with_query("intent:fees").matches) == [0, 1]
+    assert list(workspace.with_query("tag:odd").matches) == [2, 3]

@@ -22,11 +22,13 @@ from tunedesk.core.datasets.indexing import (
     ITEM_BREAK,
     MAX_FIELDS,
     MESSAGE_BREAK,
+    TAG_KEYS,
     TEXT_ROLES,
     RowFacts,
     flat,
     fold,
     intent_of,
+    other_cases,
     preview,
 )
 
@@ -139,9 +141,10 @@ class ChunkBuilder:
         if order is None:
             order = self._orders[roles] = _Order(roles)
         fields = flat(metadata) if metadata else _NOTHING
-        if "tags" in fields:
+        if "tags" in fields or "tag" in fields:
             fields = dict(fields)
-            self._tagged[len(self._rows)] = fields.pop("tags")
+            key = next(key for key in TAG_KEYS if key in fields)
+            self._tagged[len(self._rows)] = fields.pop(key)
         self._fields.append(fields)
         prompt = order.system(texts)
         if prompt != self._prompt:
@@ -159,7 +162,8 @@ class ChunkBuilder:
         """The coded columns by name."""
         system, roles = self._columns[-2:]
         fields = self._fields
-        intents = [intent_of(one) if one else "" for one in fields]
+        others = other_cases(self._keys)
+        intents = [intent_of(one, others) if one else "" for one in fields]
         tags = [""] * len(fields)
         for row, value in self._tagged.items():
             tags[row] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ MAX_FIELDS = 128
 HAS_TOOLS, USER_WIDE, ASSISTANT_WIDE, TOOL_WIDE = 1, 2, 4, 8
 """Bits of the `flags` column; wide text holds characters beyond ASCII."""
 TEXT_ROLES = {"user": USER_WIDE, "assistant": ASSISTANT_WIDE, "tool": TOOL_WIDE}
+_INTENT_KEYS = ("intent", "category", "label")
+TAG_KEYS = ("tags", "tag")
+"""Metadata keys of which the first that a row has holds its tags."""
 FIELD_PREFIX = "m:"
 """Columns of metadata keys are named by this and the key."""
 
@@ -168,13 +171,23 @@ def _add_metadata(row: Row, facts: RowFacts) -> None:
             fields.update(flat(value))
         elif key not in ROW_KEYS and isinstance(value, str | int | float):
             fields.setdefault(key, _value(value))
-    facts.intent = intent_of(fields)
-    facts.tags = fields.pop("tags", "")
+    facts.intent = intent_of(fields, other_cases(fields))
+    for key in TAG_KEYS:
+        if key in fields:
+            facts.tags = fields.pop(key)
+            break
 
 
-def intent_of(fields: Mapping[str, str]) -> str:
-    """Return what a row is about, by the first of the keys that people keep it under."""
-    return fields.get("intent") or fields.get("category") or fields.get("label") or ""
+def other_cases(keys: Iterable[str]) -> list[str]:
+    """Return those of some metadata keys that are an intent's but for their case, in the order of trust."""
+    found = [key for key in keys if key not in _INTENT_KEYS and key.lower() in _INTENT_KEYS]
+    return sorted(found, key=lambda key: _INTENT_KEYS.index(key.lower()))
+
+
+def intent_of(fields: Mapping[str, str], others: Sequence[str] = ()) -> str:
+    """Return what a row is about, by the first of the keys that people keep it under, then of `others`."""
+    told = fields.get("intent") or fields.get("category") or fields.get("label") or ""
+    return told or next((fields[key] for key in others if fields.get(key)), "")
 
 
 def flat(values: Mapping[str, Any]) -> Mapping[str, str]:
