@@ -88,21 +88,22 @@ async def test_hostile_errors_queries_and_paths_are_only_text(tmp_path: Path, ho
 CRASH = """
 import os, sys
 from tunedesk.tui.app import TunedeskApp
+from tunedesk.tui.messages import ProgressMade
 
 class Broken(TunedeskApp):
-    def action_redraw(self):
+    def on_progress_made(self, event):
         key = "sk-in-a-local"
         raise RuntimeError("boom \\x1b]52;c;eA==\\x07 [/nope]")
 
-async def press(pilot):
-    await pilot.press("ctrl+l")
+async def tell(pilot):
+    pilot.app.post_message(ProgressMade("", 0, 0))
 
 def load():
     raise SystemExit
 
 app = Broken(lambda: sys.exit(0))
 app._begin = lambda: None
-app.run(headless=True, auto_pilot=press)
+app.run(headless=True, auto_pilot=tell)
 sys.exit(app.return_code)
 """
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from tunedesk.tui.commands import DeskCommands
 from tunedesk.tui.desk import Desk
 from tunedesk.tui.screens.chat import ChatScreen
 from tunedesk.tui.screens.compare import CompareScreen
@@ -16,6 +15,7 @@ from tunedesk.tui.screens.data import DataScreen
 from tunedesk.tui.screens.desk_screen import JOURNEY
 from tunedesk.tui.screens.help import HelpDialog
 from tunedesk.tui.screens.jobs import JobsScreen
+from tunedesk.tui.screens.palette import DeskCommands, Palette
 from tunedesk.tui.widgets.block_view import BlockView
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
@@ -72,6 +72,11 @@ class TunedeskApp(Desk):
     def action_help(self) -> None:
         """List all keys of the screen on top."""
         self.push_screen(HelpDialog(self.screen))
+
+    def action_command_palette(self) -> None:
+        """Open the palette, also where another screen was left with one open: Textual's has an id that allows one."""
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette())
 
     def action_stop_launch(self) -> None:
         """Stop the launch that is uploading."""

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.text import Text
 from textual.actions import ActionParseResult, parse
+from textual.css.query import NoMatches
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.worker import Worker
+from textual.worker import Worker, WorkerFailed
 
 from tunedesk.errors import TunedeskError, UsageError
 from tunedesk.terminal import visible
@@ -314,8 +315,10 @@ class Desk(DiffOutput):
         default_namespace: DOMNode | None = None,
         namespaces: Any = None,
     ) -> bool:
-        """Run an action; when it is disabled, say why instead of doing nothing."""
-        handled = await super().run_action(action, default_namespace, namespaces)
+        """Run an action; when it is disabled, say why instead of doing nothing, and when it fails, what."""
+        handled = True
+        with self.reporting("acting on a key"):
+            handled = await super().run_action(action, default_namespace, namespaces)
         why_not = getattr(default_namespace, "why_not", None)
         if not handled and why_not is not None:
             name = (parse(action) if isinstance(action, str) else action)[1]
@@ -343,6 +346,19 @@ class Desk(DiffOutput):
         """Note what is shown; let threads give up at their next progress call, so that leaving does not wait."""
         self._ending.set()
         self.views.keep_now()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Show what failed in a worker of Textual's own, and go on; anything else ended what handles messages."""
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        if isinstance(cause, NoMatches) and (cause is not error or self._exit):
+            return  # it was for a dialog that is closed already, or was to be opened when all was closed
+        if cause is not error:
+            with self.reporting("working"):
+                raise cause
+        elif self._exit:
+            self.log_crash(traceback.format_exc())
+        else:
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """Leave with a traceback without locals (Textual's own prints them, and with them keys)."""

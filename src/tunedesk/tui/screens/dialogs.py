@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
@@ -19,7 +20,30 @@ from tunedesk.tui.widgets.plain import plain, plain_line
 Result = TypeVar("Result")
 
 
-class Dialog(ModalScreen[Result | None]):
+class Modal(ModalScreen[Result]):
+    """A screen over another that never closes but itself."""
+
+    _late: tuple[Result | None] | None = None
+    """The answer that was given when another screen was on top already."""
+
+    def dismiss(self, result: Result | None = None) -> AwaitComplete:
+        """Close with an answer, once this is the screen on top.
+
+        In a burst of keys the one that answers can be followed by one that opens something before it is acted on;
+        Textual would close what was opened, and fail when the same is answered again.
+        """
+        if self.is_active:
+            return super().dismiss(result)
+        self._late = (result,)
+        return AwaitComplete()
+
+    def on_screen_resume(self) -> None:
+        """Close with the answer that was given meanwhile."""
+        if self._late is not None:
+            self.dismiss(*self._late)
+
+
+class Dialog(Modal[Result | None]):
     """A framed box over the screen; Escape returns None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

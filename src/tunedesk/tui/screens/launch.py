@@ -12,7 +12,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static
 
@@ -21,6 +20,7 @@ from tunedesk.core.counting.pricing import Estimate
 from tunedesk.core.fine_tuning import Auto, Hyperparameters
 from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest, new_launch_id
+from tunedesk.tui.screens.dialogs import Modal
 from tunedesk.tui.widgets.plain import plain, plain_line
 
 EstimateFor = Callable[[str, int | Auto], Estimate]
@@ -79,7 +79,7 @@ LaunchAnswer = LaunchRequest | IntoQueue | TrainHere | None
 """The launch as it was confirmed, for now or for the queue; this machine instead; None when it was called off."""
 
 
-class LaunchDialog(ModalScreen[LaunchAnswer]):
+class LaunchDialog(Modal[LaunchAnswer]):
     """Shows all that will be sent and what it costs, and asks once."""
 
     CSS_PATH = "launch.tcss"

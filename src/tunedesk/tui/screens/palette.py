@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
+
+from tunedesk.tui.screens.dialogs import Modal
+
+
+class Palette(CommandPalette, Modal[None]):
+    """Textual's palette, which closes nothing but itself."""
+
+    def _action_command_list(self, action: str) -> None:
+        """Act on the list, but not before it has a place on the screen: Textual's fails there."""
+        if self.query_one(CommandList).scrollable_content_region:
+            super()._action_command_list(action)
 
 
 class DeskCommands(Provider):
