@@ -12,7 +12,8 @@ import pytest
 from tests.test_cli import output
 from tests.tui.bench import conversation, workbench, write_rows
 from tunedesk.cli import main
-from tunedesk.curation import preview
+from tunedesk.core.editing import edits
+from tunedesk.curation import changing, preview
 from tunedesk.errors import DataError
 
 Captured = pytest.CaptureFixture[str]
@@ -83,3 +84,25 @@ def test_coverage_prints_intents_the_thin_ones_and_shares(tmp_path: Path, capsys
     assert (found["conversations"], found["by"], found["thin"]) == (12, "intent", [])
     assert found["intents"][0] == {"name": "card_question", "conversations": 6, "share": 0.5, "thin": False}
     assert (found["refusals"], found["hand_offs"]) == (0, 0)
+
+
+@pytest.mark.parametrize("most", [100, 2])
+def test_a_replacement_is_about_the_rows_that_have_the_text_however_many_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("tunedesk.curation._LOOKED_AT", most)
+    said = ["my card", "a Card", "loan", "card", "cards", "loan"]
+    answer = {"role": "assistant", "content": "a"}
+    lines = [json.dumps({"messages": [{"role": "user", "content": one}, answer]}) for one in said]
+    lines[3] = lines[3].replace("card", "c\\u0061rd")  # as JSON may write it, too
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    bench = workbench(tmp_path / "home")
+    workspace = bench.import_file(tmp_path / "rows.jsonl").workspace
+    workspace = workspace.apply(edits.replace_message([5], 0, "card"))
+    edit = changing(workspace, edits.replace_text(range(6), "card", "Karte"))
+    assert list(edit.indexes() or ()) == [0, 3, 4, 5]
+    after = workspace.apply(edit)
+    assert after.with_query("is:edited").matched == after.with_query("karte").matched == 4
+    with pytest.raises(DataError, match="none"):
+        changing(workspace, edits.replace_text(range(3), "mortgage", ""))
+    bench.store.close()

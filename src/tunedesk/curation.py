@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from tunedesk.core.conversations import Row, encode_row
 from tunedesk.core.diff import MessageChange, message_changes
 from tunedesk.core.editing import edits, prompts
 from tunedesk.core.editing.applying import apply
+from tunedesk.core.editing.overlay import EDITED
 from tunedesk.core.grouping.coverage import Coverage, cover
 from tunedesk.core.personal_data import privacy
 from tunedesk.core.workspace import Workspace
@@ -27,6 +29,7 @@ OnProgress = Callable[[int, int], None]
 """Called with rows done and rows in all; what it raises stops the work."""
 _LOOKED_AT = 20_000
 """Rows up to which an edit is tried on each before it is made: some seconds."""
+_PLAIN = re.compile("[A-Za-z0-9 ]+")
 _MEASURED = 1_000
 """Rows on which a change of tokens is measured."""
 _LOOKED_AT_ONCE = 20_000
@@ -123,18 +126,44 @@ def changing(workspace: Workspace, edit: edits.Edit, on_progress: OnProgress | N
     if touched is not None and len(touched) == 1:
         apply(edits.of_row(edit, 0), workspace.row(touched[0]))
     alike = touched and edits.of_row(edit, 0) is edit
-    if edit.kind in edits.MARKS or touched is None or not alike or len(touched) > _LOOKED_AT:
+    if edit.kind in edits.MARKS or touched is None or not alike:
         return edit
-    hit = []
-    for place, index in enumerate(touched):
-        if on_progress and place % _STEP == 0:
-            on_progress(place, len(touched))
-        row = workspace.row(index)
-        if _after(edit, index, row, touched) != row:
-            hit.append(index)
+    wanted = _that_may_change(workspace, edit, touched, on_progress)
+    hit = wanted
+    if len(wanted) <= _LOOKED_AT:
+        hit = array("I")
+        for place, index in enumerate(wanted):
+            if on_progress and place % _STEP == 0:
+                on_progress(place, len(wanted))
+            row = workspace.row(index)
+            if _after(edit, index, row, touched) != row:
+                hit.append(index)
     if not hit:
         raise DataError("this would change none of these conversations", "nothing was changed")
     return msgspec.structs.replace(edit, rows=edits.pack(hit)) if len(hit) < len(touched) else edit
+
+
+def _that_may_change(
+    workspace: Workspace, edit: edits.Edit, touched: array[int], on_progress: OnProgress | None
+) -> array[int]:
+    """Return the rows of an edit without those that surely stay: a word's replacement where their bytes have no such.
+
+    Only plain words are looked for so, and in lines without escaped characters: JSON could write them otherwise.
+    """
+    told = edit.arguments
+    if edit.kind != "replace_text" or told["pattern"] or not _PLAIN.fullmatch(told["find"]):
+        return touched
+    find, flags = told["find"].encode(), workspace.overlay.flags
+    found = array("I")
+    for place, index in enumerate(touched):
+        if on_progress and place % (50 * _STEP) == 0:
+            on_progress(place, len(touched))
+        if not flags[index] & EDITED:
+            line = workspace.dataset.raw(index)
+            if find not in line and b"\\u" not in line:
+                continue
+        found.append(index)
+    return found
 
 
 def token_change(workspace: Workspace, edit: edits.Edit, count: Callable[[Row], int]) -> str:
