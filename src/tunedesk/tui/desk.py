@@ -7,29 +7,26 @@ import contextlib
 import gc
 import signal
 import threading
-import traceback
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.text import Text
 from textual.actions import ActionParseResult, parse
-from textual.css.query import NoMatches
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.worker import Worker, WorkerFailed
+from textual.worker import Worker
 
-from tunedesk.errors import TunedeskError, UsageError
+from tunedesk.errors import UsageError
 from tunedesk.terminal import visible
 from tunedesk.tui.background import Background
-from tunedesk.tui.cell_diff import DiffOutput
 from tunedesk.tui.driver import TerminalDriver
 from tunedesk.tui.last_view import LastView, ViewKeeper, read_last_view
 from tunedesk.tui.messages import FileGiven, ProgressMade, WorkbenchLoaded, WorkFailed, WorkspaceChanged
+from tunedesk.tui.reporting import ReportingApp, Stopped
 from tunedesk.tui.widgets.plain import VisibleFilter
 
 if TYPE_CHECKING:
@@ -49,11 +46,7 @@ _PROGRESS_EVERY = 0.1
 """Seconds between two progress messages, so that a fast producer floods neither the queue nor a slow link."""
 
 
-class Stopped(TunedeskError):
-    """Work in a thread was given up because its worker was cancelled or the app ends."""
-
-
-class Desk(DiffOutput):
+class Desk(ReportingApp):
     """Holds the services and the one state (`workspace`, `profile`, `model`) that screens show.
 
     Screens never call services on the event loop: `work` runs a coroutine with errors turned into messages,
@@ -116,6 +109,7 @@ class Desk(DiffOutput):
 
     async def _start(self) -> None:
         self._workbench = await asyncio.to_thread(self._load)
+        self.log_folder = self._workbench.paths.logs
         self.model = self.model or self._workbench.profile(self.profile).default_model
         gc.freeze()  # what is loaded stays: looking through it again and again would hold up keys for 80 ms
         last = self._last or read_last_view(self._workbench.paths)
@@ -244,20 +238,6 @@ class Desk(DiffOutput):
         weakref.finalize(worker, task.close).atexit = False
         return worker
 
-    @contextlib.contextmanager
-    def reporting(self, name: str) -> Any:
-        """Turn what goes wrong in the block into a message with a hint; nothing but cancellation leaves it."""
-        try:
-            yield
-        except Stopped:
-            self.post_message(ProgressMade("", 0, 0))
-        except TunedeskError as error:
-            self.post_message(WorkFailed(name, error.message, error.hint))
-        except Exception as error:  # noqa: BLE001 - a defect must not end the session: it is shown and logged
-            self.log_crash(traceback.format_exc())
-            text = f"{type(error).__name__}: {error}"
-            self.post_message(WorkFailed(name, text, "this is a defect; the log has the details"))
-
     async def in_thread(self, call: Callable[[OnProgress], Result], *, name: str) -> Result:
         """Run the blocking `call(on_progress)` in a thread, its progress shown; cancelling stops it at its next."""
         stop = threading.Event()
@@ -276,13 +256,6 @@ class Desk(DiffOutput):
         finally:
             stop.set()
             self.post_message(ProgressMade("", 0, 0))
-
-    def log_crash(self, text: str) -> None:
-        """Keep a traceback (never with locals: they hold keys) in the log folder, where there is one."""
-        workbench = self._workbench
-        if workbench is not None:
-            with contextlib.suppress(OSError), (workbench.paths.logs / "tunedesk.log").open("a") as log:
-                log.write(text + "\n")
 
     # --- what the user is told
 
@@ -346,25 +319,6 @@ class Desk(DiffOutput):
         """Note what is shown; let threads give up at their next progress call, so that leaving does not wait."""
         self._ending.set()
         self.views.keep_now()
-
-    def _handle_exception(self, error: Exception) -> None:
-        """Show what failed in a worker of Textual's own, and go on; anything else ended what handles messages."""
-        cause = error.error if isinstance(error, WorkerFailed) else error
-        if isinstance(cause, NoMatches) and (cause is not error or self._exit):
-            return  # it was for a dialog that is closed already, or was to be opened when all was closed
-        if cause is not error:
-            with self.reporting("working"):
-                raise cause
-        elif self._exit:
-            self.log_crash(traceback.format_exc())
-        else:
-            super()._handle_exception(error)
-
-    def _fatal_error(self) -> None:
-        """Leave with a traceback without locals (Textual's own prints them, and with them keys)."""
-        text = traceback.format_exc()
-        self.log_crash(text)
-        self.panic(Text(visible(text)))
 
 
 def with_view_of(workspace: Workspace, shown: Workspace | None) -> Workspace:
