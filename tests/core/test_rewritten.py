@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from tests.core.rows_found import imported
 from tunedesk.core.conversations import Row
 from tunedesk.core.datasets import dataset_writer
+from tunedesk.core.datasets.chunk_builder import ChunkBuilder
+from tunedesk.core.datasets.dataset import Chunk
+from tunedesk.core.datasets.dataset_writer import set_aside
 from tunedesk.core.datasets.indexing import RowFacts, row_facts
 from tunedesk.core.editing import edits, overlay, rewritten
 from tunedesk.core.editing.edits import Edit
@@ -130,6 +134,22 @@ def test_a_search_that_nobody_waits_for_stops_indexing(folder: Path, monkeypatch
     looks = iter(range(100))
     assert list(workspace.searching("card", cancelled=lambda: next(looks) > 6)) == []
     assert workspace.with_query("card").matched == 9
+
+
+def test_no_more_rows_are_indexed_into_files_than_may_hold_their_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewritten, "_MOST_IN_FILES", 9)
+    in_files: list[int] = []
+
+    def counted(builder: ChunkBuilder, indexes: pl.Series, datasets: Path) -> Chunk:
+        in_files.append(len(indexes))
+        return set_aside(builder, indexes, datasets)
+
+    monkeypatch.setattr(rewritten, "set_aside", counted)
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    assert workspace.with_query("card").matched == 9
+    assert 0 < sum(in_files) <= 9  # of 14
 
 
 def test_rows_are_indexed_in_memory_where_the_disk_refuses(

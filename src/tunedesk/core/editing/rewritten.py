@@ -25,6 +25,8 @@ SPAN = 16_384
 """Rows that are indexed together: half a second's work."""
 _WORTH_A_FILE = 4_096
 """Rows of a span from which its index is kept in files."""
+_MOST_IN_FILES = 4_000_000
+"""Rows whose index is kept in files at most: they hold their disk, a kilobyte a row, until the program ends."""
 _BETWEEN_LOOKS = 64
 """Rows indexed between two looks at whether anybody still waits for them."""
 
@@ -53,6 +55,8 @@ class Indexed:
 
     spans: dict[int, dict[tuple[int, ...], Chunk | None]] = field(default_factory=dict)
     """By the span's number and the edits that its rows follow from."""
+    in_files: int = 0
+    """Rows indexed into files so far."""
     lock: Lock = field(default_factory=Lock)
     """Held while a span is indexed, so that two searches do not index the same."""
 
@@ -95,7 +99,7 @@ def rewritten(
         with known.lock:
             if span not in few:
                 rows = edited.rewritten_by_few(first, end)
-                few[span] = _index(rows, dataset, edited.facts_of, cancelled) if rows else None
+                few[span] = _index(rows, dataset, known, edited.facts_of, cancelled) if rows else None
                 if cancelled():
                     del few[span]
                     return
@@ -119,7 +123,7 @@ def _many(
         states = known.spans.setdefault(span, {})
         if ids not in states:
             rows = edited.rewritten_by_many(first, end)
-            made = _index(rows, dataset, edited.facts_by_many, cancelled) if rows else None
+            made = _index(rows, dataset, known, edited.facts_by_many, cancelled) if rows else None
             if rows and made is None:
                 return None
             states[ids] = made
@@ -131,6 +135,7 @@ def _many(
 def _index(
     rows: Sequence[int],
     dataset: Dataset,
+    known: Indexed,
     facts: Callable[[Dataset, int], RowFacts],
     cancelled: Callable[[], bool],
 ) -> Chunk | None:
@@ -140,8 +145,9 @@ def _index(
             return None
         builder.add(facts(dataset, index), line=dataset.line(index))
     indexes = pl.Series(rows, dtype=pl.UInt32)
-    if len(rows) < _WORTH_A_FILE:
+    if len(rows) < _WORTH_A_FILE or known.in_files + len(rows) > _MOST_IN_FILES:
         return Chunk.scattered(builder, indexes)
+    known.in_files += len(rows)
     return set_aside(builder, indexes, dataset.folder.parent)
 
 
