@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from tests.fakes import Endpoint, ScriptedProvider
 from tunedesk.chat import ChatSession, Comparison
+from tunedesk.config import Profile
 from tunedesk.core.fine_tuning import ChatDelta, Usage
 from tunedesk.errors import ProviderError, UsageError
-from tunedesk.providers.replies import Reply
+from tunedesk.providers.replies import Reply, Sampling
 from tunedesk.store import Store
 
 WHOLE: list[ChatDelta | ProviderError] = [
@@ -70,6 +73,27 @@ async def test_the_model_is_given_the_system_prompt_and_all_that_was_said() -> N
     assert [(m["role"], m["content"]) for m in asked[1]] == [
         ("system", "Be kind."), ("user", "one"), ("assistant", "Hello"), ("user", "two"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "given", "asked"),
+    [("local", None, 0.2), ("local", 0.0, 0.0), ("cloud", None, None), ("cloud", 1.5, 1.5)],
+)
+async def test_a_model_on_this_machine_is_not_drawn_from_at_the_temperature_of_the_api(
+    monkeypatch: pytest.MonkeyPatch, where: str, given: float | None, asked: float | None
+) -> None:
+    scripted = provider(m=WHOLE)
+    temperatures: list[float | None] = []
+    scripted.profile = Profile(where, "http://127.0.0.1:1/v1")
+    chat = scripted.chat
+
+    def noted(*arguments: Any, temperature: float | None, **named: Any) -> AsyncIterator[ChatDelta]:
+        temperatures.append(temperature)
+        return chat(*arguments, temperature=temperature, **named)
+
+    monkeypatch.setattr(scripted, "chat", noted)
+    await said(ChatSession(scripted, "m", sampling=Sampling(given)), "hi")
+    assert temperatures == [asked]
 
 
 async def test_a_cut_answer_keeps_its_text_and_says_so(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunedesk.core.conversations import Row
@@ -14,6 +14,10 @@ from tunedesk.errors import ProviderError, UsageError
 from tunedesk.providers.base import Provider
 from tunedesk.providers.replies import Reply, Sampling, stream_reply
 from tunedesk.store import ChatTurn, Store
+
+LOCAL_TEMPERATURE = 0.2
+"""What this machine's models are asked with unless it is said: drawn at 1, the API's own, a small model says anything
+(its publisher asks SmolLM2 with 0.2, https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)."""
 
 
 @dataclass(slots=True)
@@ -24,6 +28,7 @@ class ChatSession:
     model: str
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
+    """As it is given, but never without a temperature on this machine (`LOCAL_TEMPERATURE`)."""
     store: Store | None = None
     chat: int | None = None
     """Id of the kept chat, made at the first turn; set it to go on with one."""
@@ -36,6 +41,8 @@ class ChatSession:
 
     def __post_init__(self) -> None:
         self.name = self.name or self.model
+        if self.sampling.temperature is None and self.provider.profile.is_local:
+            self.sampling = replace(self.sampling, temperature=LOCAL_TEMPERATURE)
 
     async def say(self, text: str) -> AsyncGenerator[ChatDelta, None]:
         """Say something and stream the answer; both are kept, also when the stream is cut or abandoned.

@@ -176,7 +176,11 @@ def doctor(as_json: bool) -> None:
 @click.argument("models", nargs=-1, required=True)
 @click.option("-p", "--prompt", help="What to ask; standard input unless given.")
 @click.option("--system", help="System prompt: TEXT, or @FILE.")
-@click.option("--temperature", type=click.FloatRange(0, 2))
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    help="0 for the likeliest words; unless given 0.2 on this machine, elsewhere what the endpoint takes.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=1))
 @click.option("--seed", type=int)
 @provider_option
