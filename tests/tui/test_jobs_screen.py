@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from tunedesk.tui.panes.job_events import JobEvents
 from tunedesk.tui.panes.job_list import JobList, columns_for
 from tunedesk.tui.panes.job_view import duration, seconds_left, tokens
 from tunedesk.tui.panes.loss_curve import LossCurve
+from tunedesk.tui.screens import jobs_following
 from tunedesk.tui.screens.jobs import JobsScreen
 
 
@@ -100,7 +102,7 @@ async def test_a_running_job_is_followed_live_to_its_end(bench: Bench, endpoint:
         )
         endpoint.told["ftjob-1"].append(JobEvent("ev-99999", now, "The job has successfully completed"))
         endpoint.known["ftjob-1"] = done
-        await until_shown(pilot, "✓ succeeded")
+        await until_shown(pilot, "● ✓ succeeded")
         await until_shown(pilot, "ft:base-1:x is trained · C chats with it")
         assert len(app.jobs_screen.view.events) == 32
 
@@ -109,7 +111,7 @@ async def test_a_job_launched_headless_shows_up_and_is_followed(bench: Bench, en
     bench.store.save_jobs("local", [finished_job()])
     app = desk(bench)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "✓ succeeded")
+        await until_shown(pilot, "● ✓ succeeded")
         launched(bench, endpoint, job_id="ftjob-2")
         await until_shown(pilot, "▶ running")
         await until(
@@ -137,9 +139,9 @@ async def test_one_key_pauses_and_resumes(bench: Bench, endpoint: Endpoint) -> N
     async with desk(bench).run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "job started")
         await pilot.press("p")
-        await until_shown(pilot, "‖ paused")
+        await until_shown(pilot, "● ‖ paused")
         await pilot.press("p")
-        await until_shown(pilot, "▶ running")
+        await until_shown(pilot, "● ▶ running")
         assert [act for act, _ in endpoint.acts] == ["pause", "resume"]
 
 
@@ -148,10 +150,31 @@ async def test_a_finished_job_refuses_pause_and_says_why(bench: Bench, endpoint:
     endpoint.known[job.id] = job
     bench.store.save_jobs("local", [job])
     async with desk(bench).run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "✓ succeeded")
+        await until_shown(pilot, "● ✓ succeeded")
         await pilot.press("p")
         await until_shown(pilot, "the job has succeeded; only a job under way")
         assert endpoint.acts == []
+
+
+async def test_a_key_that_comes_before_its_job_is_opened_is_told_so(
+    bench: Bench, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished_job()
+    endpoint.known[job.id] = job
+    bench.store.save_jobs("local", [job])
+    go_on, held = threading.Event(), jobs_following.held
+
+    def slow(*arguments: Any) -> Any:
+        go_on.wait(20)
+        return held(*arguments)
+
+    monkeypatch.setattr(jobs_following, "held", slow)
+    async with desk(bench).run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "✓ succeeded")
+        await pilot.press("p")
+        await until_shown(pilot, "the job is being opened")
+        go_on.set()
+        await until_shown(pilot, "● ✓ succeeded")
 
 
 async def test_capital_c_goes_to_chat_with_base_and_tuned(bench: Bench, endpoint: Endpoint) -> None:
@@ -160,7 +183,7 @@ async def test_capital_c_goes_to_chat_with_base_and_tuned(bench: Bench, endpoint
     bench.store.save_jobs("local", [job])
     app = desk(bench)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "✓ succeeded")
+        await until_shown(pilot, "● ✓ succeeded")
         await until(pilot, lambda: app.jobs_screen.view.job is not None)
         await pilot.press("C")
         await until(pilot, lambda: isinstance(app.screen, ChatStub) and app.screen.wanted is not None)
@@ -242,7 +265,7 @@ async def test_refresh_lists_jobs_that_only_the_provider_knows(bench: Bench, end
         await until_shown(pilot, "no jobs yet")
         await until_shown(pilot, "opened the sample")
         await pilot.press("r")
-        await until_shown(pilot, "✓ succeeded")
+        await until_shown(pilot, "● ✓ succeeded")
         await until_shown(pilot, "local: 1 job")
 
 

@@ -56,7 +56,9 @@ class ActingScreen(FollowingScreen):
         if self.desk.workbench is None and action not in ("measure", "log_scale", "smooth", "follow"):
             return "the workbench is still loading"
         if action in _ON_A_JOB and job is None:
-            return "no job is chosen: enter on a job chooses it"
+            return (
+                "the job is being opened" if self._chosen else "no job is chosen: enter on a job chooses it"
+            )
         if job is None:
             return ""
         return self._why_not_job(action, job)
