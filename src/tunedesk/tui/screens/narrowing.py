@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,25 +57,20 @@ class NarrowingScreen(PromptingScreen):
 
     def warm(self, workspace: Workspace) -> None:
         """Read ahead what searches of a dataset read, so that the first key of a filter is as quick as the others."""
-        self.desk.work(self._warming(workspace), name="reading ahead", group="warm", exclusive=True)
-
-    async def _warming(self, workspace: Workspace) -> None:
-        stop = threading.Event()
-        await asyncio.sleep(_WARM_S)
-        try:
-            await asyncio.to_thread(workspace.dataset.warm, stop.is_set)
-        finally:
-            stop.set()
+        task = self._ahead(_WARM_S, workspace.dataset.warm)
+        self.desk.work(task, name="reading ahead", group="warm", exclusive=True)
 
     def read_edits(self, workspace: Workspace) -> None:
         """Read ahead what edits have made of rows, of a million half a minute's work, before a filter asks for it."""
-        self.desk.work(self._reading_edits(workspace), name="reading edits", group="edits", exclusive=True)
+        task = self._ahead(_REST_S, workspace.read_edits)
+        self.desk.work(task, name="reading edits", group="edits", exclusive=True)
 
-    async def _reading_edits(self, workspace: Workspace) -> None:
+    async def _ahead(self, rest: float, read: Callable[[Callable[[], bool]], object]) -> None:
+        """Read in a thread after a rest, until done or until nobody waits for it any more."""
         stop = threading.Event()
-        await asyncio.sleep(_REST_S)
+        await asyncio.sleep(rest)
         try:
-            await asyncio.to_thread(workspace.read_edits, stop.is_set)
+            await asyncio.to_thread(read, stop.is_set)
         finally:
             stop.set()
 
