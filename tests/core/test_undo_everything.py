@@ -113,6 +113,44 @@ def test_all_edits_are_undone_and_redone_one_by_one(
     assert workspace.redoable is None
 
 
+_STEPS = st.tuples(
+    st.sampled_from(["edit", "edit", "undo", "redo"]), st.booleans(), st.integers(0, 3), st.integers()
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_STEPS, max_size=30))
+def test_two_instances_undo_and_redo_what_they_did_themselves(
+    dataset: Dataset, steps: list[tuple[str, bool, int, int]]
+) -> None:
+    journal = MemoryJournal()
+    instances = [Workspace.open(dataset, journal), Workspace.open(dataset, journal)]
+    done: list[list[int]] = [[], []]
+    undone: list[list[int]] = [[], []]
+    for what, second, row, number in steps:
+        before = instances[second].reloaded()
+        try:
+            if what == "edit":
+                edit = edits.replace_message([row], 0, f"{number}")
+                instances[second] = before.apply(edit if row < 3 else edits.tag([0, 1], f"t{number % 5}"))
+            else:
+                instances[second] = before.undo() if what == "undo" else before.redo()
+        except DataError:  # the other has built on it: nothing is done
+            assert before.reloaded() is before
+            continue
+        mine, taken = done[second], undone[second]
+        if what == "edit":
+            mine.append(instances[second].history[-1].id)
+            taken.clear()
+        elif what == "undo" and mine:
+            taken.append(mine.pop())
+        elif what == "redo" and taken:
+            mine.append(taken.pop())
+        assert sorted(instances[second].position) == sorted(done[0] + done[1])
+    anew = Workspace.open(dataset, journal)
+    assert state(anew) == state(instances[0].reloaded()) == state(instances[1].reloaded())
+
+
 def _same(workspace: Workspace, wanted: str) -> bool:
     """Whether the rows are as they were; of a copy that is not there (any more) nothing can be told."""
     told, rows, matches = json.loads(wanted)

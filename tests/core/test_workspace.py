@@ -144,11 +144,56 @@ def test_two_instances_build_on_each_others_edits(dataset: Dataset) -> None:
     assert theirs.view(0).tags == ("gold", "mine", "theirs")
     assert theirs.included_count == 3
     mine = mine.undo()
-    assert mine.view(0).tags == ("gold", "mine")
-    assert theirs.undo().included_count == 4
+    assert (mine.view(0).tags, mine.included_count) == (("gold", "mine", "theirs"), 4)
+    theirs = theirs.undo()
+    assert theirs.view(0).tags == ("gold", "mine")
+    mine = mine.redo()
+    assert (mine.view(0).tags, mine.included_count) == (("gold", "mine"), 3)
+    assert theirs.redo().view(0).tags == ("gold", "mine", "theirs")
+    assert list(Workspace.open(dataset, journal).included()) == list(mine.reloaded().included())
+
+
+def test_what_an_instance_undid_it_can_redo_whatever_another_one_has_done_since(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)
+    mine = mine.apply(edits.replace_message([0], 1, "first")).apply(edits.replace_message([0], 1, "second"))
+    mine = mine.undo()
+    theirs = theirs.apply(edits.replace_message([1], 1, "theirs"))
+    mine = mine.redo()
+    assert [mine.row(row)["messages"][1]["content"] for row in (0, 1)] == ["second", "theirs"]
+    mine = mine.undo().undo()
+    assert mine.undoable is None
+    assert mine.undo().row(1)["messages"][1]["content"] == "theirs"
     mine = mine.redo().redo()
-    assert (mine.view(0).tags, mine.included_count) == (("gold", "mine", "theirs"), 3)
-    assert list(Workspace.open(dataset, journal).included()) == list(mine.included())
+    assert mine.redo() is mine
+    assert mine.row(0)["messages"][1]["content"] == "second"
+    theirs = theirs.undo()
+    assert theirs.reloaded().undoable is None
+    assert mine.undo().apply(edits.exclude([3])).redoable is None, "a new edit ends the redo"
+    anew = Workspace.open(dataset, journal)
+    assert anew.undoable is not None
+    assert anew.undo().undo().row(0) == dataset.row(0), "opened anew, all is there to undo"
+
+
+def test_what_another_instance_has_built_on_is_not_taken_from_under_it(dataset: Dataset) -> None:
+    journal = MemoryJournal()
+    mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)
+    mine = mine.apply(edits.add_message([0], 0, "system", "Be kind."))
+    theirs = theirs.apply(edits.tag([0], "seen"))
+    mine = mine.undo().redo()
+    theirs = theirs.apply(edits.replace_message([0, 2], 0, "Be very kind."))
+    with pytest.raises(DataError, match="edited the same conversations since: reword message"):
+        mine.undo()
+    assert mine.reloaded().history == theirs.history
+    theirs = theirs.undo()
+    mine = mine.undo()
+    theirs = theirs.redo()
+    with pytest.raises(DataError, match="another window"):
+        mine.redo()
+    copied = mine.add_rows([chat("copied")], "copy")
+    theirs.apply(edits.exclude([4]))
+    with pytest.raises(DataError, match="another window"):
+        copied.undo()
 
 
 def test_a_message_that_another_instance_changed_is_not_edited_unseen(dataset: Dataset) -> None:

@@ -81,7 +81,7 @@ async def test_an_edit_for_which_there_is_no_space_is_not_shown_as_made(tmp_path
         await desk.until(lambda: desk.app.workspace.view(0).tags == ("first", "third"))  # type: ignore[union-attr]
 
 
-async def test_two_windows_see_each_others_edits_and_undo_them_in_turn(tmp_path: Path, cases: Path) -> None:
+async def test_two_windows_see_each_others_edits_and_undo_their_own(tmp_path: Path, cases: Path) -> None:
     async with opened(tmp_path, cases) as one:
         other = workbench(tmp_path)
         theirs = other.open("cases")
@@ -90,12 +90,18 @@ async def test_two_windows_see_each_others_edits_and_undo_them_in_turn(tmp_path:
         await one.said("another window has edited")
         await one.press("x")
         await one.shows("40 to train on")
-        theirs = theirs.undo()  # takes back what was done last, in whichever window
-        assert theirs.included_count == 41
+        theirs = theirs.undo()
+        assert (theirs.total, theirs.included_count) == (40, 39)
+        await one.shows("39 to train on")
+        theirs = theirs.redo()
+        await one.shows("40 to train on")
+        await one.press("u")
         await one.shows("41 to train on")
         await one.press("u")
+        await one.said("made in another window")
+        assert theirs.reloaded().total == 41
+        await one.press("ctrl+r")
         await one.shows("40 to train on")
-        assert theirs.reloaded().total == 40
         other.store.close()
 
 

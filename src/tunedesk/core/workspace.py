@@ -17,7 +17,7 @@ from tunedesk.core.conversations import Row, encode_row, upload_row
 from tunedesk.core.datasets.added import extended
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.editing.applying import apply
-from tunedesk.core.editing.edits import MARKS, Edit, add_rows, encode, of_row
+from tunedesk.core.editing.edits import MARKS, Edit, add_rows, encode, meet, of_row
 from tunedesk.core.editing.history import (
     Journal,
     MemoryJournal,
@@ -71,6 +71,10 @@ class Workspace:
     known: Known = field(default_factory=Known)
     model: str = ""
     """The model that tokens and cost are told for."""
+    foreign: frozenset[int] = frozenset()
+    """Journal ids of edits that other instances have made since this one opened: not for `undo` to take back."""
+    taken_back: tuple[int, ...] = ()
+    """Journal ids of edits that this instance undid and has not built over since, the last one at the end."""
 
     @classmethod
     def open(
@@ -214,8 +218,9 @@ class Workspace:
     def _with_edit(self, one: Recorded) -> Workspace:
         history = (*self.history, one)
         if one.edit.kind in ("restore", "add_rows"):
-            return self._with_history(history)
-        return replace(self, history=history, overlay=self.overlay.with_edits([(one.id, one.edit)]))
+            return replace(self._with_history(history), taken_back=())
+        overlay = self.overlay.with_edits([(one.id, one.edit)])
+        return replace(self, history=history, overlay=overlay, taken_back=())
 
     def _with_history(self, history: Sequence[Recorded]) -> Workspace:
         """Return the workspace after other edits; rows that came or went are added to what is shown, or taken out."""
@@ -247,32 +252,47 @@ class Workspace:
         history = tuple(replace(one, undone=False) for one in self.history if one.id in kept)
         blank = Overlay.empty(len(self.dataset), self.overlay.added)
         overlay = blank.with_edits([(one.id, one.edit) for one in in_force(history)])
-        return replace(self, journal=MemoryJournal(), history=history, overlay=overlay).refreshed()
+        state = replace(self, journal=MemoryJournal(), history=history, overlay=overlay, foreign=frozenset())
+        return replace(state, taken_back=()).refreshed()
 
     @property
     def undoable(self) -> Recorded | None:
-        """The edit that `undo` would take back."""
-        return next((one for one in reversed(self.history) if not one.undone), None)
+        """The edit that `undo` would take back: the newest in force that is not `foreign`."""
+        mine = (one for one in reversed(self.history) if one.id not in self.foreign)
+        return next((one for one in mine if not one.undone), None)
 
     @property
     def redoable(self) -> Recorded | None:
-        """The edit that `redo` would bring back: the newest one undone that was made on the present state."""
+        """The edit that `redo` would bring back.
+
+        It is the one that this instance undid last; without any, the newest undone one that was made on the present
+        state.
+        """
+        undone = (one for one in reversed(self.history) if one.undone)
+        if self.taken_back:
+            by_id = {one.id: one for one in undone}
+            return next((by_id[number] for number in reversed(self.taken_back) if number in by_id), None)
         head = self._head()
-        return next((one for one in reversed(self.history) if one.undone and one.edit.parent == head), None)
+        return next((one for one in undone if one.edit.parent == head and one.id not in self.foreign), None)
 
     def undo(self) -> Workspace:
-        """Take back the newest edit in force; the same workspace when there is none."""
+        """Take back what this instance did last, then what was there when it opened; the same workspace without any.
+
+        Raises DataError when another instance has since edited the same conversations.
+        """
         return self._marked(lambda latest: latest.undoable, undone=True)
 
     def redo(self) -> Workspace:
-        """Bring back the edit undone last; the same workspace when there is none."""
+        """Bring back the edit undone last; the same workspace when there is none; raises as `undo`."""
         return self._marked(lambda latest: latest.redoable, undone=False)
 
     def reloaded(self) -> Workspace:
         """Return the workspace with the edits that other instances have made since, the same one without any."""
         if self.journal.edits_state(self.dataset.id) == state_of(self.history):
             return self
-        return self._with_history(read_history(self.journal, self.dataset.id, self.history))
+        history = read_history(self.journal, self.dataset.id, self.history)
+        made = (one.id for one in history[len(self.history) :])
+        return replace(self._with_history(history), foreign=self.foreign.union(made))
 
     def row(self, index: int) -> Row:
         """Return a row as edits left it; raises DataError when there is none."""
@@ -334,8 +354,7 @@ class Workspace:
         return sort_matches(self.target, found, self.sort.column, descending=self.sort.descending)
 
     def _head(self) -> int:
-        newest = self.undoable
-        return newest.id if newest else 0
+        return next((one.id for one in reversed(self.history) if not one.undone), 0)
 
     def _marked(self, choose: Callable[[Workspace], Recorded | None], *, undone: bool) -> Workspace:
         while True:
@@ -343,10 +362,18 @@ class Workspace:
             chosen = choose(latest)
             if chosen is None:
                 return latest
+            above = [one for one in latest.history if one.id > chosen.id and one.id in latest.foreign]
+            if built := next((one for one in above if not one.undone and meet(chosen.edit, one.edit)), None):
+                raise DataError(
+                    f"another window has edited the same conversations since: {built.edit.label}",
+                    "undo that there first, or here once the dataset is opened anew",
+                )
             state = state_of(latest.history)
             if self.journal.set_undone(self.dataset.id, chosen.id, undone, state):
                 marked = (replace(one, undone=undone) if one is chosen else one for one in latest.history)
-                return latest._with_history(tuple(marked))
+                taken = [number for number in latest.taken_back if number != chosen.id]
+                now = replace(latest, taken_back=(*taken, *([chosen.id] if undone else ())))
+                return now._with_history(tuple(marked))
 
 
 def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -> tuple[Dataset, Overlay]:

@@ -63,6 +63,17 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.rows is None else unpack(self.rows)
 
 
+def meet(one: Edit, other: Edit) -> bool:
+    """Whether one edit may build on the other: they rewrite or add the same rows, or one goes to a version."""
+    kinds = {one.kind, other.kind}
+    if "restore" in kinds:
+        return True
+    if kinds & MARKS and "add_rows" not in kinds:
+        return False
+    rows, others = one.indexes(), other.indexes()
+    return rows is None or others is None or not set(rows).isdisjoint(others)
+
+
 def pack(indexes: Iterable[int]) -> bytes:
     """Return row numbers as compressed differences (little-endian unsigned 32 bits), sorted, each once."""
     ordered = array("I", sorted(set(indexes)))

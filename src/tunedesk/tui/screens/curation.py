@@ -142,6 +142,8 @@ class CurationScreen(DeskScreen):
         if action == "redo" and (running := self._being_made()):
             return f"still running: {running}"
         if action == "undo" and workspace.undoable is None and not self._being_made():
+            if workspace.foreign:
+                return "nothing to undo: all edits in force were made in another window"
             undone = workspace.redoable is not None
             return f"nothing to undo: {'all edits are undone' if undone else 'no edit was made yet'}"
         if action == "redo" and workspace.redoable is None:
