@@ -17,13 +17,17 @@ from tunedesk.core.conversations import Row, encode_row, upload_row
 from tunedesk.core.datasets.added import extended
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.editing.applying import apply
-from tunedesk.core.editing.edits import MARKS, Edit, add_rows, encode, meet, of_row
+from tunedesk.core.editing.edits import MARKS, Edit, add_rows, encode, of_row
 from tunedesk.core.editing.history import (
     Journal,
     MemoryJournal,
     Recorded,
     added_rows,
+    built_over,
+    head,
     in_force,
+    newest_in_force,
+    next_redo,
     read_history,
     state_of,
 )
@@ -180,7 +184,7 @@ class Workspace:
         row is not there or was changed by another instance, or the edit of one row cannot be done, StoreError when
         the journal cannot be written.
         """
-        return self._journalled(lambda latest: latest._checked(edit, self))
+        return self._journalled(lambda latest: _checked(edit, latest, self))
 
     def add_rows(self, rows: Sequence[Row], label: str) -> Workspace:
         """Journal new conversations and return the workspace with them at the end of the list; raises as `apply`."""
@@ -190,30 +194,12 @@ class Workspace:
         """Journal what `make` makes of the latest state, made anew when another instance was quicker."""
         while True:
             latest = self.reloaded()
-            edit = msgspec.structs.replace(make(latest), parent=latest._head())
+            edit = msgspec.structs.replace(make(latest), parent=head(latest.history))
             number = self.journal.append_edit(
                 self.dataset.id, encode(edit), edit.label, state_of(latest.history)
             )
             if number:
                 return latest._with_edit(Recorded(number, edit))
-
-    def _checked(self, edit: Edit, seen: Workspace) -> Edit:
-        """Return `edit` when it can be done here as it was meant in the state `seen`; raises DataError."""
-        rows = edit.indexes()
-        if rows is None or edit.kind in MARKS:
-            fits = rows is None or (rows and rows[-1] < len(self.dataset))
-        else:
-            fits = bool(rows) and rows[-1] < len(self.dataset)
-            if fits and len(rows) <= FEW and any(_entry_ids(self, i) != _entry_ids(seen, i) for i in rows):
-                raise DataError(
-                    "another window has changed this conversation meanwhile",
-                    "it is shown as it is now: make the edit again",
-                )
-            if fits and len(rows) == 1:
-                apply(of_row(edit, 0), self.row(rows[0]))
-        if not fits:
-            raise DataError("the edit is about no row of this dataset", "select conversations first")
-        return edit
 
     def _with_edit(self, one: Recorded) -> Workspace:
         history = (*self.history, one)
@@ -258,22 +244,12 @@ class Workspace:
     @property
     def undoable(self) -> Recorded | None:
         """The edit that `undo` would take back: the newest in force that is not `foreign`."""
-        mine = (one for one in reversed(self.history) if one.id not in self.foreign)
-        return next((one for one in mine if not one.undone), None)
+        return newest_in_force(self.history, but=self.foreign)
 
     @property
     def redoable(self) -> Recorded | None:
-        """The edit that `redo` would bring back.
-
-        It is the one that this instance undid last; without any, the newest undone one that was made on the present
-        state.
-        """
-        undone = (one for one in reversed(self.history) if one.undone)
-        if self.taken_back:
-            by_id = {one.id: one for one in undone}
-            return next((by_id[number] for number in reversed(self.taken_back) if number in by_id), None)
-        head = self._head()
-        return next((one for one in undone if one.edit.parent == head and one.id not in self.foreign), None)
+        """The edit that `redo` would bring back."""
+        return next_redo(self.history, self.foreign, self.taken_back)
 
     def undo(self) -> Workspace:
         """Take back what this instance did last, then what was there when it opened; the same workspace without any.
@@ -353,19 +329,15 @@ class Workspace:
             return found
         return sort_matches(self.target, found, self.sort.column, descending=self.sort.descending)
 
-    def _head(self) -> int:
-        return next((one.id for one in reversed(self.history) if not one.undone), 0)
-
     def _marked(self, choose: Callable[[Workspace], Recorded | None], *, undone: bool) -> Workspace:
         while True:
             latest = self.reloaded()
             chosen = choose(latest)
             if chosen is None:
                 return latest
-            above = [one for one in latest.history if one.id > chosen.id and one.id in latest.foreign]
-            if built := next((one for one in above if not one.undone and meet(chosen.edit, one.edit)), None):
+            if later := built_over(chosen, latest.history, latest.foreign):
                 raise DataError(
-                    f"another window has edited the same conversations since: {built.edit.label}",
+                    f"another window has edited the same conversations since: {later.edit.label}",
                     "undo that there first, or here once the dataset is opened anew",
                 )
             state = state_of(latest.history)
@@ -383,6 +355,25 @@ def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -
         dataset = extended(dataset, added)
     blank = overlay.cleared(len(dataset), len(added))
     return dataset, blank.with_edits([(one.id, one.edit) for one in in_force(history)])
+
+
+def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:
+    """Return `edit` when it can be done in `latest` as it was meant in the state `seen`; raises DataError."""
+    rows = edit.indexes()
+    if rows is None or edit.kind in MARKS:
+        fits = rows is None or (rows and rows[-1] < len(latest.dataset))
+    else:
+        fits = bool(rows) and rows[-1] < len(latest.dataset)
+        if fits and len(rows) <= FEW and any(_entry_ids(latest, i) != _entry_ids(seen, i) for i in rows):
+            raise DataError(
+                "another window has changed this conversation meanwhile",
+                "it is shown as it is now: make the edit again",
+            )
+        if fits and len(rows) == 1:
+            apply(of_row(edit, 0), latest.row(rows[0]))
+    if not fits:
+        raise DataError("the edit is about no row of this dataset", "select conversations first")
+    return edit
 
 
 def _present_added(overlay: Overlay) -> set[int]:

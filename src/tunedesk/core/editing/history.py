@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tunedesk.core.conversations import Row
-from tunedesk.core.editing.edits import Edit, decode
+from tunedesk.core.editing.edits import Edit, decode, meet
 
 
 class JournalEntry(Protocol):
@@ -114,6 +114,38 @@ def in_force(history: Sequence[Recorded]) -> list[Recorded]:
         else:
             chosen.append(one)
     return chosen
+
+
+def head(history: Sequence[Recorded]) -> int:
+    """Return the id of the newest edit in force, 0 without any."""
+    newest = newest_in_force(history)
+    return newest.id if newest else 0
+
+
+def newest_in_force(history: Sequence[Recorded], but: Collection[int] = ()) -> Recorded | None:
+    """Return the last edit that is not undone, nor one of `but` by its id."""
+    return next((one for one in reversed(history) if not one.undone and one.id not in but), None)
+
+
+def next_redo(
+    history: Sequence[Recorded], foreign: Collection[int], taken_back: Sequence[int]
+) -> Recorded | None:
+    """Return the edit that a redo brings back: of those `taken_back` here the last.
+
+    Where none was, it is the newest undone one that is not `foreign` and was made on the present state.
+    """
+    undone = (one for one in reversed(history) if one.undone)
+    if taken_back:
+        by_id = {one.id: one for one in undone}
+        return next((by_id[number] for number in reversed(taken_back) if number in by_id), None)
+    newest = head(history)
+    return next((one for one in undone if one.edit.parent == newest and one.id not in foreign), None)
+
+
+def built_over(one: Recorded, history: Sequence[Recorded], foreign: Collection[int]) -> Recorded | None:
+    """Return an edit in force that another instance made after `one` and perhaps on it, None without any."""
+    later = (other for other in history if other.id > one.id and other.id in foreign and not other.undone)
+    return next((other for other in later if meet(one.edit, other.edit)), None)
 
 
 def state_of(history: Sequence[Recorded | KeptEdit]) -> JournalState:
