@@ -181,14 +181,26 @@ def folded(source: str) -> str:
 @pytest.mark.parametrize(
     ("pattern", "sieves"),
     [
-        (r"(\w+) \w+ly\b", ["ly", r"\ "]), (r"\S+@\S+\.de", [r"\.de", "@"]), ("ba+b", ["ba", "ab"]),
-        ("colou?r", ["colo", "r"]), (r"\s{3,}", [r"[\x09\x0a\x0b\x0c\x0d\x20]{2}"]), ("(ab|cd)e", ["e"]),
-        ("ab|cd", []), (r"(?x)a b", []), ("a.b.c.d", ["a", "b", "c"]),
-        ("[a-z]{4}", []), ("a{2}b", ["aab"]), (r"\bab\b{start}", []),
+        (r"(\w+) \w+ly\b", ["ly", r"\ "]), (r"\S+@\S+\.de", [r"\.de", "@"]), ("ba+b", ["ab", "ba"]),
+        (r"colou?r\w", ["color|colour"]), ("x*(ab|cd)e", ["abe|cde"]), (".(ab|c.d)", ["ab|c", "ab|d"]), (".(a|b*)", []),
+        (r"(?x)a b", []), ("a.b.c.d", ["a", "b", "c"]), ("[a-z]{4}", []), ("a{2}b+", ["aab", "b"]), ("a{3,}", ["aaa"]),
+        (r"(\d?[.;]){3}\d*", [r"\.|;"]), (r"\b(i|we)\b.*(can|may)not", ["cannot|maynot", "i|we"]),
+        (r"\bab\b{start}c+", []), ("(ab){2}.", ["abab"]),
+        ("[xy]{2,}", ["xx|xy|yx|yy"]), ("(é|ab).", ["ab"]), ("x+(a|[^z])", ["x"]), ("(a|b|ab)c.", ["ac|bc"]),
+        ("ab|cd", []), ("a(b", []), ("(foo|ba[rz])+ (qux)?.", [r"bar\ |baz\ |foo\ ", "bar|baz|foo"]),
     ],
 )  # fmt: skip
 def test_what_a_pattern_needs_is_drawn_from_its_parts_in_sequence(pattern: str, sieves: list[str]) -> None:
     assert need(pattern, "(?m)").sieves == tuple(sieves)
+
+
+def test_a_run_of_digits_is_looked_for_as_such() -> None:
+    digits = "[" + "".join(rf"\x3{number}" for number in range(10)) + "]"
+    assert need(r"\w+\d{3,}", "(?m)").sieves[0] == digits * 3
+    pair = need(r"\w+\d{2}", "(?m)").sieves[0]
+    texts = pl.Series(["a12", "a1b", "12", "1"])
+    assert pair.startswith(digits)
+    assert texts.str.contains(pair).to_list() == [True, False, True, False]
 
 
 def test_what_needs_a_character_beyond_ascii_is_not_looked_for_in_ascii() -> None:

@@ -20,6 +20,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import polars as pl
 
@@ -63,8 +64,13 @@ _JOINING = pl.Series(["\n", _MARK])
 _WITHOUT_MARK = r"--\x1e"
 _AFTER_TEXT, _BEFORE_TEXT = r"(?:\A|[^\x1e])", r"(?:\z|[^\x1e])"
 """What must come before and after a match that may hold one of the line feeds between two messages."""
+_REPEATING = (["?"], ["*"], ["+"], ["{"])
 _OPEN_ENDED = frozenset({*"()?*+{}", r"\<", r"\>"})
 """What has a pattern begin or end with something that is not looked into."""
+
+
+Form: TypeAlias = "tuple[str, ...]"
+"""Expressions of which a text matches one where it matches the pattern."""
 
 
 class _Tried:
@@ -74,14 +80,14 @@ class _Tried:
         self._sieve: str | None = None
         self._chosen = False
 
-    def sieve(self, pattern: str, sieves: tuple[str, ...], texts: pl.Series) -> str | None:
+    def sieve(self, form: Form, sieves: tuple[str, ...], texts: pl.Series) -> str | None:
         """Return the sieve that saves time, None when there is none."""
         if not self._chosen and sieves and len(texts) >= _SAMPLE:
             sample = texts[:_SAMPLE]
-            least, best = _seconds(sample, pattern)[0] * _WORTH, None
+            least, best = _seconds(sample, form)[0] * _WORTH, None
             whole = least
             for sieve in sieves:
-                taken, left = _seconds(sample, sieve)
+                taken, left = _seconds(sample, (sieve,))
                 taken += whole * left
                 if taken < least:
                     least, best = taken, sieve
@@ -89,13 +95,13 @@ class _Tried:
         return self._sieve
 
 
-def _seconds(texts: pl.Series, source: str) -> tuple[float, float]:
+def _seconds(texts: pl.Series, form: Form) -> tuple[float, float]:
     """Return how long a search takes, the pattern compiled already, and the share of texts that match."""
-    matched = texts[:1].str.contains(source)
+    matched = _met(texts[:1], form)
     best = math.inf
     for _ in range(2):
         began = time.perf_counter()
-        matched = texts.str.contains(source)
+        matched = _met(texts, form)
         best = min(best, time.perf_counter() - began)
     return best, int(matched.sum()) / max(1, len(texts))
 
@@ -104,9 +110,9 @@ def _seconds(texts: pl.Series, source: str) -> tuple[float, float]:
 class Expression:
     """One pattern in its three forms."""
 
-    exact: str
-    ascii: str
-    sieve: str | None
+    exact: Form
+    ascii: Form
+    sieve: Form | None
     """Without word boundaries; None when there are none."""
     matches_empty: bool = False
     """Whether a message without text matches."""
@@ -156,7 +162,7 @@ class Expression:
         sieve = self._tried.sieve(self.ascii, self.need.sieves, texts)
         if sieve is None:
             return _scan(texts, self.ascii, cancelled)
-        left = _scan(texts, sieve, cancelled).arg_true()
+        left = _scan(texts, (sieve,), cancelled).arg_true()
         found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
         return found.scatter(left.filter(_scan(texts.gather(left), self.ascii, cancelled)), True)
 
@@ -182,13 +188,31 @@ def compile_pattern(pattern: Pattern) -> Expression:
     joined = by_lines if told is None else told
     sieve = _without_boundaries(joined)
     return Expression(
-        exact=flags + joined,
-        ascii=flags + _ascii(joined),
-        sieve=None if sieve == joined else flags + sieve,
+        exact=_form(joined, flags),
+        ascii=_form(_ascii(joined), flags),
+        sieve=None if sieve == joined else _form(sieve, flags),
         matches_empty=pl.Series([""]).str.contains(exact)[0],
         single=exact if told is None or by_lines != source else None,
         need=need(by_lines, flags),
     )
+
+
+def _form(source: str, flags: str) -> Form:
+    """Return a pattern as it is searched for: what begins a line as two, for the engine jumps to line feeds."""
+    if not _begins_line(_elements(source)):
+        return (flags + source,)
+    rest = source.removeprefix("^")
+    return (rf"{flags}\A{rest}", rf"{flags}\n{rest}")
+
+
+def _begins_line(elements: list[str]) -> bool:
+    """Whether all that a pattern matches begins a line."""
+    depth = 0
+    for element in elements:
+        depth += (element == "(") - (element == ")")
+        if element == "|" and not depth:
+            return False
+    return elements[:1] == ["^"] and elements[1:2] not in _REPEATING
 
 
 def _one_by_one(texts: pl.Series, source: str) -> pl.Series:
@@ -201,7 +225,16 @@ def _one_by_one(texts: pl.Series, source: str) -> pl.Series:
     return mask.scatter(hits, True) if len(hits) else mask
 
 
-def _scan(texts: pl.Series, source: str, cancelled: Callable[[], bool]) -> pl.Series:
+def _met(texts: pl.Series, form: Form) -> pl.Series:
+    """Return which texts match one of the expressions of a form."""
+    found = texts.str.contains(form[0])
+    for other in form[1:]:
+        rest = (~found).arg_true()
+        found = found.scatter(rest.filter(texts.gather(rest).str.contains(other)), True)
+    return found
+
+
+def _scan(texts: pl.Series, form: Form, cancelled: Callable[[], bool]) -> pl.Series:
     masks = [pl.Series([], dtype=pl.Boolean)]
     start, size = 0, FIRST_ROWS
     while start < len(texts):
@@ -210,7 +243,7 @@ def _scan(texts: pl.Series, source: str, cancelled: Callable[[], bool]) -> pl.Se
             masks.append(pl.zeros(len(texts) - start, dtype=pl.Boolean, eager=True))
             break
         began = time.perf_counter()
-        masks.append(part.str.contains(source))
+        masks.append(_met(part, form))
         start += len(part)
         taken = time.perf_counter() - began
         size = max(FIRST_ROWS, int(len(part) * _SLICE_S / max(taken, 1e-6)))
@@ -257,8 +290,10 @@ def _told_apart(source: str, flags: str) -> str | None:
     marked = "".join(elements)
     if not any(feeds):
         return marked
-    after = "" if _is_solid(elements, feeds) else _AFTER_TEXT
     before = "" if _is_solid(elements[::-1], feeds[::-1]) else _BEFORE_TEXT
+    if _begins_line(elements):
+        return f"^(?:{marked.removeprefix('^')}){before}"
+    after = "" if _is_solid(elements, feeds) else _AFTER_TEXT
     return f"{after}(?:{marked}){before}"
 
 
