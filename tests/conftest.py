@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,11 @@ from tunedesk.providers import local
 from tunedesk.store import Store
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three tests on two processors under `-n auto`: a third of the time is waiting for processes and timers."""
+    return max(2, (os.cpu_count() or 2) * 3 // 2)
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,7 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON, max_size=3), JSON)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_row_breaks_the_checks_or_the_fixes(messages: list[Any], other: Any) -> None:
     for bad in (
         {"messages": messages},

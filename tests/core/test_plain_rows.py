@@ -77,7 +77,7 @@ def both_ways(lines: list[Line], rules: Rules) -> tuple[Checked, Checked]:
 
 
 @given(st.lists(st.tuples(row, st.booleans(), st.booleans()), max_size=14))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_both_ways_find_the_same(rows: list[tuple[dict[str, Any], bool, bool]]) -> None:
     lines = [(line, written(*one)) for line, one in enumerate(rows, 1)]
     fast, exact = both_ways(lines, Rules())
@@ -99,7 +99,7 @@ def test_both_ways_find_the_same_in_every_known_fault() -> None:
 
 
 @given(st.lists(st.tuples(row, st.booleans(), st.booleans()), max_size=14))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_is_found_without_reading_is_what_is_found_with_it(
     rows: list[tuple[dict[str, Any], bool, bool]],
 ) -> None:

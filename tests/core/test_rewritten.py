@@ -83,7 +83,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(CHANGES)
 def test_edited_rows_are_found_sorted_and_counted_as_if_they_had_been_imported(
     folder: Path, changes: list[tuple[list[int], str]]

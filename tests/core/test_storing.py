@@ -86,7 +86,7 @@ def contents(dataset: Dataset) -> list[dict[str, Any]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(LINE, min_size=1, max_size=5),
     st.sampled_from(["", "Be kind."]),

@@ -21,9 +21,12 @@ from safetensors.torch import load_file
 
 from tests import tiny_model
 from tunedesk.engine.batches import Example
+from tunedesk.engine.channel import Channel
+from tunedesk.engine.fleet import Fleet
 from tunedesk.engine.models import load_net
 from tunedesk.engine.objectives import Supervised
 from tunedesk.engine.recipe import Job, learning_rate, order, schedule
+from tunedesk.engine.trainer import attempt
 from tunedesk.errors import EngineError
 
 WORDS = [
@@ -103,6 +106,25 @@ def run(folder: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in process.stdout]
         process.wait(60)
     return lines
+
+
+class Heard(Channel):
+    """A channel that keeps what is told, for a job within this process: a trainer takes seconds to start."""
+
+    def __init__(self) -> None:
+        self.stopping, self.speaks = False, True
+        self.lines: list[dict[str, Any]] = []
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Keep one line."""
+        self.lines.append({"type": kind, **fields})
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """Train a job within this process, and return what it tells."""
+    heard = Heard()
+    attempt(folder, heard, Fleet())
+    return heard.lines
 
 
 def kinds(lines: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -238,7 +260,7 @@ def test_what_cannot_be_trained_fails_with_its_reason(
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps(conversation(random.Random(0))) + "\nnot json\n")
     changes = {key: str(bad) if value == "bad.jsonl" else value for key, value in changes.items()}
-    lines = run(write_job(tmp_path / "job", models, **changes))
+    lines = told(write_job(tmp_path / "job", models, **changes))
     assert lines[-1]["type"] == "failed"
     assert lines[-1]["code"] == code
     assert words in lines[-1]["message"]
@@ -254,8 +276,8 @@ def test_a_row_whose_answers_all_lie_beyond_the_context_is_left_out_and_named(
     with (folder / "train.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     lines = run(folder)
-    told = [line["message"] for line in kinds(lines, "message") if line["level"] == "warn"]
-    assert told == [
+    warnings = [line["message"] for line in kinds(lines, "message") if line["level"] == "warn"]
+    assert warnings == [
         "training_file: 1 rows are left out, as none of their answers fits into 128 tokens (rows 7)"
     ]
     assert kinds(lines, "started")[0]["examples"] == 6
@@ -263,7 +285,7 @@ def test_a_row_whose_answers_all_lie_beyond_the_context_is_left_out_and_named(
     (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
     shutil.rmtree(folder / "adapter")
     (folder / "state.safetensors").unlink(missing_ok=True)
-    assert "no row has anything to train" in run(folder)[-1]["message"]
+    assert "no row has anything to train" in told(folder)[-1]["message"]
 
 
 def test_training_continues_from_a_parent_adapter(
