@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,8 @@ TURNS = (1, 2, 3, 4, 6, 8, 12)
 _SAMPLE = 32
 _SAMPLE_BYTES = 500_000
 """Rows, and bytes of them, that a measurement of speed trains on."""
+_LOOK_EVERY = 0.1
+"""Seconds between two looks at whether a count that waits for another one is still wanted."""
 _RULE = 2
 """Raised when the rule by which rows are counted changes, so that no older count is taken for one of today's."""
 
@@ -61,11 +63,24 @@ class Counting:
         self._bulk: dict[str, BulkCounter] = {}
         self._imported: dict[tuple[str, str], RowTokens] = {}
         self._edited: dict[tuple[str, str], EditedRows] = {}
+        self._naming = threading.Lock()
         self._lock = threading.RLock()
+        """Held while something is counted: for seconds."""
+
+    @contextmanager
+    def _alone(self, on_progress: OnProgress | None = None) -> Iterator[None]:
+        """Count while nobody else does; who waits for that can be stopped by `on_progress`."""
+        while not self._lock.acquire(timeout=_LOOK_EVERY):
+            if on_progress:
+                on_progress(0, 0)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def counter(self, model: str) -> TokenCounter | LocalCounter:
         """Return what counts one row for `model`: its own tokenizer where it lies on this machine, else tiktoken."""
-        with self._lock:
+        with self._naming:
             known = self._counters.get(model)
             if known is None or known.encoding.note:  # a model without a tokenizer may have got one since
                 known = self._counters[model] = self._made(model)
@@ -88,7 +103,7 @@ class Counting:
         Only rows that were never counted are: a dataset's counts are kept beside it, those of edited rows here.
         """
         counter = self.counter(model)
-        with self._lock:
+        with self._alone(on_progress):
             tokens = self._tokens(workspace, counter, on_progress)
         found = spread(tokens, workspace.overlay, counter.limit)
         return Counts(model, tokens.total, found.stats, counter.encoding, tokens, found)
@@ -144,7 +159,7 @@ class Counting:
     ) -> list[Trim]:
         """Return what keeping so many last turns of the included rows (or of `rows`) would save."""
         sums = {keep: [0, 0] for keep in turns}
-        with self._lock:
+        with self._alone(on_progress):
             bulk = self._bulk_for(self.counter(model))
             chosen = (row for _, row in workspace.included()) if rows is None else map(workspace.row, rows)
             total = workspace.included_count if rows is None else len(rows)
@@ -166,7 +181,7 @@ class Counting:
         chosen = range(len(counts.per_row)) if rows is None else rows
         longer = [index for index in chosen if counts.per_row[index] > most]
         keep: dict[int, int] = {}
-        with self._lock:
+        with self._alone():
             bulk = self._bulk_for(self.counter(counts.model))
             for index in longer:
                 if workspace.overlay.included(index):
@@ -199,7 +214,7 @@ class Counting:
         totals: list[int] = []
         trained = 0
         try:
-            with path.open("rb") as file, self._lock:
+            with path.open("rb") as file, self._alone(on_progress):
                 bulk = self._bulk_for(counter)
                 lines = _objects(file)
                 while block := list(islice(lines, BLOCK)):

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -93,7 +94,7 @@ def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, mo
     kept_as_is = edit.kind in edits.MARKS
     order: Iterable[int] = workspace.everything if touched is None else touched
     if first is not None and (touched is None or first in touched):
-        order = (first, *(index for index in order if index != first))
+        order = chain((first,), (index for index in order if index != first))
     samples: list[RowChange] = []
     for index in order:
         row = workspace.row(index)

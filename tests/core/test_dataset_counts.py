@@ -14,7 +14,7 @@ from tunedesk.core.counting.message_table import RowTokens, TableCounter
 from tunedesk.core.counting.tokens import TokenCounter
 from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import write_dataset
-from tunedesk.core.editing import edits
+from tunedesk.core.editing import edits, overlay
 from tunedesk.core.workspace import Workspace
 
 ROWS = 250
@@ -107,6 +107,23 @@ def test_an_edit_recounts_its_own_row_alone(dataset: Dataset, counter: TokenCoun
     undone = workspace.undo()
     assert edited.over(imported, dataset, undone.overlay, lambda: counting) == imported
     assert counting.seen == 1
+
+
+def test_edits_of_many_rows_are_counted_once_for_each_state(
+    dataset: Dataset, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "FEW", 10)
+    monkeypatch.setattr(dataset_counts, "BLOCK", 32)
+    imported = dataset_tokens(dataset, "o200k", lambda: TableCounter(counter))
+    counting, edited = Counting(counter), EditedRows()
+    first = Workspace.open(dataset).apply(edits.add_message(range(2, ROWS), 0, "user", "One more word"))
+    second = first.apply(edits.delete_message(range(0, ROWS, 2), 0)).apply(edits.delete_message([5], 0))
+    counted = (ROWS - 2, ROWS - 2 + ROWS // 2 + 1)
+    states = [first, second, second.undo().undo(), second]
+    for workspace, seen in zip(states, (counted[0], *[counted[1]] * 3), strict=True):
+        found = edited.over(imported, dataset, workspace.overlay, lambda: counting)
+        assert list(found.total) == [counter.row(workspace.row(n)) for n in range(ROWS)]
+        assert counting.seen == seen
 
 
 def test_a_new_system_prompt_for_all_is_counted_once(

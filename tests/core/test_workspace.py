@@ -136,6 +136,18 @@ def test_another_instance_sees_an_edit_after_reloading(dataset: Dataset) -> None
     assert mine.reloaded() is mine
 
 
+def test_an_undo_and_a_redo_work_out_no_edit_again(dataset: Dataset) -> None:
+    first = Workspace.open(dataset).apply(edits.replace_text(range(4), "e", "i")).apply(edits.exclude([1, 3]))
+    second = first.apply(edits.tag(range(1, 4), "t")).apply(edits.untag([2], "t"))
+    back = second.undo().undo()
+    assert back.overlay is first.overlay
+    assert back.redo().redo().overlay is second.overlay
+    other = Workspace.open(dataset, second.journal).apply(edits.include([0]))
+    assert second.reloaded().overlay.bulk == second.overlay.bulk == other.overlay.bulk
+    assert [second.view(n).tags for n in range(4)] == [("gold",), ("t",), (), ("t",)]
+    assert [second.overlay.excluded(n) for n in range(4)] == [False, True, False, True]
+
+
 def test_two_instances_build_on_each_others_edits(dataset: Dataset) -> None:
     journal = MemoryJournal()
     mine, theirs = Workspace.open(dataset, journal), Workspace.open(dataset, journal)

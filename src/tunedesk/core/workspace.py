@@ -353,8 +353,8 @@ def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -
     added = added_rows(history)
     if len(added) != len(dataset) - len(dataset.imported):
         dataset = extended(dataset, added)
-    blank = overlay.cleared(len(dataset), len(added))
-    return dataset, blank.with_edits([(one.id, one.edit) for one in in_force(history)])
+    now = [(one.id, one.edit) for one in in_force(history)]
+    return dataset, overlay.of(now, len(dataset), len(added))
 
 
 def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:

@@ -9,6 +9,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,8 @@ Change = Callable[["Workspace", OnProgress], "Workspace"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks for edits that another instance made in the same dataset."""
+_THREADS = 24
+"""Calls that may run beside each other: nothing that somebody waits for comes after work that waits itself."""
 _NET = VisibleFilter()
 """One for all lines and paints: Textual keeps what a filter made of a line by the filter's identity."""
 _PROGRESS_EVERY = 0.1
@@ -97,6 +100,7 @@ class Desk(ReportingApp):
 
     def on_mount(self) -> None:
         """Hear the signals of a lost terminal, and load the services once the first frame is out."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "work"))
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 asyncio.get_running_loop().add_signal_handler(number, self._end, 128 + number)

@@ -32,6 +32,8 @@ OnProgress = Callable[[int, int], None]
 BLOCK = 4_096
 """Rows that a thread takes at once."""
 _MOST_THREADS = 4
+_STATES = 3
+"""States of the edits whose tokens are kept, for undo and redo."""
 
 
 class BulkCounter(Protocol):
@@ -141,8 +143,12 @@ class EditedRows:
     """Tokens of the rows that edits touch, each counted once for each state of its edits."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[tuple[int, ...], tuple[int, int, int]]] = {}
-        """Row → the edits it was counted after, and its tokens: all, trained, system prompts."""
+        self._counted = RowTokens.zeros(0)
+        self._after: array[int] = array("I")
+        """Of each row the number of the edits that it was counted after, 0 before it was."""
+        self._numbers: dict[tuple[int, ...], int] = {}
+        """Edits of a row by their ids → number."""
+        self._found: deque[tuple[Overlay, RowTokens]] = deque(maxlen=_STATES)
 
     def over(
         self,
@@ -159,30 +165,60 @@ class EditedRows:
         `make` gives the counter, when one is needed. Where a system prompt costs the same in any row, `prompt_cost`
         tells it, and rows whose prompt alone was replaced are not read.
         """
-        touched = places(overlay.flags, EDITED)
-        if not touched and not overlay.added:
-            return imported
-        added = array("I", bytes(4 * overlay.added))
-        result = RowTokens(imported.total + added, imported.trained + added, imported.system + added)
-        if prompt_cost and all(entry.edit.kind == "set_system_prompt" for entry in overlay.bulk):
-            _replace_prompts(result, touched, overlay, prompt_cost)
-            added_from = bisect_left(touched, overlay.count - overlay.added)
-            touched = array("I", sorted({*overlay.by_row, *touched[added_from:]}))
-        keys = {index: tuple(entry.id for entry in overlay.entries(index)) for index in touched}
-        missing = [index for index in touched if self._known.get(index, (None,))[0] != keys[index]]
+        found = next((known for one, known in self._found if one is overlay), None)
+        if found is None:
+            touched = places(overlay.flags, EDITED)
+            if not touched and not overlay.added:
+                return imported
+            added = array("I", bytes(4 * overlay.added))
+            found = RowTokens(imported.total + added, imported.trained + added, imported.system + added)
+            if prompt_cost and all(entry.edit.kind == "set_system_prompt" for entry in overlay.bulk):
+                _replace_prompts(found, touched, overlay, prompt_cost)
+                added_from = bisect_left(touched, overlay.count - overlay.added)
+                touched = array("I", sorted({*overlay.by_row, *touched[added_from:]}))
+            self._count(touched, dataset, overlay, make, on_progress)
+            for start, stop in _runs(touched):
+                found.put(start, self._counted.part(start, stop))
+            self._found.append((overlay, found))
+        return found
+
+    def _count(
+        self, touched: array[int], dataset: Dataset, overlay: Overlay, make: Callable[[], BulkCounter],
+        on_progress: OnProgress | None,
+    ) -> None:  # fmt: skip
+        """Count those of the rows `touched` that were not counted after the edits that they follow from now."""
+        more = overlay.count - len(self._after)
+        if more > 0:
+            self._after.extend(array("I", bytes(4 * more)))
+            self._counted.put(len(self._counted.total), RowTokens.zeros(more))
+        missing, numbers = array("I"), array("I")
+        for at in range(0, len(touched), BLOCK):
+            rows = touched[at : at + BLOCK]
+            follows = overlay.ids_between(rows[0], rows[-1] + 1)
+            for index in rows:
+                number = self._numbers.setdefault(follows(index), len(self._numbers) + 1)
+                if self._after[index] != number:
+                    missing.append(index)
+                    numbers.append(number)
+            if on_progress:
+                on_progress(0, len(touched))
         for at in range(0, len(missing), BLOCK):
             indexes = missing[at : at + BLOCK]
             found = make().count_rows([overlay.row(dataset, index) for index in indexes])
             for place, index in enumerate(indexes):
-                self._known[index] = (
-                    keys[index], (found.total[place], found.trained[place], found.system[place])
-                )  # fmt: skip
+                self._counted.put(index, found.part(place, place + 1))
+                self._after[index] = numbers[at + place]
             if on_progress:
                 on_progress(at + len(indexes), len(missing))
-        for index in touched:
-            total, trained, system = self._known[index][1]
-            result.total[index], result.trained[index], result.system[index] = total, trained, system
-        return result
+
+
+def _runs(indexes: array[int]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each run of consecutive numbers among sorted ones."""
+    begun = 0
+    for place in range(1, len(indexes) + 1):
+        if place == len(indexes) or indexes[place] != indexes[place - 1] + 1:
+            yield indexes[begun], indexes[place - 1] + 1
+            begun = place
 
 
 def _replace_prompts(

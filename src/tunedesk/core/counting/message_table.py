@@ -85,6 +85,10 @@ class RowTokens:
         self.total[at:stop], self.trained[at:stop] = other.total, other.trained
         self.system[at:stop] = other.system
 
+    def part(self, start: int, stop: int) -> RowTokens:
+        """Return the counts of the rows from `start` to before `stop`."""
+        return RowTokens(self.total[start:stop], self.trained[start:stop], self.system[start:stop])
+
 
 @dataclass(slots=True)
 class _Flat:

@@ -30,6 +30,8 @@ TAGGED, UNTAGGED = 1, 2
 _REWRITTEN_VALUES = bytes(bool(value & REWRITTEN) for value in range(256))
 FEW = 1000
 """An edit of more rows is kept as one entry."""
+_STATES = 6
+"""Overlays that are kept, a megabyte each of a million rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +92,39 @@ class Overlay:
     """What edits of many rows made of them, shared in the same way."""
     few: dict[int, Chunk | None] = field(default_factory=dict)
     """What edits of a few rows made of theirs, by span, as far as it was asked for."""
+    ids: tuple[int, ...] = ()
+    """The edits in force, by their ids in their order."""
+    states: dict[tuple[int, ...], Overlay] = field(default_factory=dict)
+    """The overlays made last, by `ids`: an undo, a redo or the edit of another instance is few edits from one."""
 
     @classmethod
     def empty(cls, count: int, added: int = 0) -> Overlay:
         """Return the overlay of no edits over `count` rows, the last `added` of which are not imported ones."""
         return cls(count, bytearray(count - added) + bytes([ABSENT]) * added, added, count - added)
 
-    def cleared(self, count: int, added: int) -> Overlay:
-        """Return the overlay of no edits over so many rows that still knows what this one drew from them."""
-        return replace(Overlay.empty(count, added), facts=self.facts, indexed=self.indexed)
+    def of(self, edits: Sequence[tuple[int, Edit]], count: int, added: int) -> Overlay:
+        """Return the overlay of these edits over so many rows, which still knows what this one drew from them.
+
+        It is made from the one of `states` that is nearest to it.
+        """
+        ids = tuple(number for number, _ in edits)
+        known = (one for one in list(self.states.values()) if (one.count, one.added) == (count, added))
+        begun = (one for one in known if one.ids == ids[: len(one.ids)])
+        nearest = max(begun, key=lambda one: len(one.ids), default=None)
+        if nearest is None:
+            blank = Overlay.empty(count, added)
+            nearest = replace(blank, facts=self.facts, indexed=self.indexed, states=self.states)
+        more = edits[len(nearest.ids) :]
+        return nearest.with_edits(more) if more else nearest
 
     def with_edits(self, edits: Iterable[tuple[int, Edit]]) -> Overlay:
         """Return the overlay after more edits, each with its journal id, in that order."""
         flags, tags, by_row = bytearray(self.flags), dict(self.tags), dict(self.by_row)
         copied: set[str] = set()
         bulk, prompts, reach = list(self.bulk), self.prompts, self.reach
-        spans = dict(self.few)
+        spans, ids = dict(self.few), list(self.ids)
         for number, edit in edits:
+            ids.append(number)
             rows = edit.indexes()
             if edit.kind in ("tag", "untag"):
                 name = edit.arguments["tag"]
@@ -139,16 +157,15 @@ class Overlay:
                     prompt = edit.arguments["prompt"]
                     layer = PromptLayer(rows, reach, prompt, fold(prompt))
                     prompts = (layer,) if rows is None else (*prompts, layer)
-        return replace(
-            self,
-            flags=flags,
-            tags=tags,
-            by_row=by_row,
-            bulk=tuple(bulk),
-            prompts=prompts,
-            reach=reach,
-            few=spans,
-        )
+        made = replace(
+            self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts, reach=reach,
+            few=spans, ids=tuple(ids),
+        )  # fmt: skip
+        self.states.pop(made.ids, None)
+        self.states[made.ids] = made
+        for old in list(self.states)[:-_STATES]:
+            self.states.pop(old, None)
+        return made
 
     def row(self, dataset: Dataset, index: int) -> Row:
         """Return the row at `index` as it is now."""
@@ -160,6 +177,20 @@ class Overlay:
             return []
         found = [*self.by_row.get(index, ()), *(entry for entry in self.bulk if entry.touches(index))]
         return sorted(found, key=_id)
+
+    def ids_between(self, start: int, stop: int) -> Callable[[int], tuple[int, ...]]:
+        """Return what tells the ids of the `entries` of any row from `start` to before `stop`, quickly for many."""
+        held = ((one.id, in_span(one.rows, one.stop, start, stop)) for one in self.bulk)
+        many = [(number, frozenset(rows)) for number, rows in held if rows]
+        whole = tuple(number for number, rows in many if len(rows) == stop - start)
+        alike = len(whole) == len(many)
+
+        def ids(index: int) -> tuple[int, ...]:
+            if index in self.by_row:
+                return tuple(entry.id for entry in self.entries(index))
+            return whole if alike else tuple(number for number, rows in many if index in rows)
+
+        return ids
 
     def facts_of(self, dataset: Dataset, index: int) -> RowFacts:
         """Return the facts of a row as it is now, drawn once for each change that rewrites it."""
@@ -255,17 +286,27 @@ def places(flags: bytearray, bit: int) -> array[int]:
 
 
 def _put(marks: bytearray, rows: array[int] | None, value: int, reach: int) -> None:
-    if rows is None:
-        marks[:reach] = bytes([value]) * reach
+    span = _span(rows, reach)
+    if span is not None:
+        marks[span] = bytes([value]) * (span.stop - span.start)
         return
-    for index in rows:
+    for index in rows or ():
         marks[index] = value
 
 
 def _set(flags: bytearray, rows: array[int] | None, bits: int, on: bool, reach: int) -> None:
-    if rows is None:
+    span = _span(rows, reach)
+    if span is not None:
         table = bytes(value | bits if on else value & ~bits & 255 for value in range(256))
-        flags[:reach] = flags[:reach].translate(table)
+        flags[span] = flags[span].translate(table)
         return
-    for index in rows:
+    for index in rows or ():
         flags[index] = flags[index] | bits if on else flags[index] & ~bits & 255
+
+
+def _span(rows: array[int] | None, reach: int) -> slice | None:
+    """Return where sorted rows (None: all below `reach`) lie when none is missing between them, else None."""
+    if rows is None:
+        return slice(0, reach)
+    whole = len(rows) > 1 and rows[-1] - rows[0] == len(rows) - 1
+    return slice(rows[0], rows[-1] + 1) if whole else None

@@ -1,0 +1,39 @@
+"""Tokens of workspaces: who waits for another count can give it up, and a counter is there meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from tunedesk.paths import state_paths
+from tunedesk.workbench import Workbench
+
+
+def test_a_count_that_waits_for_another_one_can_be_given_up(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}))
+    bench = Workbench(state_paths())
+    workspace = bench.import_file(tmp_path / "d.jsonl").workspace
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(done: int, total: int) -> None:
+        begun.set()
+        go_on.wait(30)
+
+    first = threading.Thread(target=bench.count, args=(workspace, "gpt-4o", hold))
+    first.start()
+    assert begun.wait(30)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        assert bench.counting.counter("gpt-4o-mini").limit > 0
+        with pytest.raises(KeyboardInterrupt):
+            bench.count(workspace, "gpt-4o", stop)
+    finally:
+        go_on.set()
+        first.join()
+    assert bench.count(workspace, "gpt-4o", stop).stats.total > 0
