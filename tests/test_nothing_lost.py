@@ -9,15 +9,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tunedesk.core.datasets.dataset import Dataset, list_datasets
+from tunedesk.core.editing import edits
 from tunedesk.core.importing import storing
 from tunedesk.core.workspace import Workspace
+from tunedesk.errors import DataError
 from tunedesk.paths import Paths, state_paths
 from tunedesk.workbench import Workbench
 
@@ -110,6 +112,29 @@ def test_two_processes_edit_one_dataset_and_lose_nothing_of_each_other(paths: Pa
     second = second.reloaded().undo()
     assert len(first.reloaded().position) == len(second.position) == 118
     assert first.reloaded().history == second.history
+
+
+def test_a_dataset_removed_by_another_process_is_edited_no_more_and_says_so(
+    paths: Paths, tmp_path: Path
+) -> None:
+    workspace = opened().apply(edits.replace_message([0], 0, "mine")).apply(edits.exclude([1]))
+    untouched = opened().undo().undo()
+    other = Workbench(state_paths())
+    other.forget("d")
+    steps: list[Callable[[], Workspace]] = [
+        lambda: workspace.apply(edits.exclude([2])), lambda: untouched.apply(edits.exclude([2])),
+        workspace.undo, untouched.redo, workspace.reloaded,
+    ]  # fmt: skip
+    for step in steps:
+        with pytest.raises(DataError, match="removed"):
+            step()
+    again = other.import_file(tmp_path / "d.jsonl").workspace
+    assert (again.history, len(workspace.reloaded().history)) == ((), 0)
+    again.apply(edits.replace_message([3], 0, "theirs"))
+    seen = workspace.apply(edits.replace_message([2], 0, "anew"))
+    assert [text(seen, row) for row in (0, 2, 3)] == ["row 0", "anew", "theirs"]
+    assert seen.overlay.included(1)
+    assert opened().history == seen.history
 
 
 _MIXED = """

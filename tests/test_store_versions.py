@@ -132,9 +132,13 @@ def test_what_was_uploaded_is_a_version_to_compare_with(
 
 
 def test_a_version_looked_at_keeps_edits_to_itself(bench: Workbench, workspace: Workspace) -> None:
+    workspace = workspace.apply(edits.replace_message([1], 1, "Kept")).apply(edits.exclude([2]))
     bench.versions.save(workspace, "one")
-    bench.versions.at(workspace, "one").apply(edits.replace_message([0], 1, "Lost"))
-    assert text(bench.open("mine"), 0) == "Answer 0"
+    looked = bench.versions.at(workspace, "one").apply(edits.replace_message([0], 1, "Lost"))
+    assert [text(looked, row) for row in (0, 1)] == ["Lost", "Kept"]
+    back = looked.undo()
+    assert text(back, 0) == text(bench.open("mine"), 0) == "Answer 0"
+    assert text(back.redo(), 0) == "Lost"
 
 
 def test_a_name_is_given_once_and_can_be_forgotten(bench: Workbench, workspace: Workspace) -> None:

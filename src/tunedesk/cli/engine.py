@@ -35,7 +35,7 @@ def _to_show(files: Sequence[str]) -> LastView | None:
     with Store(paths.store) as store:
         known = {name: store.dataset(name) for name in names}
         first = known.get(files[0])
-        if first is not None and store.edits_state(first.id) == (0, frozenset()):
+        if first is not None and store.edits_state(first.id)[1] == 0:
             last = view_of_start(last, first.id, files[0], first_page(paths.datasets / first.id))
     for name in (name for name, entry in known.items() if entry is None):
         workbench().require_source(name)

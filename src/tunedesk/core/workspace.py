@@ -238,7 +238,8 @@ class Workspace:
         history = tuple(replace(one, undone=False) for one in self.history if one.id in kept)
         blank = Overlay.empty(len(self.dataset), self.overlay.added)
         overlay = blank.with_edits([(one.id, one.edit) for one in in_force(history)])
-        state = replace(self, journal=MemoryJournal(), history=history, overlay=overlay, foreign=frozenset())
+        journal = MemoryJournal(self.dataset.id, history)
+        state = replace(self, journal=journal, history=history, overlay=overlay, foreign=frozenset())
         return replace(state, taken_back=()).refreshed()
 
     @property
@@ -263,11 +264,14 @@ class Workspace:
         return self._marked(lambda latest: latest.redoable, undone=False)
 
     def reloaded(self) -> Workspace:
-        """Return the workspace with the edits that other instances have made since, the same one without any."""
+        """Return the workspace with the edits that other instances have made since, the same one without any.
+
+        Raises DataError when another instance has removed the dataset.
+        """
         if self.journal.edits_state(self.dataset.id) == state_of(self.history):
             return self
         history = read_history(self.journal, self.dataset.id, self.history)
-        made = (one.id for one in history[len(self.history) :])
+        made = {one.id for one in history}.difference(one.id for one in self.history)
         return replace(self._with_history(history), foreign=self.foreign.union(made))
 
     def row(self, index: int) -> Row:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from tunedesk import db
+from tunedesk.errors import DataError
 from tunedesk.store.database import Database
 
 
@@ -84,11 +85,14 @@ class DatasetTables:
             connection.execute("DELETE FROM datasets WHERE id = ?", (dataset,))
 
     def append_edit(
-        self, dataset: str, edit: bytes, label: str, state: tuple[int, frozenset[int]] | None = None
+        self, dataset: str, edit: bytes, label: str, state: tuple[int, int, frozenset[int]] | None = None
     ) -> int:
-        """Add an edit to a dataset's journal, durably; return its id, 0 when the journal left `state`."""
+        """Add an edit to a dataset's journal, durably; return its id, 0 when the journal left `state`.
+
+        With a `state` it raises DataError when the dataset is not here any more.
+        """
         with self.database.writing() as connection:
-            if state not in (None, self.edits_state(dataset)):
+            if state is not None and state != self.edits_state(dataset):
                 return 0
             values = (dataset, time.time(), label, edit)
             added = connection.execute(
@@ -103,18 +107,33 @@ class DatasetTables:
         )
         return [JournalEntry(r["id"], r["at"], r["label"], r["edit"], bool(r["undone"])) for r in rows]
 
-    def edits_state(self, dataset: str) -> tuple[int, frozenset[int]]:
-        """Return the newest edit's id and the ids of those undone; another value whenever any instance writes."""
-        newest = self.database.read_one("SELECT max(id) FROM edits WHERE dataset = ?", dataset)
+    def edits_state(self, dataset: str) -> tuple[int, int, frozenset[int]]:
+        """Return the ids of the oldest and the newest edit, and of those undone: new whenever any instance writes.
+
+        Raises DataError when the dataset is not here any more.
+        """
+        ends = self.database.read_one(
+            "SELECT (SELECT min(id) FROM edits WHERE dataset = ?1), (SELECT max(id) FROM edits WHERE dataset = ?1)"
+            " FROM datasets WHERE id = ?1",
+            dataset,
+        )
+        if ends is None:
+            raise DataError(
+                "this dataset was removed in another window",
+                "nothing can be edited in it any more: o opens another one, i imports its file again",
+            )
         undone = self.database.read("SELECT id FROM edits WHERE dataset = ? AND undone = 1", dataset)
-        return (newest[0] or 0 if newest else 0, frozenset(row[0] for row in undone))
+        return ends[0] or 0, ends[1] or 0, frozenset(row[0] for row in undone)
 
     def set_undone(
-        self, dataset: str, edit: int, undone: bool, state: tuple[int, frozenset[int]] | None = None
+        self, dataset: str, edit: int, undone: bool, state: tuple[int, int, frozenset[int]] | None = None
     ) -> bool:
-        """Mark an edit of a dataset as undone, or as done again; False when the journal left `state`."""
+        """Mark an edit of a dataset as undone, or as done again; False when the journal left `state`.
+
+        With a `state` it raises DataError when the dataset is not here any more.
+        """
         with self.database.writing() as connection:
-            if state not in (None, self.edits_state(dataset)):
+            if state is not None and state != self.edits_state(dataset):
                 return False
             connection.execute(
                 "UPDATE edits SET undone = ? WHERE dataset = ? AND id = ?", (int(undone), dataset, edit)

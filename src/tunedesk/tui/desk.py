@@ -21,7 +21,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.worker import Worker
 
-from tunedesk.errors import UsageError
+from tunedesk.errors import TunedeskError, UsageError
 from tunedesk.terminal import visible
 from tunedesk.tui.background import Background
 from tunedesk.tui.driver import TerminalDriver
@@ -196,13 +196,24 @@ class Desk(ReportingApp):
                 self.post_message(WorkspaceChanged(self.latest, label if isinstance(label, str) else label()))
 
     async def _look_for_edits(self) -> None:
-        """Show what other instances edit, between our own changes, so that no undo or edit builds on what is gone."""
+        """Show what other instances edit, between our own changes, so that no undo or edit builds on what is gone.
+
+        Why that cannot be seen is told once, until it can.
+        """
+        told = ""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             seen = self.latest
             if seen is not None and self._changes.empty():
                 with self.reporting("looking for edits"):
-                    found = await asyncio.to_thread(seen.reloaded)
+                    try:
+                        found = await asyncio.to_thread(seen.reloaded)
+                    except TunedeskError as error:
+                        again, told = error.message == told, error.message
+                        if again:
+                            continue
+                        raise
+                    told = ""
                     if found is not seen and self.latest is seen:
                         self.latest = found
                         self.post_message(

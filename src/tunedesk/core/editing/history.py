@@ -26,8 +26,9 @@ class JournalEntry(Protocol):
         """Whether it is taken back."""
 
 
-JournalState = tuple[int, frozenset[int]]
-"""The newest edit's id (0 without any) and the ids of those undone: another one whenever any instance writes."""
+JournalState = tuple[int, int, frozenset[int]]
+"""The ids of the oldest and the newest edit (0 without any) and of those undone: another one whenever any instance
+writes, and where a dataset was removed and imported anew, as ids are given once."""
 
 
 class Journal(Protocol):
@@ -43,7 +44,7 @@ class Journal(Protocol):
         """Return the edits of a dataset with ids above `after`, by id, the undone ones too."""
 
     def edits_state(self, dataset_id: str) -> JournalState:
-        """Return the state of a dataset's journal; asked for often."""
+        """Return the state of a dataset's journal; asked for often. Raises DataError when the dataset is gone."""
 
     def set_undone(
         self, dataset_id: str, edit_id: int, undone: bool, state: JournalState | None = None
@@ -63,20 +64,21 @@ class KeptEdit:
 class MemoryJournal:
     """A journal that ends with the process, for work without a store (`convert`, `list FILE`)."""
 
-    def __init__(self) -> None:
-        self._edits: dict[str, list[KeptEdit]] = {}
+    def __init__(self, dataset_id: str = "", history: Sequence[Recorded] = ()) -> None:
+        """Go on from the `history` of a dataset: whoever holds that never reads those edits, only what follows."""
+        self._edits = {dataset_id: [KeptEdit(one.id, b"", one.undone) for one in history]}
 
     def append_edit(self, dataset_id: str, edit: bytes, label: str, state: JournalState | None = None) -> int:
         """Keep an edit and return its id; 0 when the journal left `state`."""
         if state not in (None, self.edits_state(dataset_id)):
             return 0
         kept = self._edits.setdefault(dataset_id, [])
-        kept.append(KeptEdit(len(kept) + 1, edit))
-        return len(kept)
+        kept.append(KeptEdit(kept[-1].id + 1 if kept else 1, edit))
+        return kept[-1].id
 
     def edits(self, dataset_id: str, after: int = 0) -> Sequence[KeptEdit]:
         """Return the edits of a dataset with ids above `after`, by id."""
-        return self._edits.get(dataset_id, [])[after:]
+        return [one for one in self._edits.get(dataset_id, []) if one.id > after]
 
     def edits_state(self, dataset_id: str) -> JournalState:
         """Return the state of a dataset's journal."""
@@ -89,7 +91,7 @@ class MemoryJournal:
         if state not in (None, self.edits_state(dataset_id)):
             return False
         kept = self._edits[dataset_id]
-        kept[edit_id - 1] = replace(kept[edit_id - 1], undone=undone)
+        self._edits[dataset_id] = [replace(one, undone=undone) if one.id == edit_id else one for one in kept]
         return True
 
 
@@ -150,7 +152,8 @@ def built_over(one: Recorded, history: Sequence[Recorded], foreign: Collection[i
 
 def state_of(history: Sequence[Recorded | KeptEdit]) -> JournalState:
     """Return the state of the journal that holds these edits."""
-    return (history[-1].id if history else 0, frozenset(one.id for one in history if one.undone))
+    oldest, newest = (history[0].id, history[-1].id) if history else (0, 0)
+    return oldest, newest, frozenset(one.id for one in history if one.undone)
 
 
 def added_rows(history: Sequence[Recorded]) -> list[Row]:
@@ -162,9 +165,11 @@ def added_rows(history: Sequence[Recorded]) -> list[Row]:
 def read_history(journal: Journal, dataset_id: str, known: Sequence[Recorded] = ()) -> tuple[Recorded, ...]:
     """Return all edits of a dataset by id, those that are not among the older `known` read from the journal.
 
-    Raises StoreError when one cannot be read.
+    Raises StoreError when one cannot be read, DataError when the dataset is gone.
     """
+    if known and known[0].id != journal.edits_state(dataset_id)[0]:
+        known = ()
     newest = known[-1].id if known else 0
     read = [Recorded(entry.id, decode(entry.edit)) for entry in journal.edits(dataset_id, newest)]
-    _, undone = journal.edits_state(dataset_id)
+    *_, undone = journal.edits_state(dataset_id)
     return tuple(replace(one, undone=one.id in undone) for one in (*known, *read))
