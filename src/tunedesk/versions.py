@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tunedesk.core.conversations import Row
-from tunedesk.core.diff import Difference, diff
+from tunedesk.core.diff import Difference, OnProgress, diff
 from tunedesk.core.editing import edits
 from tunedesk.core.searching.query import parse
 from tunedesk.core.workspace import Workspace
@@ -103,17 +102,16 @@ class Versions:
 
         What was added since is left out, what was left out since is taken back in.
         """
-        then, label = self.at(workspace, name), f"revert to {told(name)}"
-        rows: dict[int, Row] = {}
-        out, back = [], []
-        for index in indexes:
-            was, now = then.overlay.included(index), workspace.overlay.included(index)
-            out += [index] if now and not was else []
-            back += [index] if was and not now else []
-            rows[index] = then.row(index) if was else workspace.row(index)
-        if all(row == workspace.row(index) for index, row in rows.items()) and bool(out) != bool(back):
+        position = self._edits(workspace, name)
+        then, now = workspace.at(position).overlay, workspace.overlay
+        wanted = list(indexes)
+        out = [index for index in wanted if now.included(index) and not then.included(index)]
+        back = [index for index in wanted if then.included(index) and not now.included(index)]
+        changed = [index for index in wanted if then.follows(index) != now.follows(index)]
+        if not changed and bool(out) != bool(back):
             return workspace.apply(edits.exclude(out) if out else edits.include(back))
-        return workspace.apply(edits.replace_rows(rows, label, excluded=out, included=back))
+        edit = edits.revert(changed or wanted, position, told(name), excluded=out, included=back)
+        return workspace.apply(edit)
 
     def open(self, source: str) -> Workspace:
         """Open `dataset`, `dataset@version` or a file; raises DataError."""
@@ -122,14 +120,18 @@ class Versions:
             return self._open_source(source)
         return self.at(self._open_source(name), version)
 
-    def compare(self, before: Workspace, after: Workspace) -> Difference:
+    def compare(
+        self, before: Workspace, after: Workspace, on_progress: OnProgress | None = None
+    ) -> Difference:
         """Tell what differs between two states."""
-        return diff(before, after)
+        return diff(before, after, on_progress)
 
-    def diff(self, before: str, after: str) -> tuple[Workspace, Workspace, Difference]:
+    def diff(
+        self, before: str, after: str, on_progress: OnProgress | None = None
+    ) -> tuple[Workspace, Workspace, Difference]:
         """Compare two of what `open` opens, and return them with their difference."""
         first, second = self.open(before), self.open(after)
-        return first, second, diff(first, second)
+        return first, second, diff(first, second, on_progress)
 
     def _edits(self, workspace: Workspace, name: str) -> tuple[int, ...]:
         if name == IMPORTED:

@@ -66,7 +66,7 @@ def some(rows: list[int], what: str) -> Edit:
         "replace": lambda: edits.replace_text(rows, "Refund", "Card", role="user"),
         "reword": lambda: edits.replace_message(rows, 1, "No, é."),
         "add": lambda: edits.add_message(rows, 2, "user", "refund?"),
-        "weigh": lambda: edits.set_weight(rows, 1, 0),
+        "weigh": lambda: edits.set_weight(rows, None, 0),
         "prompt": lambda: edits.set_system_prompt(rows if len(rows) < 6 else None, "Be kind."),
         "tag": lambda: edits.tag(rows, "t"),
     }
@@ -77,7 +77,7 @@ def some(rows: list[int], what: str) -> Edit:
 CHANGES = st.lists(
     st.tuples(
         st.lists(st.integers(0, len(ROWS) - 1), min_size=1, max_size=9, unique=True),
-        st.sampled_from(["replace", "reword", "add", "weigh", "prompt", "tag", "undo", "redo"]),
+        st.sampled_from(["replace", "reword", "add", "weigh", "prompt", "tag", "undo", "redo", "revert"]),
     ),
     max_size=6,
 )
@@ -89,11 +89,18 @@ def test_edited_rows_are_found_sorted_and_counted_as_if_they_had_been_imported(
     folder: Path, changes: list[tuple[list[int], str]]
 ) -> None:
     workspace = Workspace.open(imported(folder, ROWS))
+    positions = [workspace.position]
     for rows, what in changes:
         if what in ("undo", "redo"):
             workspace = workspace.undo() if what == "undo" else workspace.redo()
+        elif what == "revert":
+            then = positions[rows[0] % len(positions)]
+            was = [workspace.at(then).row(index) for index in rows]
+            workspace = workspace.apply(edits.revert(rows, then, "then", excluded=(), included=()))
+            assert [workspace.row(index) for index in rows] == was
         else:
             workspace = workspace.apply(some(rows, what))
+        positions.append(workspace.position)
         # Each state is asked, so that what was indexed for one is there when the next is.
         assert workspace.with_query("refund").matched == sum(
             "efund" in str(row) for _, row in workspace.included()

@@ -79,7 +79,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([*MAKERS, "copy"]),
+            st.sampled_from([*MAKERS, "copy", "revert"]),
             st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True),
             st.integers(0, 5),
         ),
@@ -91,16 +91,21 @@ def test_all_edits_are_undone_and_redone_one_by_one(
 ) -> None:
     journal = MemoryJournal()
     workspace = Workspace.open(dataset, journal)
-    states = [state(workspace)]
+    states, positions = [state(workspace)], [workspace.position]
     for name, rows, number in made:
         try:
             if name == "copy":
                 workspace = workspace.add_rows([workspace.row(rows[0])], "copy")
+            elif name == "revert":
+                then = positions[number % len(positions)]
+                workspace = workspace.apply(edits.revert(rows, then, "then", excluded=(), included=()))
+                assert all(workspace.row(row) == workspace.at(then).row(row) for row in rows)
             else:
                 workspace = workspace.apply(MAKERS[name](rows, number))
         except DataError:  # it does not fit this row: nothing was kept
             continue
         states.append(state(workspace))
+        positions.append(workspace.position)
     assert state(Workspace.open(dataset, journal)) == states[-1]
     for before in reversed(states[:-1]):
         workspace = workspace.undo()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 from tunedesk.cli.output import Progress, emit, emit_list, json_option, say, show, size, table
 
 if TYPE_CHECKING:
+    from tunedesk.core.diff import Change, MessageChange
     from tunedesk.core.importing.exporters import Written
     from tunedesk.core.importing.report import Report
     from tunedesk.core.workspace import Workspace
@@ -416,43 +417,38 @@ def duplicates(file: str, as_json: bool) -> None:
 @json_option
 def diff(before: str, after: str, as_json: bool) -> None:
     """Tell what changed from BEFORE to AFTER: each a file, a dataset, or dataset@version (dataset@imported)."""
-    was, now, difference = workbench().versions.diff(before, after)
+    with Progress("comparing") as progress:
+        was, now, difference = workbench().versions.diff(before, after, progress.update)
     counts = {kind: difference.count(kind) for kind in ("added", "removed", "reworded")}
-    changes = [
-        {
-            "kind": one.kind,
-            "before_line": None if one.before is None else was.line(one.before),
-            "after_line": None if one.after is None else now.line(one.after),
-            "preview": (now if one.after is not None else was).view(one.row).preview,
-            "messages": [
-                {
-                    "kind": message.kind, "before_message": message.before, "after_message": message.after,
-                    "role": message.role, "before": message.was, "after": message.now,
-                    "keys": {key: list(values) for key, values in message.keys.items()},
-                }
-                for message in one.messages
-            ],
-            "keys": list(one.keys),
-        }
-        for one in difference.changes
-    ]  # fmt: skip
     if as_json:
-        emit(
-            {
-                "before": before,
-                "after": after,
-                **counts,
-                "unchanged": difference.unchanged,
-                "changes": changes,
-            }
-        )
+        head = {"before": before, "after": after, **counts, "unchanged": difference.unchanged}
+        emit_list(head, "changes", (_change(one, one.messages, was, now) for one in difference.changes))
         return
-    for one, change in zip(difference.changes, changes, strict=True):
-        _show_change(change, [message.sides() for message in one.messages])
+    for one in difference.changes:
+        messages = one.messages
+        _show_change(_change(one, messages, was, now), [message.sides() for message in messages])
     say(
         ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         + f", {difference.unchanged:,} unchanged"
     )
+
+
+def _change(one: Change, messages: Sequence[MessageChange], was: Workspace, now: Workspace) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "before_line": None if one.before is None else was.line(one.before),
+        "after_line": None if one.after is None else now.line(one.after),
+        "preview": (now if one.after is not None else was).view(one.row).preview,
+        "messages": [
+            {
+                "kind": message.kind, "before_message": message.before, "after_message": message.after,
+                "role": message.role, "before": message.was, "after": message.now,
+                "keys": {key: list(values) for key, values in message.keys.items()},
+            }
+            for message in messages
+        ],
+        "keys": list(one.keys),
+    }  # fmt: skip
 
 
 def _show_change(change: dict[str, Any], sides: list[tuple[str, str]]) -> None:

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,10 +23,14 @@ from tunedesk.core.datasets.indexing import messages_of
 from tunedesk.core.workspace import PREFERENCE_KEYS, Workspace
 
 Kind = Literal["added", "removed", "reworded"]
+OnProgress = Callable[[int, int], None]
+"""Called with rows compared and rows in all; what it raises stops the work."""
 COMMON = 50
 """A message that more of the rows left over hold says nothing about which two belong together."""
 SIMILAR = 0.6
 """Share of common words (difflib's ratio) from which two rows without a common message are one row reworded."""
+_STEP = 500
+"""Rows between two calls of a progress function."""
 _NEAR = 5
 """Rows looked at for a similar one."""
 _COMPARED = (*ROW_KEYS, *PREFERENCE_KEYS)
@@ -66,10 +70,19 @@ class Change:
     before: int | None
     """Its row in the first state; None when it was added."""
     after: int | None
-    messages: tuple[MessageChange, ...] = ()
-    """Empty for whole rows added or removed."""
-    keys: tuple[str, ...] = ()
-    """Other parts of the row that differ, such as tools."""
+    rows: Callable[[], tuple[Row, Row]] | None = field(default=None, repr=False, compare=False)
+    """Gives the row as it was and as it is; None for whole rows added or removed."""
+
+    @property
+    def messages(self) -> tuple[MessageChange, ...]:
+        """What happened to its messages, worked out when asked for; empty for whole rows added or removed."""
+        return message_changes(*self.rows()) if self.rows else ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Other parts of the row that differ, such as tools."""
+        was, now = self.rows() if self.rows else ({}, {})
+        return tuple(key for key in ROW_KEYS if key != "messages" and was.get(key) != now.get(key))
 
     @property
     def row(self) -> int:
@@ -90,9 +103,10 @@ class Difference:
         return sum(change.kind == kind for change in self.changes)
 
 
-def diff(before: Workspace, after: Workspace) -> Difference:
-    """Compare two states of one dataset, or of two."""
-    changes = _by_row(before, after) if before.dataset.id == after.dataset.id else _by_content(before, after)
+def diff(before: Workspace, after: Workspace, on_progress: OnProgress | None = None) -> Difference:
+    """Compare two states of one dataset, or of two; what differs in a row is worked out when it is asked for."""
+    by_row = before.dataset.id == after.dataset.id
+    changes = _by_row(before, after, on_progress or _unheard) if by_row else _by_content(before, after)
     ordered = sorted(changes, key=_place)
     gone = sum(change.kind != "added" for change in ordered)
     return Difference(tuple(ordered), before.included_count - gone)
@@ -101,9 +115,8 @@ def diff(before: Workspace, after: Workspace) -> Difference:
 def message_changes(before: Row, after: Row) -> tuple[MessageChange, ...]:
     """Return what happened to each message between two states of a row, in order."""
     old, new = messages_of(before), messages_of(after)
-    matcher = difflib.SequenceMatcher(None, [*map(_key, old)], [*map(_key, new)], autojunk=False)
     found: list[MessageChange] = []
-    for kind, a, b, c, d in matcher.get_opcodes():
+    for kind, a, b, c, d in _opcodes(old, new):
         if kind == "equal":
             continue
         paired = 0
@@ -117,31 +130,55 @@ def message_changes(before: Row, after: Row) -> tuple[MessageChange, ...]:
     return tuple(found)
 
 
+def _opcodes(old: Sequence[Any], new: Sequence[Any]) -> Iterable[tuple[str, int, int, int, int]]:
+    """Return difflib's opcodes, at once where all that differs stands together and has nothing in common."""
+    least, start, end = min(len(old), len(new)), 0, 0
+    while start < least and old[start] == new[start]:
+        start += 1
+    while end < least - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    was, now = (
+        [_key(one) for one in old[start : len(old) - end]],
+        [_key(one) for one in new[start : len(new) - end]],
+    )
+    if set(was).isdisjoint(now):
+        return [("replace", start, len(old) - end, start, len(new) - end)]
+    opcodes = difflib.SequenceMatcher(None, was, now, autojunk=False).get_opcodes()
+    return [(kind, a + start, b + start, c + start, d + start) for kind, a, b, c, d in opcodes]
+
+
+def _unheard(done: int, total: int) -> None:
+    """Take word of progress that nobody waits for."""
+
+
 def _place(change: Change) -> tuple[int, bool]:
     return change.row, change.kind != "removed"
 
 
-def _by_row(before: Workspace, after: Workspace) -> Iterator[Change]:
-    """Compare two versions of one dataset: only rows that an edit touches can differ."""
+def _by_row(before: Workspace, after: Workspace, on_progress: OnProgress) -> Iterator[Change]:
+    """Compare two versions of one dataset: only rows that an edit touches in one of them alone can differ."""
     was, now = before.overlay, after.overlay
-    for index in sorted({*was.touched(), *now.touched()}):
+    touched = sorted({*was.touched(), *now.touched()})
+    for place, index in enumerate(touched):
+        if place % _STEP == 0:
+            on_progress(place, len(touched))
         shown = was.included(index), now.included(index)
         if shown == (True, True):
-            change = _reworded(before.row(index), after.row(index), index, index)
-            if change is not None:
-                yield change
+            if was.follows(index) != now.follows(index):
+                yield from _reworded(before, after, index, index)
         elif shown[0]:
             yield Change("removed", index, None)
         elif shown[1]:
             yield Change("added", None, index)
 
 
-def _reworded(was: Row, now: Row, before: int, after: int) -> Change | None:
-    old, new = _compared(was), _compared(now)
-    if old == new:
-        return None
-    keys = tuple(key for key in ROW_KEYS if key != "messages" and old.get(key) != new.get(key))
-    return Change("reworded", before, after, message_changes(old, new), keys)
+def _reworded(first: Workspace, second: Workspace, before: int, after: int) -> Iterator[Change]:
+    def rows() -> tuple[Row, Row]:
+        return _compared(first.row(before)), _compared(second.row(after))
+
+    was, now = rows()
+    if was != now:
+        yield Change("reworded", before, after, rows)
 
 
 def _by_content(before: Workspace, after: Workspace) -> Iterator[Change]:
@@ -157,9 +194,7 @@ def _by_content(before: Workspace, after: Workspace) -> Iterator[Change]:
         if index not in partners:
             yield Change("added", None, index)
             continue
-        change = _reworded(before.row(partners[index]), after.row(index), partners[index], index)
-        if change is not None:
-            yield change
+        yield from _reworded(before, after, partners[index], index)
 
 
 def _digests(workspace: Workspace) -> pl.DataFrame:

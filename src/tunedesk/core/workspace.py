@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from tunedesk.core.editing.history import (
     Recorded,
     added_rows,
     built_over,
+    edits_of,
     head,
     in_force,
     newest_in_force,
@@ -205,7 +207,7 @@ class Workspace:
         history = (*self.history, one)
         if one.edit.kind in ("restore", "add_rows"):
             return replace(self._with_history(history), taken_back=())
-        overlay = self.overlay.with_edits([(one.id, one.edit)])
+        overlay = self.overlay.with_edits([(one.id, one.edit)], partial(edits_of, history))
         return replace(self, history=history, overlay=overlay, taken_back=())
 
     def _with_history(self, history: Sequence[Recorded]) -> Workspace:
@@ -237,7 +239,7 @@ class Workspace:
         kept = set(position)
         history = tuple(replace(one, undone=False) for one in self.history if one.id in kept)
         blank = Overlay.empty(len(self.dataset), self.overlay.added)
-        overlay = blank.with_edits([(one.id, one.edit) for one in in_force(history)])
+        overlay = blank.with_edits(edits_of(self.history, position), partial(edits_of, self.history))
         journal = MemoryJournal(self.dataset.id, history)
         state = replace(self, journal=journal, history=history, overlay=overlay, foreign=frozenset())
         return replace(state, taken_back=()).refreshed()
@@ -358,7 +360,7 @@ def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -
     if len(added) != len(dataset) - len(dataset.imported):
         dataset = extended(dataset, added)
     now = [(one.id, one.edit) for one in in_force(history)]
-    return dataset, overlay.of(now, len(dataset), len(added))
+    return dataset, overlay.of(now, len(dataset), len(added), partial(edits_of, history))
 
 
 def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:
@@ -368,7 +370,11 @@ def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:
         fits = rows is None or (rows and rows[-1] < len(latest.dataset))
     else:
         fits = bool(rows) and rows[-1] < len(latest.dataset)
-        if fits and len(rows) <= FEW and any(_entry_ids(latest, i) != _entry_ids(seen, i) for i in rows):
+        if (
+            fits
+            and len(rows) <= FEW
+            and any(latest.overlay.follows(i) != seen.overlay.follows(i) for i in rows)
+        ):
             raise DataError(
                 "another window has changed this conversation meanwhile",
                 "it is shown as it is now: make the edit again",
@@ -382,10 +388,6 @@ def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:
 
 def _present_added(overlay: Overlay) -> set[int]:
     return {*range(overlay.count - overlay.added, overlay.count)}.difference(overlay.absent())
-
-
-def _entry_ids(workspace: Workspace, index: int) -> list[int]:
-    return [entry.id for entry in workspace.overlay.entries(index)] if index < workspace.overlay.count else []
 
 
 def _uploaded(row: Row) -> Row:

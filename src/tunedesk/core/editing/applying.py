@@ -15,8 +15,8 @@ from tunedesk.errors import DataError
 
 def apply(edit: Edit, row: Row) -> Row:
     """Return `row` after `edit`, the given row unchanged; raises DataError when it has no such message."""
-    if edit.kind in MARKS:
-        return row
+    if edit.kind in MARKS or edit.kind == "revert":
+        return row  # what a revert goes back to, the overlay has
     if edit.kind == "set_system_prompt":
         return _system_prompt(row, **edit.arguments)
     if edit.kind == "fix":

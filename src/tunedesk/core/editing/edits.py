@@ -34,6 +34,7 @@ Kind = Literal[
     "replace_rows",
     "add_rows",
     "restore",
+    "revert",
     "fix",
     "trim",
     "mask",
@@ -94,7 +95,10 @@ def unpack(packed: bytes) -> array[int]:
 
 
 def of_row(edit: Edit, place: int) -> Edit:
-    """Return what an edit does to the row at `place` of its rows, where that differs from row to row."""
+    """Return what an edit does to the row at `place` of its rows, where that differs from row to row.
+
+    `replace_rows` stands in journals of older versions: a revert held all rows that it went back to.
+    """
     if edit.kind == "trim" and isinstance(edit.arguments["turns"], list):
         return msgspec.structs.replace(edit, arguments={"turns": edit.arguments["turns"][place]})
     if edit.kind != "replace_rows":
@@ -218,18 +222,6 @@ def replace_row(row_index: int, row: Row, label: str = "edit as JSON") -> Edit:
     return _edit("replace_row", (row_index,), label, row=row)
 
 
-def replace_rows(
-    rows: Mapping[int, Row], label: str, *, excluded: Iterable[int] = (), included: Iterable[int] = ()
-) -> Edit:
-    """Put other rows in place of some, leave some out and take some back in; raises DataError when there are none."""
-    if not rows:
-        raise DataError("there is no row to replace", "select conversations first")
-    marks = {"excluded": sorted(excluded), "included": sorted(included)}
-    contents = [rows[index] for index in sorted(rows)]
-    told = {name: found for name, found in marks.items() if found}
-    return _edit("replace_rows", rows, label, contents=contents, **told)
-
-
 def add_rows(first: int, rows: Sequence[Row], label: str) -> Edit:
     """Put new rows behind the last one, the first of them as row `first`; raises DataError when there are none."""
     if not rows:
@@ -240,6 +232,15 @@ def add_rows(first: int, rows: Sequence[Row], label: str) -> Edit:
 def restore(kept: Sequence[int], name: str) -> Edit:
     """Go to the state that the edits of some journal ids make, whatever has been done since."""
     return _edit("restore", None, f"go to {name}", edits=list(kept))
+
+
+def revert(
+    rows: Iterable[int], kept: Sequence[int], name: str, *, excluded: Iterable[int], included: Iterable[int]
+) -> Edit:
+    """Make some rows what the edits of some journal ids make of them, leave some out and take some back in."""
+    marks = {"excluded": sorted(excluded), "included": sorted(included)}
+    told = {key: found for key, found in marks.items() if found}
+    return _edit("revert", rows, f"revert to {name}", edits=list(kept), **told)
 
 
 def fix(rows: Iterable[int], codes: Sequence[str], *, excluded: Iterable[int] = ()) -> Edit:

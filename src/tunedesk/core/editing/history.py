@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -116,6 +116,12 @@ def in_force(history: Sequence[Recorded]) -> list[Recorded]:
         else:
             chosen.append(one)
     return chosen
+
+
+def edits_of(history: Sequence[Recorded], ids: Iterable[int]) -> list[tuple[int, Edit]]:
+    """Return the edits of these ids in their order, with them; also those that are undone."""
+    wanted = set(ids)
+    return [(one.id, one.edit) for one in history if one.id in wanted]
 
 
 def head(history: Sequence[Recorded]) -> int:

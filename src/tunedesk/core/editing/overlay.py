@@ -28,6 +28,7 @@ OUT = EXCLUDED | ABSENT
 TAGGED, UNTAGGED = 1, 2
 """Bytes of a tag: put on, taken off, 0 where the imported row decides."""
 _REWRITTEN_VALUES = bytes(bool(value & REWRITTEN) for value in range(256))
+Find = Callable[[Sequence[int]], Sequence[tuple[int, Edit]]]
 FEW = 1000
 """An edit of more rows is kept as one entry."""
 _STATES = 6
@@ -47,6 +48,8 @@ class Entry:
     """Rows that there were when the edit was made: those added since are none of its."""
     rewrites: bool = True
     """Whether the indexed facts of its rows may differ after it, what a layered system prompt changes apart."""
+    state: Overlay | None = None
+    """Of a revert the edits that it goes back to."""
 
     def touches(self, index: int) -> bool:
         """Whether the edit is about the row at `index`."""
@@ -102,10 +105,10 @@ class Overlay:
         """Return the overlay of no edits over `count` rows, the last `added` of which are not imported ones."""
         return cls(count, bytearray(count - added) + bytes([ABSENT]) * added, added, count - added)
 
-    def of(self, edits: Sequence[tuple[int, Edit]], count: int, added: int) -> Overlay:
+    def of(self, edits: Sequence[tuple[int, Edit]], count: int, added: int, find: Find) -> Overlay:
         """Return the overlay of these edits over so many rows, which still knows what this one drew from them.
 
-        It is made from the one of `states` that is nearest to it.
+        It is made from the one of `states` that is nearest to it; for `find` see `with_edits`.
         """
         ids = tuple(number for number, _ in edits)
         known = (one for one in list(self.states.values()) if (one.count, one.added) == (count, added))
@@ -115,10 +118,13 @@ class Overlay:
             blank = Overlay.empty(count, added)
             nearest = replace(blank, facts=self.facts, indexed=self.indexed, states=self.states)
         more = edits[len(nearest.ids) :]
-        return nearest.with_edits(more) if more else nearest
+        return nearest.with_edits(more, find) if more else nearest
 
-    def with_edits(self, edits: Iterable[tuple[int, Edit]]) -> Overlay:
-        """Return the overlay after more edits, each with its journal id, in that order."""
+    def with_edits(self, edits: Iterable[tuple[int, Edit]], find: Find) -> Overlay:
+        """Return the overlay after more edits, each with its journal id, in that order.
+
+        `find` gives edits by their ids, the undone ones too.
+        """
         flags, tags, by_row = bytearray(self.flags), dict(self.tags), dict(self.by_row)
         copied: set[str] = set()
         bulk, prompts, reach = list(self.bulk), self.prompts, self.reach
@@ -141,22 +147,19 @@ class Overlay:
             else:
                 _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True, reach)
                 _set(flags, array("I", edit.arguments.get("included", ())), EXCLUDED, False, reach)
-                few = rows is not None and len(rows) <= FEW
-                layered = edit.kind == "set_system_prompt" and not few and not edit.arguments.get("fill")
-                rewritten = 0 if layered or edit.kind == "set_weight" else REWRITTEN
-                _set(flags, rows, EDITED | rewritten, True, reach)
-                entry = Entry(number, edit, rows, reach, bool(rewritten))
-                if few:
-                    for index in rows or ():
+                entry = self._entry(number, edit, rows, reach, find)
+                _set(flags, rows, EDITED | (REWRITTEN if entry.rewrites else 0), True, reach)
+                if rows is not None and len(rows) <= FEW:
+                    for index in rows:
                         by_row[index] = (*by_row.get(index, ()), entry)
                         spans.pop(index // SPAN, None)
                 else:
                     bulk.append(entry)
                     spans.clear()
-                if layered:
-                    prompt = edit.arguments["prompt"]
-                    layer = PromptLayer(rows, reach, prompt, fold(prompt))
-                    prompts = (layer,) if rows is None else (*prompts, layer)
+                    if _layered(edit):
+                        prompt = edit.arguments["prompt"]
+                        layer = PromptLayer(rows, reach, prompt, fold(prompt))
+                        prompts = (layer,) if rows is None else (*prompts, layer)
         made = replace(
             self, flags=flags, tags=tags, by_row=by_row, bulk=tuple(bulk), prompts=prompts, reach=reach,
             few=spans, ids=tuple(ids),
@@ -167,6 +170,14 @@ class Overlay:
             self.states.pop(old, None)
         return made
 
+    def _entry(self, number: int, edit: Edit, rows: array[int] | None, reach: int, find: Find) -> Entry:
+        few = rows is not None and len(rows) <= FEW
+        rewrites = edit.kind != "set_weight" and (few or not _layered(edit))
+        state = None
+        if edit.kind == "revert":
+            state = self.of(find(edit.arguments["edits"]), self.count, self.added, find)
+        return Entry(number, edit, rows, reach, rewrites, state)
+
     def row(self, dataset: Dataset, index: int) -> Row:
         """Return the row at `index` as it is now."""
         return _after(dataset.row(index), index, self.entries(index))
@@ -176,10 +187,17 @@ class Overlay:
         if not self.flags[index] & EDITED:
             return []
         found = [*self.by_row.get(index, ()), *(entry for entry in self.bulk if entry.touches(index))]
-        return sorted(found, key=_id)
+        return _in_force(sorted(found, key=_id), index)
+
+    def follows(self, index: int) -> tuple[int, ...]:
+        """Return the ids of the edits that made a row what it is: where they are the same, the row is."""
+        return tuple(entry.id for entry in self.entries(index)) if index < self.count else ()
 
     def ids_between(self, start: int, stop: int) -> Callable[[int], tuple[int, ...]]:
-        """Return what tells the ids of the `entries` of any row from `start` to before `stop`, quickly for many."""
+        """Return what tells `follows` of any row from `start` to before `stop`, quickly for many.
+
+        Edits that a revert undid may be told too.
+        """
         held = ((one.id, in_span(one.rows, one.stop, start, stop)) for one in self.bulk)
         many = [(number, frozenset(rows)) for number, rows in held if rows]
         whole = tuple(number for number, rows in many if len(rows) == stop - start)
@@ -187,7 +205,7 @@ class Overlay:
 
         def ids(index: int) -> tuple[int, ...]:
             if index in self.by_row:
-                return tuple(entry.id for entry in self.entries(index))
+                return self.follows(index)
             return whole if alike else tuple(number for number, rows in many if index in rows)
 
         return ids
@@ -251,7 +269,8 @@ class Overlay:
 
     def facts_by_many(self, dataset: Dataset, index: int) -> RowFacts:
         """Return the facts of a row after the edits of many rows alone."""
-        return row_facts(_after(dataset.row(index), index, [one for one in self.bulk if one.touches(index)]))
+        many = _in_force([one for one in self.bulk if one.touches(index)], index)
+        return row_facts(_after(dataset.row(index), index, many))
 
     def tags_of(self, index: int, imported: Sequence[str]) -> tuple[str, ...]:
         """Return the tags of a row: those it was imported with, then the user's."""
@@ -267,6 +286,20 @@ def _after(row: Row, index: int, entries: Iterable[Entry]) -> Row:
         with contextlib.suppress(DataError):
             row = apply(entry.edit_of(index), row)
     return row
+
+
+def _layered(edit: Edit) -> bool:
+    """Whether an edit of many rows is a system prompt that is the same in all."""
+    return edit.kind == "set_system_prompt" and not edit.arguments.get("fill")
+
+
+def _in_force(entries: list[Entry], index: int) -> list[Entry]:
+    """Return the edits of a row with those that the last revert among them goes back to instead of what it undoes."""
+    for place in reversed(range(len(entries))):
+        state = entries[place].state
+        if state is not None:
+            return [*state.entries(index), *entries[place:]]
+    return entries
 
 
 def _id(entry: Entry) -> int:

@@ -24,6 +24,7 @@ from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 if TYPE_CHECKING:
     from tunedesk.core.diff import Change, Difference
     from tunedesk.core.workspace import Workspace
+    from tunedesk.tui.desk import OnProgress
 
 _NEW = "\0new"
 _SIGNS = {"added": "+", "removed": "-", "reworded": "~", "changed": "="}
@@ -82,12 +83,13 @@ class DiffDialog(Dialog[list[int]]):
             self.query_one(BlockView).show(self._blocks(self._changes[event.index]))
 
     def _blocks(self, change: Change) -> list[Block]:
-        if not change.messages:
+        messages = change.messages
+        if not messages:
             what = "excluded since" if change.kind == "removed" else "included since"
             keys = ", ".join(change.keys)
             return [Block(f"{_SIGNS[change.kind]} {keys + ' differ' if keys else what}", "")]
         blocks = []
-        for one in change.messages:
+        for one in messages:
             place = one.after if one.after is not None else one.before
             head = f"{_SIGNS[one.kind]} {one_line(one.role).upper()} · message {(place or 0) + 1} {one.kind}"
             before, after = one.sides()
@@ -230,10 +232,10 @@ class SavedScreen(NarrowingScreen):
             self.desk.work(task, name="comparing", group="compare", exclusive=True)
 
     async def _comparing(self, workspace: Workspace, name: str) -> None:
-        def comparing(_: object) -> Compared:
+        def comparing(on_progress: OnProgress) -> Compared:
             versions = self.workbench.versions
             before = versions.at(workspace, name)
-            return Compared(name, before, workspace, versions.compare(before, workspace))
+            return Compared(name, before, workspace, versions.compare(before, workspace, on_progress))
 
         self.post_message(await self.desk.in_thread(comparing, name="comparing"))
 
