@@ -194,6 +194,11 @@ def test_what_a_pattern_needs_is_drawn_from_its_parts_in_sequence(pattern: str, 
     assert need(pattern, "(?m)").sieves == tuple(sieves)
 
 
+def test_of_text_in_any_script_only_what_is_written_is_needed() -> None:
+    assert need(r"\w+\d{3}\.?[ab]", "(?m)", ascii_only=False) == need("(?x)", "(?m)")
+    assert need(r"\w+(é|ÀB)\.?-\d", "(?m)", ascii_only=False).sieves == (r"àb\-|àb\.\-|é\-|é\.\-",)
+
+
 def test_a_run_of_digits_is_looked_for_as_such() -> None:
     digits = "[" + "".join(rf"\x3{number}" for number in range(10)) + "]"
     assert need(r"\w+\d{3,}", "(?m)").sieves[0] == digits * 3

@@ -1,9 +1,9 @@
-"""What an ASCII text must hold for a pattern to be met in it, found much faster than the pattern itself.
+"""What a text must hold for a pattern to be met in it, found much faster than the pattern itself.
 
 The engine steps through a text byte by byte (2 ns each) unless the pattern begins with one of a few literals that it
 can jump to (0.2 ns). So the literals of which every match holds one are drawn from a pattern: `\\w+(can|may)not`
-is not met without `cannot` or `maynot`, `\\s{3,}` not without two of six characters side by side, and `[^\\x00-\\x7f]`
-not at all. Where a pattern is not understood, nothing is said of it.
+is not met without `cannot` or `maynot`, `\\s{3,}` not without two of six characters side by side, and
+`[^\\x00-\\x7f]` in ASCII not at all. Where a pattern is not understood, nothing is said of it.
 
 This is what Russ Cox draws from a pattern for an index of trigrams (https://swtch.com/~rsc/regexp/regexp4.html): of
 each part all that it may be, where that is little, else with what it begins and ends, and what it holds between.
@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 
 import polars as pl
+
+from tunedesk.core.datasets.indexing import fold
 
 _SMALL = 10
 """Most characters of a class, or alone, that the engine still jumps to."""
@@ -33,7 +35,9 @@ _LEADING = re.compile(r"\(\?i\)")
 _ITEM = re.compile(
     r"""(?P<zero>\^|\$|\\[bBAz](?!\{))
       | (?P<set>\\[pP](?:\{[^}]*\}|.)|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\U[0-9a-fA-F]{8}|\\[xuU]\{[^}]*\}
-               |\\[dDsSwW]|\\[^\w\s<>]|\\[tnrfva]|[^\\\[()\]|?*+{])
+               |\\[dDsSwW]|\\[tnrfva]|\.)
+      | \\(?P<escaped>[^\w\s<>])
+      | (?P<plain>[^\\\[()\]|?*+{])
       | (?P<class>\[)
       | (?P<group>\((?!\?)|\(\?:|\(\?P?<\w+>)""",
     re.VERBOSE | re.DOTALL,
@@ -46,7 +50,7 @@ _EMPTY: _Literals = frozenset({""})
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What an ASCII text must hold."""
+    """What a text must hold."""
 
     impossible: bool = False
     """Whether no such text can match."""
@@ -134,9 +138,11 @@ def _whole(exact: _Literals) -> _Part:
     return _Part(exact, exact, exact)
 
 
-def need(source: str, flags: str) -> Need:
-    """Return what the pattern `source` needs of a folded ASCII text when compiled with `flags`."""
-    reader = _Reader(_LEADING.sub("", source, count=1) if source.startswith("(?i)") else source, flags)
+def need(source: str, flags: str, *, ascii_only: bool = True) -> Need:
+    """Return what the pattern `source`, compiled with `flags`, needs of a folded text, of ASCII or of any script."""
+    reader = _Reader(
+        _LEADING.sub("", source, count=1) if source.startswith("(?i)") else source, flags, ascii_only
+    )
     try:
         part = reader.alternatives()
     except ValueError:
@@ -152,8 +158,9 @@ def need(source: str, flags: str) -> Need:
 class _Reader:
     """Reads a pattern; raises ValueError at what it does not understand."""
 
-    def __init__(self, source: str, flags: str) -> None:
-        self.source, self.flags, self.at = source, flags, 0
+    def __init__(self, source: str, flags: str, ascii_only: bool) -> None:
+        self.source, self.flags, self.ascii_only = source, flags, ascii_only
+        self.at = 0
 
     def alternatives(self) -> _Part:
         """Read up to the end of a group."""
@@ -184,6 +191,9 @@ class _Reader:
             return part
         if match["class"]:
             self.at = _closed(self.source, begun)
+        if not self.ascii_only:
+            literal = match["plain"] or match["escaped"]
+            return _whole(frozenset({fold(literal)})) if literal else _Part()
         members = _members(self.source[begun : self.at], self.flags)
         return _whole(members) if len(members) <= _SMALL else _Part()
 

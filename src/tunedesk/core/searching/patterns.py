@@ -120,7 +120,10 @@ class Expression:
     """For one message alone, where the other forms may match because of what joins messages; else None."""
     need: Need = field(default_factory=Need)
     """What ASCII texts must hold."""
+    need_anywhere: Need = field(default_factory=Need)
+    """What any text must hold."""
     _tried: _Tried = field(default_factory=_Tried, compare=False)
+    _tried_wide: _Tried = field(default_factory=_Tried, compare=False)
 
     def contains(
         self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
@@ -151,20 +154,17 @@ class Expression:
             found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
             narrow = (~wide).arg_true()
             found = found.scatter(narrow.filter(self._narrow(texts.gather(narrow), cancelled)), True)
+        left, need, tried = texts.gather(rest), self.need_anywhere, self._tried_wide
+        rest = rest.filter(_sifted(left, self.sieve or self.exact, need, tried, cancelled))
         if self.sieve is not None:
-            rest = rest.filter(_scan(texts.gather(rest), self.sieve, cancelled))
-        return found.scatter(rest.filter(_scan(texts.gather(rest), self.exact, cancelled)), True)
+            rest = rest.filter(_scan(texts.gather(rest), self.exact, cancelled))
+        return found.scatter(rest, True)
 
     def _narrow(self, texts: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
         """Return which texts match, told by the ASCII form and what it needs."""
         if self.need.impossible:
             return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        sieve = self._tried.sieve(self.ascii, self.need.sieves, texts)
-        if sieve is None:
-            return _scan(texts, self.ascii, cancelled)
-        left = _scan(texts, (sieve,), cancelled).arg_true()
-        found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        return found.scatter(left.filter(_scan(texts.gather(left), self.ascii, cancelled)), True)
+        return _sifted(texts, self.ascii, self.need, self._tried, cancelled)
 
 
 def compile_pattern(pattern: Pattern) -> Expression:
@@ -194,6 +194,7 @@ def compile_pattern(pattern: Pattern) -> Expression:
         matches_empty=pl.Series([""]).str.contains(exact)[0],
         single=exact if told is None or by_lines != source else None,
         need=need(by_lines, flags),
+        need_anywhere=need(by_lines, flags, ascii_only=False),
     )
 
 
@@ -248,6 +249,18 @@ def _scan(texts: pl.Series, form: Form, cancelled: Callable[[], bool]) -> pl.Ser
         taken = time.perf_counter() - began
         size = max(FIRST_ROWS, int(len(part) * _SLICE_S / max(taken, 1e-6)))
     return pl.concat(masks)
+
+
+def _sifted(
+    texts: pl.Series, form: Form, need: Need, tried: _Tried, cancelled: Callable[[], bool]
+) -> pl.Series:
+    """Return which texts match, those alone looked at that hold what is needed where that saves time."""
+    sieve = tried.sieve(form, need.sieves, texts)
+    if sieve is None:
+        return _scan(texts, form, cancelled)
+    left = _scan(texts, (sieve,), cancelled).arg_true()
+    found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
+    return found.scatter(left.filter(_scan(texts.gather(left), form, cancelled)), True)
 
 
 def _tokens(source: str) -> list[tuple[str, bool]]:
