@@ -111,6 +111,18 @@ def test_rows_that_came_or_went_since_are_reverted_too(bench: Workbench, workspa
     assert [index for index, _ in only_added.included()] == [0, 2, 3, 4, 5]
 
 
+def test_a_row_whose_adding_is_undone_comes_back_by_a_revert(bench: Workbench, workspace: Workspace) -> None:
+    workspace = workspace.add_rows([LINES[5]], "copy").apply(edits.replace_message([6], 1, "Reworded"))
+    bench.versions.save(workspace, "with it")
+    gone = workspace.undo().undo()
+    (change,) = bench.versions.compare(bench.versions.at(gone, "with it"), gone).changes
+    back = bench.versions.revert(gone, "with it", [change.row])
+    assert (text(back, 6), back.included_count, list(back.matches)) == ("Reworded", 7, list(range(7)))
+    back = back.apply(edits.set_system_prompt(None, "Be kind."))
+    assert list(back.with_query("system:kind").matches) == list(bench.open("mine").matches) == list(range(7))
+    assert back.undo().undo().total == 6
+
+
 def test_what_was_uploaded_is_a_version_to_compare_with(
     bench: Workbench, workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from tunedesk.core.diff import Difference, OnProgress, diff
 from tunedesk.core.editing import edits
+from tunedesk.core.editing.overlay import ABSENT
 from tunedesk.core.searching.query import parse
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, UsageError
@@ -107,7 +108,9 @@ class Versions:
         wanted = list(indexes)
         out = [index for index in wanted if now.included(index) and not then.included(index)]
         back = [index for index in wanted if then.included(index) and not now.included(index)]
-        changed = [index for index in wanted if then.follows(index) != now.follows(index)]
+        changed = [
+            index for index in wanted if then.follows(index) != now.follows(index) or now.has(index, ABSENT)
+        ]
         if not changed and bool(out) != bool(back):
             return workspace.apply(edits.exclude(out) if out else edits.include(back))
         edit = edits.revert(changed or wanted, position, told(name), excluded=out, included=back)

@@ -205,7 +205,7 @@ class Workspace:
 
     def _with_edit(self, one: Recorded) -> Workspace:
         history = (*self.history, one)
-        if one.edit.kind in ("restore", "add_rows"):
+        if one.edit.kind in ("restore", "add_rows", "revert"):
             return replace(self._with_history(history), taken_back=())
         overlay = self.overlay.with_edits([(one.id, one.edit)], partial(edits_of, history))
         return replace(self, history=history, overlay=overlay, taken_back=())

@@ -146,7 +146,9 @@ class Overlay:
                 reach = max(reach, rows[-1] + 1 if rows else 0)
             else:
                 _set(flags, array("I", edit.arguments.get("excluded", ())), EXCLUDED, True, reach)
-                _set(flags, array("I", edit.arguments.get("included", ())), EXCLUDED, False, reach)
+                back = array("I", edit.arguments.get("included", ()))
+                _set(flags, back, OUT if edit.kind == "revert" else EXCLUDED, False, reach)
+                reach = max([reach, *(index + 1 for index in back)])
                 entry = self._entry(number, edit, rows, reach, find)
                 _set(flags, rows, EDITED | (REWRITTEN if entry.rewrites else 0), True, reach)
                 if rows is not None and len(rows) <= FEW:
