@@ -11,8 +11,9 @@ from textual.pilot import Pilot
 
 from tests.tui.bench import workbench
 from tunedesk.tui.app import TunedeskApp
-from tunedesk.tui.screens.dialogs import ChooseDialog
+from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.help import HelpDialog
+from tunedesk.tui.screens.message_dialogs import MessageDialog, Written
 from tunedesk.tui.screens.palette import Palette
 
 KEYS = [
@@ -49,6 +50,26 @@ async def test_an_answer_that_another_dialog_overtook_is_taken_when_that_one_clo
         await pilot.press("escape")
         await pilot.pause(0.1)
         assert len(app.screen_stack) == 1
+
+
+async def test_keys_in_a_text_act_in_the_order_in_which_they_were_typed(tmp_path: Path) -> None:
+    app = TunedeskApp(lambda: workbench(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, app)
+        lines: list[str | None] = []
+        texts: list[Written | None] = []
+        app.push_screen(TextDialog("Tag", value="ab"), lines.append)
+        await pilot.pause()
+        press(app, "home", "x", "end", "y", "backspace", "z", "enter", "j", "j")
+        while not lines:
+            await pilot.pause(0.02)
+        app.push_screen(MessageDialog("Message 1", "ab", ["user"]), texts.append)
+        await pilot.pause()
+        press(app, "home", "x", "end", "enter", "y", "backspace", "z", "ctrl+s", "j", "j")
+        while not texts:
+            await pilot.pause(0.02)
+        assert lines == ["xabz"]
+        assert [one and one.text for one in texts] == ["xab\nz"]
 
 
 async def test_the_palette_opens_on_another_screen_too_where_one_was_left_open(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from textual.widgets import Static, TextArea
 
 from tunedesk.terminal import visible
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.text_fields import TextBox
 
 
 class SystemPromptPane(Vertical):
@@ -70,7 +71,7 @@ class SystemPromptPane(Vertical):
 
     def compose(self) -> ComposeResult:
         """Lay out the text and its note."""
-        yield TextArea(tab_behavior="focus", compact=True, highlight_cursor_line=False, id="prompt-text")
+        yield TextBox(tab_behavior="focus", compact=True, highlight_cursor_line=False, id="prompt-text")
         yield Static("", id="prompt-told", markup=False)
         yield Static("", id="prompt-note", markup=False)
 

@@ -12,6 +12,7 @@ from textual.widgets import OptionList, Static, TextArea
 
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.text_fields import TextBox
 
 MOST_MODELS = 4
 """Models that still have room side by side."""
@@ -77,7 +78,7 @@ class SystemDialog(Dialog[str]):
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield the text."""
-        area = TextArea(self._text, compact=True, highlight_cursor_line=False, id="system-text")
+        area = TextBox(self._text, compact=True, highlight_cursor_line=False, id="system-text")
         area.cursor_blink = False
         yield area
         yield Static(

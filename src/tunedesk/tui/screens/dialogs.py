@@ -16,6 +16,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tunedesk.tui.widgets.plain import plain, plain_line
+from tunedesk.tui.widgets.text_fields import TextField
 
 Result = TypeVar("Result")
 
@@ -173,7 +174,7 @@ class TextDialog(Dialog[str]):
 
     def compose_body(self) -> Iterable[Widget]:
         """Yield the input."""
-        yield Input(self._value, placeholder=self._placeholder, select_on_focus=False)
+        yield TextField(self._value, placeholder=self._placeholder, select_on_focus=False)
         if self._note:
             yield Static(plain(self._note), markup=False, classes="note")
 

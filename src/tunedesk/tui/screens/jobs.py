@@ -24,6 +24,7 @@ from tunedesk.tui.screens.jobs_elsewhere import ElsewhereScreen
 from tunedesk.tui.screens.jobs_following import FollowingScreen
 from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.tab_line import TabLine
+from tunedesk.tui.widgets.text_fields import TextField
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class JobsScreen(ElsewhereScreen):
         screen, following = JobsScreen, FollowingScreen
         yield Container(
             JobList().data_bind(rows=following.rows, view=following.view, pinned=following.pinned),
-            Input(
+            TextField(
                 id="jobs-filter", placeholder="status:failed -provider:openai cost>5 words · Esc shows all"
             ),
             Container(

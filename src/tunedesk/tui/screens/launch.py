@@ -22,6 +22,7 @@ from tunedesk.errors import UsageError
 from tunedesk.jobs import LaunchRequest, new_launch_id
 from tunedesk.tui.screens.dialogs import Modal
 from tunedesk.tui.widgets.plain import plain, plain_line
+from tunedesk.tui.widgets.text_fields import TextField
 
 EstimateFor = Callable[[str, int | Auto], Estimate]
 """Cost of a job with this model and number of epochs."""
@@ -240,7 +241,7 @@ def _fact(label: str, text: str, name: str | None = None) -> Widget:
 
 def _field(label: str, name: str, value: str) -> Iterable[Widget]:
     yield Static(label, classes="label", markup=False)
-    yield Input(value, compact=True, id=f"launch-{name}", select_on_focus=True)
+    yield TextField(value, compact=True, id=f"launch-{name}", select_on_focus=True)
 
 
 def _whole(name: str, text: str, most: int) -> int | Auto:

@@ -12,6 +12,7 @@ from textual.widgets import Static, TextArea
 
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.text_fields import TextBox
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class MessageDialog(Dialog[Written]):
     def compose_body(self) -> Iterable[Widget]:
         """Yield the role, the text and what happens to it."""
         yield Static("", markup=False, id="message-role")
-        area = TextArea(
+        area = TextBox(
             self._text, compact=True, highlight_cursor_line=False, read_only=self._fixed, id="message-text"
         )
         area.cursor_blink = False

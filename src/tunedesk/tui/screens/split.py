@@ -11,6 +11,7 @@ from textual.widgets import Input, Static
 
 from tunedesk.tui.screens.dialogs import Dialog
 from tunedesk.tui.widgets.plain import plain_line
+from tunedesk.tui.widgets.text_fields import TextField
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class SplitDialog(Dialog[SplitRequest]):
     def compose_body(self) -> Iterable[Widget]:
         """Yield the three fields."""
         yield Static("validation share, in percent", classes="label", markup=False)
-        yield Input("20", id="split-share", type="number", select_on_focus=False)
+        yield TextField("20", id="split-share", type="number", select_on_focus=False)
         yield Static("seed: the same seed gives the same split", classes="label", markup=False)
-        yield Input(str(self._seed), id="split-seed", type="integer", select_on_focus=False)
+        yield TextField(str(self._seed), id="split-seed", type="integer", select_on_focus=False)
         names = ", ".join(self._fields[:8])
         hint = f"balance by a key ({names}), or leave empty" if names else "balance by a key, or leave empty"
         yield Static(plain_line(hint), classes="label", markup=False)
-        yield Input("", id="split-by", select_on_focus=False)
+        yield TextField("", id="split-by", select_on_focus=False)
         yield Static("", id="split-note", markup=False, classes="note")
 
     def on_mount(self) -> None:

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import TextArea
+
+from tunedesk.tui.widgets.text_fields import TextBox
 
 _REMEMBERED = 100
 
 
-class PromptBox(TextArea):
+class PromptBox(TextBox):
     """Grows with its text up to its `max-height`; remembers what was sent."""
 
     DEFAULT_CSS = """

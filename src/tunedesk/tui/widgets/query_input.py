@@ -11,9 +11,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
-from textual.widgets import Input
 
 from tunedesk.tui.widgets.plain import one_line
+from tunedesk.tui.widgets.text_fields import TextField
 
 _STEP = 64
 """Cells by which the room for the text grows."""
@@ -22,7 +22,7 @@ _LEAVING_S = 1.0
 """Seconds that leaving may take; a key that comes later is taken after all."""
 
 
-class QueryInput(Input):
+class QueryInput(TextField):
     """An input that knows how its text may go on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,7 +51,6 @@ class QueryInput(Input):
             self.app.post_message(events.Key(event.key, event.character))
             return
         self._left = monotonic() if event.key in _LEAVING else 0.0
-        await super()._on_key(event)
 
     def on_focus(self) -> None:
         """Take all keys again."""
