@@ -70,19 +70,25 @@ class Change:
     before: int | None
     """Its row in the first state; None when it was added."""
     after: int | None
-    rows: Callable[[], tuple[Row, Row]] | None = field(default=None, repr=False, compare=False)
-    """Gives the row as it was and as it is; None for whole rows added or removed."""
+    states: tuple[Workspace, Workspace] | None = field(default=None, repr=False, compare=False)
+    """What has the row as it was and as it is; None for whole rows added or removed."""
 
     @property
     def messages(self) -> tuple[MessageChange, ...]:
         """What happened to its messages, worked out when asked for; empty for whole rows added or removed."""
-        return message_changes(*self.rows()) if self.rows else ()
+        return message_changes(*self._rows())
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Other parts of the row that differ, such as tools."""
-        was, now = self.rows() if self.rows else ({}, {})
+        was, now = self._rows()
         return tuple(key for key in ROW_KEYS if key != "messages" and was.get(key) != now.get(key))
+
+    def _rows(self) -> tuple[Row, Row]:
+        if self.states is None or self.before is None or self.after is None:
+            return {}, {}
+        before, after = self.states
+        return _compared(before.row(self.before)), _compared(after.row(self.after))
 
     @property
     def row(self) -> int:
@@ -157,7 +163,7 @@ def _place(change: Change) -> tuple[int, bool]:
 
 def _by_row(before: Workspace, after: Workspace, on_progress: OnProgress) -> Iterator[Change]:
     """Compare two versions of one dataset: only rows that an edit touches in one of them alone can differ."""
-    was, now = before.overlay, after.overlay
+    was, now, states = before.overlay, after.overlay, (before, after)
     touched = sorted({*was.touched(), *now.touched()})
     for place, index in enumerate(touched):
         if place % _STEP == 0:
@@ -165,20 +171,16 @@ def _by_row(before: Workspace, after: Workspace, on_progress: OnProgress) -> Ite
         shown = was.included(index), now.included(index)
         if shown == (True, True):
             if was.follows(index) != now.follows(index):
-                yield from _reworded(before, after, index, index)
+                yield from _reworded(states, index, index)
         elif shown[0]:
             yield Change("removed", index, None)
         elif shown[1]:
             yield Change("added", None, index)
 
 
-def _reworded(first: Workspace, second: Workspace, before: int, after: int) -> Iterator[Change]:
-    def rows() -> tuple[Row, Row]:
-        return _compared(first.row(before)), _compared(second.row(after))
-
-    was, now = rows()
-    if was != now:
-        yield Change("reworded", before, after, rows)
+def _reworded(states: tuple[Workspace, Workspace], before: int, after: int) -> Iterator[Change]:
+    if _compared(states[0].row(before)) != _compared(states[1].row(after)):
+        yield Change("reworded", before, after, states)
 
 
 def _by_content(before: Workspace, after: Workspace) -> Iterator[Change]:
@@ -194,7 +196,7 @@ def _by_content(before: Workspace, after: Workspace) -> Iterator[Change]:
         if index not in partners:
             yield Change("added", None, index)
             continue
-        yield from _reworded(before, after, partners[index], index)
+        yield from _reworded((before, after), partners[index], index)
 
 
 def _digests(workspace: Workspace) -> pl.DataFrame:

@@ -29,6 +29,7 @@ from tunedesk.core.editing.history import (
     head,
     in_force,
     newest_in_force,
+    news,
     next_redo,
     read_history,
     state_of,
@@ -275,6 +276,10 @@ class Workspace:
         history = read_history(self.journal, self.dataset.id, self.history)
         made = {one.id for one in history}.difference(one.id for one in self.history)
         return replace(self._with_history(history), foreign=self.foreign.union(made))
+
+    def news(self, seen: Workspace) -> str:
+        """Return in words what was done since an earlier state of the same dataset."""
+        return news(seen.history, self.history)
 
     def row(self, index: int) -> Row:
         """Return a row as edits left it; raises DataError when there is none."""

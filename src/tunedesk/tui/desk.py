@@ -217,7 +217,7 @@ class Desk(ReportingApp):
                     if found is not seen and self.latest is seen:
                         self.latest = found
                         self.post_message(
-                            WorkspaceChanged(found, "another window has edited: shown as it is now")
+                            WorkspaceChanged(found, f"another window has edited: {found.news(seen)}")
                         )
 
     async def _changed(self, doing: str, make: Any) -> Workspace:

@@ -156,6 +156,18 @@ def built_over(one: Recorded, history: Sequence[Recorded], foreign: Collection[i
     return next((other for other in later if meet(one.edit, other.edit)), None)
 
 
+def news(before: Sequence[Recorded], after: Sequence[Recorded]) -> str:
+    """Return in words what was done between two states of a journal, the last of it where it was much."""
+    known = {one.id: one.undone for one in before}
+    told = [
+        f"{'undid ' if one.undone else 'redid ' if one.id in known else ''}{one.edit.label}"
+        for one in after
+        if known.get(one.id, False) != one.undone or one.id not in known
+    ]
+    more = f" and {len(told) - 1:,} more" if len(told) > 1 else ""
+    return told[-1] + more if told else "began anew"
+
+
 def state_of(history: Sequence[Recorded | KeptEdit]) -> JournalState:
     """Return the state of the journal that holds these edits."""
     oldest, newest = (history[0].id, history[-1].id) if history else (0, 0)
