@@ -17,6 +17,7 @@ from tunedesk.cli import (
     comparing,
     curation,
     data,
+    editing,
     endpoints,
     engine,
     files,
@@ -61,6 +62,7 @@ def tunedesk(context: click.Context) -> int:
 for module in (
     data,
     library,
+    editing,
     curation,
     money,
     launch,

@@ -203,7 +203,7 @@ def convert(
         show(f"{written.conversations:,} conversations, {written.bytes:,} bytes: {written.path}")
 
 
-def _knowing(
+def knowing(
     bench: Workbench, workspace: Workspace, query: str, column: str, model: str, progress: Progress
 ) -> Workspace:
     """Return the workspace that knows what a query and an order ask for; a query that is none asks for nothing."""
@@ -218,7 +218,7 @@ def _knowing(
     return bench.knowing(workspace, wanted, model, progress.update)
 
 
-def _filtered(workspace: Workspace, query: str) -> Workspace:
+def filtered(workspace: Workspace, query: str) -> Workspace:
     """Return what a query leaves; where it cannot be understood, point at the column before the error is told."""
     from tunedesk.core.searching.query import QueryError
 
@@ -246,8 +246,8 @@ def list_(file: str, query: str, column: str | None, limit: int, model: str, as_
     """
     bench = workbench()
     with Progress("looking") as progress:
-        workspace = _knowing(bench, bench.open_source(file), query, column or "", model, progress)
-    workspace = _filtered(workspace, query)
+        workspace = knowing(bench, bench.open_source(file), query, column or "", model, progress)
+    workspace = filtered(workspace, query)
     if column:
         workspace = workspace.with_sort(column.lstrip("-"), column.startswith("-"))
     rows = bench.listed(workspace, limit)
@@ -426,7 +426,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
         return
     for one in difference.changes:
         messages = one.messages
-        _show_change(_change(one, messages, was, now), [message.sides() for message in messages])
+        _show_change(_change(one, messages, was, now), messages)
     say(
         ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         + f", {difference.unchanged:,} unchanged"
@@ -451,18 +451,23 @@ def _change(one: Change, messages: Sequence[MessageChange], was: Workspace, now:
     }  # fmt: skip
 
 
-def _show_change(change: dict[str, Any], sides: list[tuple[str, str]]) -> None:
+def _show_change(change: dict[str, Any], messages: Sequence[MessageChange]) -> None:
     mark = {"added": "+", "removed": "-", "reworded": "~"}[change["kind"]]
     line = change["before_line"] if change["after_line"] is None else change["after_line"]
     show(f"{mark} line {line}: {change['preview']}")
-    for message, told in zip(change["messages"], sides, strict=True):
-        place = message["before_message"] if message["after_message"] is None else message["after_message"]
-        show(f"    {message['kind']} message {place} ({message['role']})")
-        for sign, text in zip("-+", told, strict=True):
-            if text:
-                show("\n".join(f"    {sign} {part}" for part in text.splitlines()))
+    for message in messages:
+        show_message(message)
     if change["keys"]:
         show(f"    changed: {', '.join(change['keys'])}")
+
+
+def show_message(message: MessageChange) -> None:
+    """Print what happened to a message, as it was and as it is."""
+    place = message.before if message.after is None else message.after
+    show(f"    {message.kind} message {place} ({message.role})")
+    for sign, text in zip("-+", message.sides(), strict=True):
+        if text:
+            show("\n".join(f"    {sign} {part}" for part in text.splitlines()))
 
 
 COMMANDS = (import_, export, convert, list_, check, fix, split, duplicates, diff)
