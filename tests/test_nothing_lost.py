@@ -121,9 +121,9 @@ def test_a_dataset_removed_by_another_process_is_edited_no_more_and_says_so(
     untouched = opened().undo().undo()
     other = Workbench(state_paths())
     other.forget("d")
-    steps: list[Callable[[], Workspace]] = [
+    steps: list[Callable[[], object]] = [
         lambda: workspace.apply(edits.exclude([2])), lambda: untouched.apply(edits.exclude([2])),
-        workspace.undo, untouched.redo, workspace.reloaded,
+        workspace.undo, untouched.redo, workspace.reloaded, lambda: Workbench(paths).versions.save(workspace, "v"),
     ]  # fmt: skip
     for step in steps:
         with pytest.raises(DataError, match="removed"):

@@ -53,8 +53,12 @@ class Versions:
         self._store, self._open_source = store, open_source
 
     def save(self, workspace: Workspace, name: str) -> Version:
-        """Give the present state a name; raises UsageError when the name is taken or cannot be typed."""
+        """Give the present state a name; raises UsageError when the name is taken or cannot be typed.
+
+        Raises DataError when another instance has removed the dataset.
+        """
         name = _version_name(name)
+        self._store.edits_state(workspace.dataset.id)
         version = self._store.add_version(workspace.dataset.id, name, workspace.position)
         if version is None:
             raise UsageError(f"there is a version {name} already", "choose another name, or forget that one")

@@ -165,7 +165,7 @@ def news(before: Sequence[Recorded], after: Sequence[Recorded]) -> str:
         if known.get(one.id, False) != one.undone or one.id not in known
     ]
     more = f" and {len(told) - 1:,} more" if len(told) > 1 else ""
-    return told[-1] + more if told else "began anew"
+    return told[-1] + more if told else "its file was imported anew"
 
 
 def state_of(history: Sequence[Recorded | KeptEdit]) -> JournalState:
