@@ -61,6 +61,15 @@ def test_a_masked_file_holds_placeholders_and_the_map_stays_here(
     assert json.loads(capsys.readouterr().out)["found"] == []
 
 
+def test_an_edit_that_would_change_nothing_is_told_before_it_is_made(tmp_path: Path) -> None:
+    workspace = workbench(tmp_path).import_file(source(tmp_path)).workspace
+    told: list[tuple[int, int]] = []
+    with pytest.raises(DataError, match="would change none"):
+        preview(workspace, edits.replace_text(None, "nowhere", "x"), None, lambda *one: told.append(one))
+    assert told == [(0, workspace.total)]
+    assert preview(workspace, edits.exclude(None)).rows == workspace.total
+
+
 def test_masking_rows_is_one_edit_shown_before_and_undone_at_once(tmp_path: Path) -> None:
     bench = workbench(tmp_path)
     workspace = bench.import_file(source(tmp_path)).workspace

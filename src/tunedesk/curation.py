@@ -35,6 +35,7 @@ _MEASURED = 1_000
 """Rows on which a change of tokens is measured."""
 _LOOKED_AT_ONCE = 20_000
 """Rows that are read to say something about prompts while the user waits: about a second."""
+_NOTHING = "this would change none of these conversations"
 _STEP = 200
 """Rows between two calls of a progress function."""
 
@@ -88,15 +89,24 @@ class EditPreview:
     """The first rows that it changes."""
 
 
-def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, most: int = 5) -> EditPreview:
-    """Return what `edit` would do: its first `most` changed rows, row `first` (if it is touched) before others."""
+def preview(
+    workspace: Workspace, edit: edits.Edit, first: int | None = None, on_progress: OnProgress | None = None,
+    *, most: int = 5,
+) -> EditPreview:  # fmt: skip
+    """Return what `edit` would do: its first `most` changed rows, row `first` (if it is touched) before others.
+
+    Raises DataError when it would do nothing at all.
+    """
     touched = edit.indexes()
     kept_as_is = edit.kind in edits.MARKS
     order: Iterable[int] = workspace.everything if touched is None else touched
     if first is not None and (touched is None or first in touched):
         order = chain((first,), (index for index in order if index != first))
     samples: list[RowChange] = []
-    for index in order:
+    rows = workspace.total if touched is None else len(touched)
+    for place, index in enumerate(order):
+        if on_progress and place % _STEP == 0:
+            on_progress(place, rows)
         row = workspace.row(index)
         after = _after(edit, index, row, touched)
         if kept_as_is or after != row:
@@ -105,8 +115,10 @@ def preview(workspace: Workspace, edit: edits.Edit, first: int | None = None, mo
             samples.append(RowChange(workspace.line(index), row, after, changes, words))
         if len(samples) == most:
             break
-    rows = workspace.total if touched is None else len(touched)
-    return EditPreview(edit, rows, len(edit.arguments.get("excluded", ())), tuple(samples))
+    excluded = len(edit.arguments.get("excluded", ()))
+    if not samples and not excluded:
+        raise DataError(_NOTHING, "nothing was changed")
+    return EditPreview(edit, rows, excluded, tuple(samples))
 
 
 def _after(edit: edits.Edit, index: int, row: Row, touched: Sequence[int] | None) -> Row:
@@ -140,7 +152,7 @@ def changing(workspace: Workspace, edit: edits.Edit, on_progress: OnProgress | N
             if _after(edit, index, row, touched) != row:
                 hit.append(index)
     if not hit:
-        raise DataError("this would change none of these conversations", "nothing was changed")
+        raise DataError(_NOTHING, "nothing was changed")
     return msgspec.structs.replace(edit, rows=edits.pack(hit)) if len(hit) < len(touched) else edit
 
 

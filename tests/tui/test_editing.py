@@ -109,9 +109,9 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
         assert desk.messages(0)[2]["content"] == "About your card: a case is open."
         await desk.press("enter", "R", "down", "down", "enter")  # system of message 1 becomes user
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
-        assert "apply to 3 matches, 2 of them change" in frame(
-            desk.app
-        )  # the third has another message there
+        # The third has another message there.
+        assert "apply to 3 matches, 2 of them change" in frame(desk.app)
+        assert "user: role system → user" in frame(desk.app)
         await desk.press("enter")
         await desk.said("message 1 is user now")
         assert [roles(desk, index)[0] for index in (0, 2, 4)] == ["u", "d", "u"]

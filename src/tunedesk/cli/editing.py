@@ -95,7 +95,7 @@ def _tell(bench: Workbench, found: Workspace, made: Edit | None, *, dry_run: boo
         say("no conversation matches: nothing was changed")
         return
     if dry_run:
-        for sample in bench.curation.preview(found, made, None, _SHOWN).samples:
+        for sample in bench.curation.preview(found, made, most=_SHOWN).samples:
             show(f"~ line {sample.line}: {sample.preview}")
             for message in sample.messages:
                 show_message(message)

@@ -224,7 +224,9 @@ class ChoicesScreen(ReopeningScreen):
         """Select all rows that the filter matched."""
         listing = self.query_one(ConversationList)
         listing.selected = AllOf(self.workspace.found if self.workspace else ())
-        self.say(f"selected {conversations(len(listing.selected))}: x excludes, t tags, Escape forgets")
+        many = len(listing.selected)
+        told = f"selected {conversations(many)}: x excludes, t tags, Escape forgets"
+        self.say(told if many else "nothing to select: clear the filter first")
 
     def action_sort(self) -> None:
         """Choose the column that orders the list; the same one again turns the order."""

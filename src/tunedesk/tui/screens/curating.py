@@ -93,7 +93,8 @@ class CuratingScreen(ChoicesScreen):
         bench, workspace = self.workbench, self.workspace
         assert workspace is not None
         shown = await self.desk.in_thread(
-            lambda _: bench.curation.preview(workspace, edit, first), name="looking ahead"
+            lambda on_progress: bench.curation.preview(workspace, edit, first, on_progress),
+            name="looking ahead",
         )
         if not await self.app.push_screen_wait(EditDialog(title, shown, note)):
             self.say("nothing was changed")

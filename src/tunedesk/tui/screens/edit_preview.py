@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -71,7 +72,8 @@ def _row_lines(sample: RowChange) -> Iterator[Content]:
     for change in sample.messages:
         was, now = _shortened(change.was, change.now)
         if change.was == change.now:
-            yield plain_line(f"  {change.role}: its role, weight or calls change", "italic")
+            for key, (before, after) in change.keys.items():
+                yield plain_line(f"  {change.role}: {key} {_value(before)} → {_value(after)}")
             continue
         if change.was:
             yield Content.assemble(("- ", "$text-error"), plain_line(f"{change.role}: {was}", "$text-error"))
@@ -81,6 +83,15 @@ def _row_lines(sample: RowChange) -> Iterator[Content]:
             )
     if not sample.messages:
         yield plain_line("  keys beside the messages change", "italic")
+
+
+def _value(value: object) -> str:
+    """Return what stands under a key of a message."""
+    return "none" if value is None else _cut(json.dumps(value, ensure_ascii=False).strip('"'))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _shortened(was: str, now: str) -> tuple[str, str]:
