@@ -121,7 +121,9 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
         await desk.said("nothing to undo: all edits are undone")
 
 
-async def test_conversations_are_copied_added_and_edited_like_others(tmp_path: Path, cases: Path) -> None:
+async def test_conversations_are_copied_added_and_edited_like_others(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(tmp_path, cases) as desk:
         await desk.press("y")
         await desk.said("added a copy of 1 conversation")
@@ -142,6 +144,9 @@ async def test_conversations_are_copied_added_and_edited_like_others(tmp_path: P
         assert desk.listing.count == 40
         await desk.press("y", "y")
         await desk.until(lambda: desk.listing.count == 80)
+        monkeypatch.setattr("tunedesk.tui.screens.editing._MOST_COPIES", 79)
+        await desk.press("a", "y")
+        await desk.said("no more than 79 conversations are copied at once")
 
 
 @pytest.mark.parametrize(

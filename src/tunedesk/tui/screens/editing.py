@@ -20,16 +20,8 @@ from tunedesk.tui.widgets.selection import AllOf
 if TYPE_CHECKING:
     from tunedesk.core.editing.edits import Edit
 
-_ON_MESSAGE = ("role", "delete_message", "split_message", "merge_message", "move_message", "edit_here")
-_FOR_ONE = ("split_message", "move_message", "edit_here", "add_message", "edit")
-"""What is done to one conversation, whatever is selected."""
-_NEXT_ROLE = {
-    "user": "assistant",
-    "assistant": "user",
-    "system": "user",
-    "developer": "user",
-    "tool": "assistant",
-}
+_MOST_COPIES = 20_000
+"""Copies that one edit holds: some 20 MB, which each start reads."""
 
 
 def edit_key(key: str, action: str, label: str, tooltip: str) -> Binding:
@@ -199,4 +191,6 @@ class RowEditingScreen(CuratingScreen):
         own = ("exclude", "tag", "duplicate", "replace_text")
         if self.workspace is not None and action in own and not self.targets().rows:
             return "no conversation under the cursor"
+        if self.workspace is not None and action == "duplicate" and len(self.targets().rows) > _MOST_COPIES:
+            return f"no more than {_MOST_COPIES:,} conversations are copied at once: select fewer"
         return super().why_not(action)
