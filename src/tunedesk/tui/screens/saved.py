@@ -19,6 +19,7 @@ from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, Dialog, Ke
 from tunedesk.tui.screens.narrowing import NarrowingScreen
 from tunedesk.tui.widgets.block_view import Block, BlockView
 from tunedesk.tui.widgets.plain import one_line, plain
+from tunedesk.tui.widgets.selection import AllOf
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ class DiffDialog(Dialog[list[int]]):
     """Changed conversations above, the messages of the one under the cursor below; returns rows to revert."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "revert", "Revert", id="diff.revert", tooltip="Make the row or selection what it was")
+        Binding("a", "select_all", "Select all", id="diff.select_all", tooltip="Select all that changed"),
+        Binding("r", "revert", "Revert", id="diff.revert", tooltip="Make the row or selection what it was"),
     ]
 
     def __init__(self, name: str, before: Workspace, after: Workspace, difference: Difference) -> None:
         """Show what became of `before`, the version `name`, in `after`."""
         counts = ", ".join(f"{difference.count(kind):,} {kind}" for kind in ("added", "removed", "reworded"))
         super().__init__(
-            f"Since {name}: {counts}", "Space select · V range · r revert · Tab messages · Esc close"
+            f"Since {name}: {counts}", "Space select · V range · a all · r revert · Tab messages · Esc close"
         )
         self._before, self._after, self._changes = before, after, difference.changes
 
@@ -99,6 +101,10 @@ class DiffDialog(Dialog[list[int]]):
             )
             blocks += [*was, *now]
         return blocks
+
+    def action_select_all(self) -> None:
+        """Select all changed rows."""
+        self.query_one(VirtualList).selected = AllOf(range(len(self._changes)))
 
     def action_revert(self) -> None:
         """Return the selected rows that were reworded, else the one under the cursor."""
