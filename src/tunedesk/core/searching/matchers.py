@@ -20,9 +20,9 @@ class Matcher(Protocol):
         """Whether a message without text matches."""
 
     def contains(
-        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
+        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool], role: str = ""
     ) -> pl.Series:
-        """Return a mask of the texts that match; `wide` tells which of them hold characters beyond ASCII."""
+        """Return a mask of the texts of a role that match; `wide` tells which hold characters beyond ASCII."""
 
 
 class Literal:
@@ -34,7 +34,7 @@ class Literal:
         self.needle = needle
 
     def contains(
-        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
+        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool], role: str = ""
     ) -> pl.Series:
         """Return a mask of the texts that hold the needle; a needle beyond ASCII passes over ASCII texts."""
         if not self.needle.isascii() and not wide().any():
@@ -82,4 +82,5 @@ class SharedMasks:
             chunk.texts[role].gather(places),
             lambda: (flags.gather(places) & TEXT_ROLES[role]) > 0,
             cancelled,
+            role,
         )

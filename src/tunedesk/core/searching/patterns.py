@@ -65,6 +65,8 @@ _WITHOUT_MARK = r"--\x1e"
 _AFTER_TEXT, _BEFORE_TEXT = r"(?:\A|[^\x1e])", r"(?:\z|[^\x1e])"
 """What must come before and after a match that may hold one of the line feeds between two messages."""
 _REPEATING = (["?"], ["*"], ["+"], ["{"])
+_WRITTEN = re.compile(r"\w\w|\\[^\w\s<>]|[^\w\\\[().^$|]")
+"""Text that a pattern begins with, seldom enough to be jumped to."""
 _OPEN_ENDED = frozenset({*"()?*+{}", r"\<", r"\>"})
 """What has a pattern begin or end with something that is not looked into."""
 
@@ -74,36 +76,42 @@ Form: TypeAlias = "tuple[str, ...]"
 
 
 class _Tried:
-    """What the first texts that a pattern met have taught of it: which way of looking is the quickest."""
+    """What the first texts of a role have taught of a pattern: which way of looking for it is the quickest."""
 
     def __init__(self) -> None:
-        self._sieve: str | None = None
-        self._chosen = False
+        self._chosen: dict[str, str | None] = {}
 
-    def sieve(self, form: Form, sieves: tuple[str, ...], texts: pl.Series) -> str | None:
+    def sieve(self, form: Form, sieves: tuple[str, ...], texts: pl.Series, role: str) -> str | None:
         """Return the sieve that saves time, None when there is none."""
-        if not self._chosen and sieves and len(texts) >= _SAMPLE:
-            sample = texts[:_SAMPLE]
-            least, best = _seconds(sample, form)[0] * _WORTH, None
-            whole = least
+        if role not in self._chosen:
+            if len(texts) < _SAMPLE:
+                return None
+            sample = texts[: _SAMPLE if sieves else 0]
+            whole, best = _seconds(sample, form)[0], None
+            least = whole * _WORTH
             for sieve in sieves:
                 taken, left = _seconds(sample, (sieve,))
                 taken += whole * left
                 if taken < least:
                     least, best = taken, sieve
-            self._sieve, self._chosen = best, True
-        return self._sieve
+            self._chosen[role] = best
+        return self._chosen[role]
 
 
 def _seconds(texts: pl.Series, form: Form) -> tuple[float, float]:
-    """Return how long a search takes, the pattern compiled already, and the share of texts that match."""
-    matched = _met(texts[:1], form)
-    best = math.inf
+    """Return how long a search takes, what compiles the pattern apart, and the share of texts that match."""
+    none, taken = _timed(texts[:0], form)[0], _timed(texts, form)
+    return max(0.0, taken[0] - none), int(taken[1].sum()) / max(1, len(texts))
+
+
+def _timed(texts: pl.Series, form: Form) -> tuple[float, pl.Series]:
+    """Return the shorter time of two searches, and which texts match."""
+    best, matched = math.inf, texts
     for _ in range(2):
         began = time.perf_counter()
         matched = _met(texts, form)
         best = min(best, time.perf_counter() - began)
-    return best, int(matched.sum()) / max(1, len(texts))
+    return best, matched
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +134,10 @@ class Expression:
     _tried_wide: _Tried = field(default_factory=_Tried, compare=False)
 
     def contains(
-        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool]
+        self, texts: pl.Series, wide: Callable[[], pl.Series], cancelled: Callable[[], bool], role: str = ""
     ) -> pl.Series:
-        """Return a mask of the texts that match; `wide` tells which of them hold characters beyond ASCII."""
-        found = self._joined(texts, wide(), cancelled)
+        """Return a mask of the texts of a role that match; `wide` tells which hold characters beyond ASCII."""
+        found = self._joined(texts, wide(), cancelled, role)
         if self.single is None:
             return found
         doubtful = found.arg_true()
@@ -142,29 +150,31 @@ class Expression:
             found = found.scatter(places.filter(hits), True) if hits.any() else found
         return found
 
-    def _joined(self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
+    def _joined(
+        self, texts: pl.Series, wide: pl.Series, cancelled: Callable[[], bool], role: str
+    ) -> pl.Series:
         rest = wide.arg_true()
         if len(rest) * 2 < len(texts):
             # What the ASCII form says of the few other texts is said again below.
-            found = self._narrow(texts, cancelled)
+            found = self._narrow(texts, cancelled, role)
             if not len(rest):
                 return found
             found = found & ~wide
         else:
             found = pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
             narrow = (~wide).arg_true()
-            found = found.scatter(narrow.filter(self._narrow(texts.gather(narrow), cancelled)), True)
+            found = found.scatter(narrow.filter(self._narrow(texts.gather(narrow), cancelled, role)), True)
         left, need, tried = texts.gather(rest), self.need_anywhere, self._tried_wide
-        rest = rest.filter(_sifted(left, self.sieve or self.exact, need, tried, cancelled))
+        rest = rest.filter(_sifted(left, self.sieve or self.exact, need, tried, cancelled, role))
         if self.sieve is not None:
             rest = rest.filter(_scan(texts.gather(rest), self.exact, cancelled))
         return found.scatter(rest, True)
 
-    def _narrow(self, texts: pl.Series, cancelled: Callable[[], bool]) -> pl.Series:
+    def _narrow(self, texts: pl.Series, cancelled: Callable[[], bool], role: str) -> pl.Series:
         """Return which texts match, told by the ASCII form and what it needs."""
         if self.need.impossible:
             return pl.zeros(len(texts), dtype=pl.Boolean, eager=True)
-        return _sifted(texts, self.ascii, self.need, self._tried, cancelled)
+        return _sifted(texts, self.ascii, self.need, self._tried, cancelled, role)
 
 
 def compile_pattern(pattern: Pattern) -> Expression:
@@ -199,21 +209,40 @@ def compile_pattern(pattern: Pattern) -> Expression:
 
 
 def _form(source: str, flags: str) -> Form:
-    """Return a pattern as it is searched for: what begins a line as two, for the engine jumps to line feeds."""
-    if not _begins_line(_elements(source)):
+    """Return a pattern as it is searched for: what begins or ends a line as two, for the engine jumps to line feeds.
+
+    It jumps to what the pattern begins with, too, where that is written out.
+    """
+    elements = _elements(source)
+    if _WRITTEN.match(source.removeprefix("^")):
         return (flags + source,)
-    rest = source.removeprefix("^")
-    return (rf"{flags}\A{rest}", rf"{flags}\n{rest}")
+    if _begins_line(elements):
+        rest = source.removeprefix("^")
+        return (rf"{flags}\A{rest}", rf"{flags}\n{rest}")
+    if _ends_line(elements) and not _FLAGS.search(source):
+        rest = source.removesuffix("$")
+        return (rf"{flags}{rest}\z", rf"{flags}{rest}\n")
+    return (flags + source,)
 
 
 def _begins_line(elements: list[str]) -> bool:
     """Whether all that a pattern matches begins a line."""
+    return elements[:1] == ["^"] and elements[1:2] not in _REPEATING and not _has_alternatives(elements)
+
+
+def _ends_line(elements: list[str]) -> bool:
+    """Whether all that a pattern matches ends a line."""
+    return elements[-1:] == ["$"] and not _has_alternatives(elements)
+
+
+def _has_alternatives(elements: list[str]) -> bool:
+    """Whether a pattern is one thing or another, outside of any group."""
     depth = 0
     for element in elements:
         depth += (element == "(") - (element == ")")
         if element == "|" and not depth:
-            return False
-    return elements[:1] == ["^"] and elements[1:2] not in _REPEATING
+            return True
+    return False
 
 
 def _one_by_one(texts: pl.Series, source: str) -> pl.Series:
@@ -252,10 +281,10 @@ def _scan(texts: pl.Series, form: Form, cancelled: Callable[[], bool]) -> pl.Ser
 
 
 def _sifted(
-    texts: pl.Series, form: Form, need: Need, tried: _Tried, cancelled: Callable[[], bool]
+    texts: pl.Series, form: Form, need: Need, tried: _Tried, cancelled: Callable[[], bool], role: str
 ) -> pl.Series:
     """Return which texts match, those alone looked at that hold what is needed where that saves time."""
-    sieve = tried.sieve(form, need.sieves, texts)
+    sieve = tried.sieve(form, need.sieves, texts, role)
     if sieve is None:
         return _scan(texts, form, cancelled)
     left = _scan(texts, (sieve,), cancelled).arg_true()
@@ -303,11 +332,11 @@ def _told_apart(source: str, flags: str) -> str | None:
     marked = "".join(elements)
     if not any(feeds):
         return marked
-    before = "" if _is_solid(elements[::-1], feeds[::-1]) else _BEFORE_TEXT
-    if _begins_line(elements):
-        return f"^(?:{marked.removeprefix('^')}){before}"
-    after = "" if _is_solid(elements, feeds) else _AFTER_TEXT
-    return f"{after}(?:{marked}){before}"
+    # Nothing before a beginning of a line, or behind the end of one, can be what is between two messages.
+    first, last = _begins_line(elements), _ends_line(elements)
+    after = "^" if first else "" if _is_solid(elements, feeds) else _AFTER_TEXT
+    before = "$" if last else "" if _is_solid(elements[::-1], feeds[::-1]) else _BEFORE_TEXT
+    return f"{after}(?:{''.join(elements[first : len(elements) - last])}){before}"
 
 
 def _is_solid(elements: list[str], feeds: list[bool]) -> bool:

@@ -151,12 +151,12 @@ class Piece:
             if mask is not None:
                 return self._taken(mask, rows)
         texts = self._taken(self.chunk.texts[role], rows)
-        return matcher.contains(texts, self._wide(role, rows), self.cancelled)
+        return matcher.contains(texts, self._wide(role, rows), self.cancelled, role)
 
     def _tools(self, matcher: Matcher, rows: pl.Series | None) -> pl.Series | None:
         """Return where the texts of tools match; None for nowhere, as in most rows."""
         users, texts = self._tool_texts
-        found = users.filter(matcher.contains(texts, self._wide("tool", users), self.cancelled))
+        found = users.filter(matcher.contains(texts, self._wide("tool", users), self.cancelled, "tool"))
         if not len(found):
             return None
         return self._taken(self._none(None).scatter(found, True), rows)
@@ -185,9 +185,9 @@ class Piece:
         prompts = self.chunk.tables["system"].folded
         if len(prompts) > self._size(rows) and not self._layers:
             prompts = prompts.gather(self._taken(self.chunk.columns["system"], rows))
-            hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
+            hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled, "system")
             return hits & self._taken(self._has_system(), rows) if matcher.matches_empty else hits
-        hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled)
+        hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled, "system")
         if not self._layers and not hits.any():
             return None
         mask = self._decode(hits, "system")
