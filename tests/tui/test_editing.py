@@ -115,6 +115,25 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
         await desk.press("enter")
         await desk.said("message 1 is user now")
         assert [roles(desk, index)[0] for index in (0, 2, 4)] == ["u", "d", "u"]
+
+        await desk.press("u", "K")
+        await desk.said("it is the first message already")
+        await desk.press("J")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        await desk.press("enter")
+        await desk.said("moved message 1: u undoes")
+        assert [roles(desk, index) for index in (0, 2, 4)] == ["usa", "dsua", "usa"]
+        await desk.press("u", "escape", "A", *"Bye", "ctrl+s")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        assert "New message at the end (user): apply to 3 matches" in frame(desk.app)
+        await desk.press("enter")
+        await desk.said("added a message at the end")
+        assert [desk.messages(index)[-1]["content"] for index in (0, 2, 4)] == ["Bye"] * 3
+        await desk.press("u", "enter", "A", *"Hm", "ctrl+s")  # behind the system message under the cursor
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        await desk.press("enter")
+        await desk.said("added a message 2")
+        assert [roles(desk, index) for index in (0, 2, 4)] == ["suua", "dsua", "suua"]
         await desk.press("u", "u")
         await desk.until(lambda: roles(desk, 0) == "sua" and "a case" not in desk.messages(0)[2]["content"])
         await desk.press("u")

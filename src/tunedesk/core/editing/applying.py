@@ -8,7 +8,7 @@ from typing import Any
 
 from tunedesk.core.checking import fixes
 from tunedesk.core.conversations import Row, with_system_prompt
-from tunedesk.core.editing.edits import MARKS, Edit
+from tunedesk.core.editing.edits import END, MARKS, Edit
 from tunedesk.core.personal_data import privacy
 from tunedesk.errors import DataError
 
@@ -33,7 +33,8 @@ def apply(edit: Edit, row: Row) -> Row:
         raise DataError("this row has no messages to edit", "edit it as JSON")
     arguments = dict(edit.arguments)
     wanted = arguments.pop("of", "")
-    if wanted and _at(messages, arguments["message"]).get("role") != wanted:
+    place = arguments["at"] - 1 if edit.kind == "add_message" else arguments.get("message", 0)
+    if wanted and _at(messages, place).get("role") != wanted:
         raise DataError(f"the message is none of {wanted}", "choose another one")
     return {**row, "messages": _OPERATIONS[edit.kind](list(messages), **arguments)}
 
@@ -123,6 +124,7 @@ def _weight(messages: Messages, message: int | None, weight: int | None) -> Mess
 
 
 def _add(messages: Messages, at: int, role: str, text: str) -> Messages:
+    at = len(messages) if at == END else at
     if not 0 <= at <= len(messages):
         raise DataError(f"there is no place {at + 1}", f"the conversation has {len(messages)} messages")
     messages.insert(at, {"role": role, "content": text})

@@ -43,6 +43,8 @@ Kind = Literal[
     "tag",
     "untag",
 ]
+END = -1
+"""The place behind the last message, wherever that is in a row."""
 MARKS = frozenset({"exclude", "include", "tag", "untag"})
 """Kinds that leave the row itself as it is."""
 
@@ -181,9 +183,12 @@ def set_weight(rows: Iterable[int] | None, message: int | None, weight: int | No
     return _edit("set_weight", rows, f"weight {weight}", message=message, weight=weight)
 
 
-def add_message(rows: Iterable[int], at: int, role: str, text: str) -> Edit:
-    """Put a new message before place `at`; raises DataError for a role that the API does not know."""
-    return _edit("add_message", rows, f"add {role} message", at=at, role=_known(role), text=text)
+def add_message(rows: Iterable[int], at: int, role: str, text: str, *, of: str = "") -> Edit:
+    """Put a new message before place `at`, END for behind the last one; with `of` only behind one of that role.
+
+    Raises DataError for a role that the API does not know.
+    """
+    return _edit("add_message", rows, f"add {role} message", at=at, role=_known(role), text=text, **_of(of))
 
 
 def delete_message(rows: Iterable[int], message: int, *, of: str = "") -> Edit:
@@ -191,9 +196,9 @@ def delete_message(rows: Iterable[int], message: int, *, of: str = "") -> Edit:
     return _edit("delete_message", rows, "delete message", message=message, **_of(of))
 
 
-def move_message(rows: Iterable[int], message: int, to: int) -> Edit:
+def move_message(rows: Iterable[int], message: int, to: int, *, of: str = "") -> Edit:
     """Move a message so that it ends at place `to`."""
-    return _edit("move_message", rows, "move message", message=message, to=to)
+    return _edit("move_message", rows, "move message", message=message, to=to, **_of(of))
 
 
 def split_message(rows: Iterable[int], message: int, at: int, role: str | None = None) -> Edit:

@@ -12,13 +12,13 @@ from tunedesk.core.editing import edits
 from tunedesk.tui.editor import edit_text
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
-from tunedesk.tui.screens.curation import Draft
+from tunedesk.tui.screens.curation import Draft, conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog
 from tunedesk.tui.screens.editing import RowEditingScreen, edit_key
 from tunedesk.tui.screens.message_dialogs import MessageDialog
 
 _ON_MESSAGE = ("role", "delete_message", "split_message", "merge_message", "move_message", "edit_here")
-_FOR_ONE = ("split_message", "move_message", "edit_here", "add_message", "edit")
+_FOR_ONE = ("split_message", "edit_here", "edit")
 """What is done to one conversation, whatever is selected."""
 _NEXT_ROLE = {
     "user": "assistant",
@@ -159,7 +159,7 @@ class EditingScreen(RowEditingScreen):
         self.app.push_screen(ChooseDialog(f"Role of message {place.number + 1}", choices, place.role), chosen)
 
     def action_add_message(self) -> None:
-        """Write a message after the one under the cursor, at the end while the list is looked at."""
+        """Write a message after the one under the cursor, at the end while the list is looked at; in many alike."""
         index = self.query_one(ConversationList).index
         assert self.workspace is not None
         assert index is not None
@@ -171,13 +171,25 @@ class EditingScreen(RowEditingScreen):
         first = _NEXT_ROLE.get(str(before.get("role")), "user")
         roles = [first, *(role for role in ("user", "assistant", "system", "tool") if role != first)]
 
+        targets = self.targets()
+        of = here.role if here and targets.many else ""
+        where = f"message {at + 1}" if of or not targets.many else "message at the end"
+
         def written(message: Any) -> None:
-            if message is not None:
+            if message is not None and targets.many:
+                place = at if of else edits.END
+                self.make_edit(
+                    f"New {where} ({message.role})",
+                    lambda rows: edits.add_message(rows, place, message.role, message.text, of=of),
+                    f"added a {where}", targets,
+                )  # fmt: skip
+            elif message is not None:
                 edit = edits.add_message([index], at, message.role, message.text)
                 self._draft = Draft(index, message.text)
                 self.edit_rows(edit, f"added message {at + 1}", of=row)
 
-        self.app.push_screen(MessageDialog(f"New message {at + 1}", self.draft(index), roles), written)
+        many = f" of {conversations(len(targets.rows))}" if targets.many else ""
+        self.app.push_screen(MessageDialog(f"New {where}{many}", self.draft(index), roles), written)
 
     def action_delete_message(self) -> None:
         """Take the message out."""
@@ -191,11 +203,17 @@ class EditingScreen(RowEditingScreen):
         )  # fmt: skip
 
     def action_move_message(self, step: int) -> None:
-        """Move the message up or down; the cursor goes with it."""
-        place = self.place()
+        """Move the message up or down, in many alike; in one the cursor goes with it."""
+        place, targets = self.place(), self.targets()
         assert place is not None
         to = place.number + step
-        if 0 <= to < len(messages_of(place.row)):
+        if targets.many and 0 <= to < len(messages_of(place.row)):
+            self.make_edit(
+                f"Move message {place.number + 1} ({place.role}) {'up' if step < 0 else 'down'}",
+                lambda rows: edits.move_message(rows, place.number, to, of=place.role),
+                f"moved message {place.number + 1}", targets,
+            )  # fmt: skip
+        elif 0 <= to < len(messages_of(place.row)):
             self.edit_rows(
                 edits.move_message([place.index], place.number, to), f"moved message {place.number + 1}"
             )
@@ -241,7 +259,7 @@ class EditingScreen(RowEditingScreen):
         if self.workspace is None:
             return super().why_not(action)
         targets = self.targets()
-        if action in (*_ON_MESSAGE, *_FOR_ONE, "weight"):
+        if action in (*_ON_MESSAGE, *_FOR_ONE, "weight", "add_message"):
             if not targets.rows:
                 return "no conversation under the cursor"
             if targets.many and action in _FOR_ONE:
