@@ -35,6 +35,8 @@ _SLICE_S = 0.02
 
 _SAMPLE = 256
 """Texts by which the quickest way of looking is chosen."""
+_QUICK_S = 1e-4
+"""Seconds for these texts that no sieve makes shorter: what is measured is mostly how long the pattern is compiled."""
 _WORTH = 0.7
 """The share of the time that a sieve must not exceed, for what it lets through is looked at twice."""
 
@@ -89,7 +91,7 @@ class _Tried:
             sample = texts[: _SAMPLE if sieves else 0]
             whole, best = _seconds(sample, form)[0], None
             least = whole * _WORTH
-            for sieve in sieves:
+            for sieve in sieves if whole > _QUICK_S else ():
                 taken, left = _seconds(sample, (sieve,))
                 taken += whole * left
                 if taken < least:
