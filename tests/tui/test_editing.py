@@ -115,29 +115,49 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
         await desk.press("enter")
         await desk.said("message 1 is user now")
         assert [roles(desk, index)[0] for index in (0, 2, 4)] == ["u", "d", "u"]
+        await desk.press("u", "u")
+        await desk.until(lambda: roles(desk, 0) == "sua" and "a case" not in desk.messages(0)[2]["content"])
+        await desk.press("u")
+        await desk.said("nothing to undo: all edits are undone")
 
-        await desk.press("u", "K")
+
+async def test_messages_of_all_matches_are_moved_split_and_added_alike(tmp_path: Path) -> None:
+    rows = [conversation(number) for number in range(6)]
+    rows[2]["messages"].insert(0, {"role": "developer", "content": "First."})
+    async with opened(tmp_path, write_rows(tmp_path / "six.jsonl", rows)) as desk:
+        await desk.press("slash", *"card")
+        await desk.until(lambda: desk.listing.count == 3)
+        await desk.press("enter", "a", "enter", "K")
         await desk.said("it is the first message already")
         await desk.press("J")
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
         await desk.press("enter")
         await desk.said("moved message 1: u undoes")
         assert [roles(desk, index) for index in (0, 2, 4)] == ["usa", "dsua", "usa"]
+        await desk.press("u", "j", "j", "b", *"nowhere", "enter")
+        await desk.said("this would change none")
+        await desk.press("b", *"/[0-9]+/ => user", "enter")
+        await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
+        await desk.press("enter")
+        await desk.said("split message 3: u undoes")
+        assert [roles(desk, index) for index in (0, 2, 4)] == ["suau", "dsua", "suau"]
+        assert [one["content"] for one in desk.messages(4)[2:]] == [
+            "About your card: case",
+            "418916 is open.",
+        ]
         await desk.press("u", "escape", "A", *"Bye", "ctrl+s")
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
         assert "New message at the end (user): apply to 3 matches" in frame(desk.app)
         await desk.press("enter")
         await desk.said("added a message at the end")
         assert [desk.messages(index)[-1]["content"] for index in (0, 2, 4)] == ["Bye"] * 3
-        await desk.press("u", "enter", "A", *"Hm", "ctrl+s")  # behind the system message under the cursor
+        await desk.press(
+            "u", "enter", "home", "A", *"Hm", "ctrl+s"
+        )  # behind the system message under the cursor
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
         await desk.press("enter")
         await desk.said("added a message 2")
         assert [roles(desk, index) for index in (0, 2, 4)] == ["suua", "dsua", "suua"]
-        await desk.press("u", "u")
-        await desk.until(lambda: roles(desk, 0) == "sua" and "a case" not in desk.messages(0)[2]["content"])
-        await desk.press("u")
-        await desk.said("nothing to undo: all edits are undone")
 
 
 async def test_conversations_are_copied_added_and_edited_like_others(

@@ -145,9 +145,11 @@ def _move(messages: Messages, message: int, to: int) -> Messages:
     return messages
 
 
-def _split(messages: Messages, message: int, at: int, role: str | None) -> Messages:
+def _split(messages: Messages, message: int, role: str | None, at: int = 0, find: str = "") -> Messages:
     one = _at(messages, message)
     text = one.get("content")
+    if find and isinstance(text, str) and (found := re.search(find, text)):
+        at = found.start()
     if not isinstance(text, str) or not 0 < at < len(text):
         raise DataError("the message cannot be split there", "put the cursor inside its text")
     # Calls come after what was said, and their answers after them: they stay at the end.

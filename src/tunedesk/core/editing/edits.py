@@ -139,13 +139,7 @@ def replace_text(
     if not find:
         raise DataError("there is no text to find", "type what is to be replaced")
     if pattern:
-        try:
-            re.compile(find)
-            re.sub(find, text, "")
-        except (re.error, IndexError) as error:
-            raise DataError(
-                f"not a regular expression: {error}", "or search for it without slashes"
-            ) from error
+        _pattern(find, text)
     label = f"replace {find!r} by {text!r}"
     return _edit("replace_text", rows, label, find=find, text=text, role=role, pattern=pattern)
 
@@ -206,6 +200,17 @@ def split_message(rows: Iterable[int], message: int, at: int, role: str | None =
     return _edit(
         "split_message", rows, "split message", message=message, at=at, role=_known(role) if role else None
     )
+
+
+def split_before(rows: Iterable[int], message: int, line: str, *, of: str = "") -> Edit:
+    """Split a message before the first place where a text stands, read from `find[ => role]` as `replacement` does.
+
+    Raises DataError when there is nothing to find, the pattern is none, or the role is not known.
+    """
+    told = replacement(line if "=>" in line else f"{line} =>")
+    find = _pattern(told.find, "") if told.pattern else re.escape(told.find)
+    role = _known(told.text) if told.text else None
+    return _edit("split_message", rows, "split message", message=message, find=find, role=role, **_of(of))
 
 
 def merge_messages(rows: Iterable[int], message: int, *, of: str = "") -> Edit:
@@ -305,6 +310,16 @@ def _known(role: str) -> str:
     if role not in ROLES:
         raise DataError(f"there is no role {role!r}", f"one of {', '.join(ROLES)}")
     return role
+
+
+def _pattern(find: str, text: str) -> str:
+    """Return a regular expression that can be replaced by `text`; raises DataError when it is none."""
+    try:
+        re.compile(find)
+        re.sub(find, text, "")
+    except (re.error, IndexError) as error:
+        raise DataError(f"not a regular expression: {error}", "or search for it without slashes") from error
+    return find
 
 
 def _tag_name(name: str) -> str:

@@ -13,12 +13,12 @@ from tunedesk.tui.editor import edit_text
 from tunedesk.tui.panes.conversation_list import ConversationList
 from tunedesk.tui.panes.conversation_view import ConversationView, messages_of
 from tunedesk.tui.screens.curation import Draft, conversations
-from tunedesk.tui.screens.dialogs import ChooseDialog
-from tunedesk.tui.screens.editing import RowEditingScreen, edit_key
+from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
+from tunedesk.tui.screens.editing import RowEditingScreen, Targets, edit_key
 from tunedesk.tui.screens.message_dialogs import MessageDialog
 
 _ON_MESSAGE = ("role", "delete_message", "split_message", "merge_message", "move_message", "edit_here")
-_FOR_ONE = ("split_message", "edit_here", "edit")
+_FOR_ONE = ("edit_here", "edit")
 """What is done to one conversation, whatever is selected."""
 _NEXT_ROLE = {
     "user": "assistant",
@@ -222,9 +222,12 @@ class EditingScreen(RowEditingScreen):
             self.say("it is the first message already" if step < 0 else "it is the last message already")
 
     def action_split_message(self) -> None:
-        """Ask where to split the message and whose the second half is."""
-        place = self.place()
+        """Ask where to split the message and whose the second half is; in many before what text."""
+        place, targets = self.place(), self.targets()
         assert place is not None
+        if targets.many:
+            self._split_many(place, targets)
+            return
         roles = [
             place.role,
             *(role for role in ("user", "assistant", "system", "tool") if role != place.role),
@@ -240,6 +243,20 @@ class EditingScreen(RowEditingScreen):
                 self.edit_rows(edit, f"split message {place.number + 1}", of=place.row)
 
         self.app.push_screen(dialog, pointed)
+
+    def _split_many(self, place: Place, targets: Targets) -> None:
+        def typed(line: str | None) -> None:
+            if line and line.strip():
+                with self.desk.reporting("splitting"):
+                    self.make_edit(
+                        f"Split message {place.number + 1} ({place.role})",
+                        lambda rows: edits.split_before(rows, place.number, line, of=place.role),
+                        f"split message {place.number + 1}", targets,
+                    )  # fmt: skip
+
+        title = f"Split message {place.number + 1} of {conversations(len(targets.rows))} before"
+        note = "a text, or /pattern/, at its first place; => user after it makes the second half the user's"
+        self.app.push_screen(TextDialog(title, placeholder="Best regards", note=note), typed)
 
     def action_merge_message(self) -> None:
         """Join the message and the next one."""
