@@ -217,3 +217,35 @@ def test_what_needs_a_character_beyond_ascii_is_not_looked_for_in_ascii() -> Non
     assert need(r"a\p{Han}", "(?im)").impossible
     assert not need("é?a", "(?m)").impossible
     assert not need("\u212a", "(?im)").impossible  # the Kelvin sign is a k whatever the case
+
+
+def test_whether_a_sieve_pays_is_told_for_each_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def seconds(texts: pl.Series, form: patterns.Form) -> tuple[float, float]:
+        asked.append(texts[0])
+        return (1.0 if form[0].startswith("(?m)") else 0.1), 0.0 if texts[0].startswith("said") else 1.0
+
+    monkeypatch.setattr(patterns, "_SAMPLE", 2)
+    monkeypatch.setattr(patterns, "_seconds", seconds)
+    expression = compile_pattern(Pattern("", r"\w+@\w", 1))
+    for role in ("user", "assistant", "user"):
+        texts = pl.Series([f"{'said' if role == 'user' else 'told'} {part}" for part in ("a", "b@c", "d@")])
+        found = expression.contains(texts, lambda: pl.Series([False] * 3), lambda: False, role)
+        assert found.to_list() == [False, True, False]
+    assert {text[:4] for text in asked} == {"said", "told"}
+    assert len(asked) == 4, "once for each role, the pattern and its one sieve"
+
+
+def test_a_pattern_that_is_quick_has_no_sieve_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[patterns.Form] = []
+
+    def seconds(_: pl.Series, form: patterns.Form) -> tuple[float, float]:
+        tried.append(form)
+        return 1e-6, 0.0
+
+    monkeypatch.setattr(patterns, "_SAMPLE", 2)
+    monkeypatch.setattr(patterns, "_seconds", seconds)
+    expression = compile_pattern(Pattern("", r"\w+@\w", 1))
+    assert expression.contains(pl.Series(["a@b", "c"]), lambda: pl.Series([False] * 2), lambda: False)[0]
+    assert len(tried) == 1
