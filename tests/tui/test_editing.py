@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -95,13 +96,21 @@ async def test_a_range_is_selected_and_an_edit_of_it_is_shown_first_and_undone_a
         assert desk.listing.selected_count == 0
 
 
-async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over(tmp_path: Path) -> None:
+@asynccontextmanager
+async def three_of_six_selected(tmp_path: Path) -> AsyncIterator[Desk]:
+    """Open six conversations and select those about cards, the second of which has a message more in front."""
     rows = [conversation(number) for number in range(6)]
     rows[2]["messages"].insert(0, {"role": "developer", "content": "First."})
     async with opened(tmp_path, write_rows(tmp_path / "six.jsonl", rows)) as desk:
         await desk.press("slash", *"card")
         await desk.until(lambda: desk.listing.count == 3)
-        await desk.press("enter", "a", "percent_sign", *"assistant:/case \\d+/ => a case", "enter")
+        await desk.press("enter", "a")
+        yield desk
+
+
+async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over(tmp_path: Path) -> None:
+    async with three_of_six_selected(tmp_path) as desk:
+        await desk.press("percent_sign", *"assistant:/case \\d+/ => a case", "enter")
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
         assert "apply to 3 matches" in frame(desk.app)
         await desk.press("enter")
@@ -122,12 +131,8 @@ async def test_all_matches_are_edited_alike_and_what_does_not_fit_is_passed_over
 
 
 async def test_messages_of_all_matches_are_moved_split_and_added_alike(tmp_path: Path) -> None:
-    rows = [conversation(number) for number in range(6)]
-    rows[2]["messages"].insert(0, {"role": "developer", "content": "First."})
-    async with opened(tmp_path, write_rows(tmp_path / "six.jsonl", rows)) as desk:
-        await desk.press("slash", *"card")
-        await desk.until(lambda: desk.listing.count == 3)
-        await desk.press("enter", "a", "enter", "K")
+    async with three_of_six_selected(tmp_path) as desk:
+        await desk.press("enter", "K")
         await desk.said("it is the first message already")
         await desk.press("J")
         await desk.until(lambda: isinstance(desk.app.screen, EditDialog))
