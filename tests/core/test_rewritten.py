@@ -118,7 +118,7 @@ def test_an_edit_of_one_row_has_no_other_span_indexed_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
-    workspace.read_edits()
+    workspace.overlay.read_ahead(workspace.dataset)
     indexed: list[int] = []
 
     def counted(row: Row) -> RowFacts:

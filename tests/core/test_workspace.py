@@ -14,6 +14,7 @@ from tunedesk.core.datasets.dataset import Dataset
 from tunedesk.core.datasets.dataset_writer import write_dataset
 from tunedesk.core.editing import edits
 from tunedesk.core.editing.history import JournalState, MemoryJournal
+from tunedesk.core.searching import search
 from tunedesk.core.searching.piece import Known
 from tunedesk.core.searching.query import QueryError
 from tunedesk.core.workspace import Workspace
@@ -351,6 +352,45 @@ def test_the_list_is_sorted_by_any_column(
     assert [sorted_.matches.position(index) for index in order] == [0, 1, 2, 3]
     assert shown(sorted_.with_query("refund")) == [index for index in order if index in (1, 2)]
     assert shown(sorted_.with_sort(None)) == [0, 1, 2, 3]
+
+
+def test_in_a_sorted_list_the_first_rows_come_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_GLIMPSE", 64)
+    monkeypatch.setattr(search, "EARLY_S", 60)
+    words = ["refund", "card", "loan"]
+    rows = [chat(f"{words[n % 3]} {'x' * (n * 37 % 501)}") for n in range(500)]
+    dataset = write_dataset(
+        (SourceRow(n, row) for n, row in enumerate(rows, 1)), tmp_path, name="n", source="s"
+    )
+    workspace = Workspace.open(dataset).with_sort("chars", True)
+    for query, refined in (
+        ("card", True),
+        ("card -" + "x" * 400, True),
+        ("loan OR card", True),
+        ("zzz", False),
+    ):
+        first, *more = workspace.searching(query)
+        whole = more[-1] if more else first
+        assert whole.found.aligned
+        assert bool(more) == refined
+        if refined:
+            assert search.SCREENFUL <= len(first.matches) < len(whole.matches)
+            assert shown(first) == shown(whole)[: len(first.matches)]
+            assert list(first.found) == sorted(first.matches)
+            assert not first.found.aligned
+            # What goes on from the first rows alone is whole all the same.
+            assert shown(first.with_query("card")) == shown(workspace.with_query("card"))
+        workspace = whole
+    only_cards = Workspace.open(dataset).with_query("card").with_sort("chars")
+    assert len(list(only_cards.searching("card xx"))) == 2
+    assert len(list(only_cards.searching("loan"))) == 1
+    edited = workspace.with_query("").apply(edits.replace_message([3], 0, "card"))
+    assert len(list(edited.searching("card"))) == 1, "the order is that of another state"
+    assert len(list(edited.refreshed().searching("card"))) == 1, "rows are to be read first"
+    tagged = Workspace.open(dataset).with_sort("chars").apply(edits.exclude([3])).refreshed()
+    assert len(list(tagged.searching("card"))) == 2
 
 
 def test_a_sort_follows_edits(workspace: Workspace) -> None:

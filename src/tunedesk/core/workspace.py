@@ -38,8 +38,8 @@ from tunedesk.core.editing.overlay import EDITED, FEW, OUT, Overlay
 from tunedesk.core.row_views import RowView, view_of
 from tunedesk.core.searching.matches import Matches
 from tunedesk.core.searching.piece import Known, Target
-from tunedesk.core.searching.query import Mark, Query, marks, parse
-from tunedesk.core.searching.search import search
+from tunedesk.core.searching.query import Everything, Mark, Query, marks, parse, refines
+from tunedesk.core.searching.search import first_of, search
 from tunedesk.core.searching.summaries import facets, sort_matches
 from tunedesk.errors import DataError
 from tunedesk.paths import replacing
@@ -50,11 +50,21 @@ _OUT_VALUES = bytes(value for value in range(256) if value & OUT)
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """A whole result in the order of a sort, in which what refines its query is found first."""
+
+    query: Query
+    overlay: Overlay
+    matches: Matches
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     """The order of the list."""
 
     column: str
     descending: bool = False
+    known: Ordered | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,32 +155,32 @@ class Workspace:
     def searching(self, text: str, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Workspace]:
         """Yield the workspace with the first screenful of what `text` matches, then with all of it; raises QueryError.
 
-        Nothing more comes once `cancelled` returns True. Under a sort only the complete result is yielded.
+        Nothing more comes once `cancelled` returns True. Under a sort the first screenful comes where the query
+        refines one whose order is known.
         """
         query = parse(text)
         previous = None if self.stale else (self.query, self.found)
+        begun = replace(self, query=query, basis=self.overlay)
+        known = self.sort.known if self.sort else None
+        if known and known.overlay is self.overlay and refines(query.root, known.query.root):
+            first = first_of(self.target, query, known.matches, cancelled)
+            if len(first):
+                yield replace(begun, found=Matches([first.sort()]), matches=Matches([first], ordered=False))
         for progress in search(self.target, query, cancelled=cancelled, previous=previous):
             shown = progress.matches
             if progress.done:
-                yield replace(self, query=query, found=shown, matches=self._sorted(shown), basis=self.overlay)
+                yield _whole(begun, shown)
             elif self.sort is None:
-                yield replace(self, query=query, found=shown, matches=shown, basis=self.overlay)
+                yield replace(begun, found=shown, matches=shown)
 
     def refreshed(self) -> Workspace:
         """Return the workspace with its query run again over the edits made since."""
         return self.with_query(self.query.text)
 
-    def read_edits(self, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Index the rows that edits have rewritten, which the next search would do; ends once `cancelled`."""
-        for chunk in self.dataset.chunks:
-            for _ in self.overlay.rewritten_in(self.dataset, chunk.start, chunk.stop, cancelled):
-                if cancelled():
-                    return
-
     def with_sort(self, column: str | None, descending: bool = False) -> Workspace:
         """Return the workspace ordered by a column, None for the dataset's order; raises UsageError."""
         changed = replace(self, sort=Sort(column, descending) if column else None)
-        return replace(changed, matches=changed._sorted(self.found))
+        return _whole(changed, self.found)
 
     def with_known(self, known: Known) -> Workspace:
         """Return the workspace with other facts about its rows; the shown rows stay until the query runs again."""
@@ -366,6 +376,17 @@ def _replayed(dataset: Dataset, overlay: Overlay, history: Sequence[Recorded]) -
         dataset = extended(dataset, added)
     now = [(one.id, one.edit) for one in in_force(history)]
     return dataset, overlay.of(now, len(dataset), len(added), partial(edits_of, history))
+
+
+def _whole(workspace: Workspace, found: Matches) -> Workspace:
+    """Return a workspace with what its query matches, and with the order of all of it where it is sorted."""
+    matches, sort = workspace._sorted(found), workspace.sort
+    if sort is not None and (found.aligned or isinstance(workspace.query.root, Everything)):
+        known = sort.known
+        # The order of all rows serves every query, so no other one takes its place.
+        if not (known and known.overlay is workspace.overlay and isinstance(known.query.root, Everything)):
+            sort = replace(sort, known=Ordered(workspace.query, workspace.overlay, matches))
+    return replace(workspace, found=found, matches=matches, sort=sort)
 
 
 def _checked(edit: Edit, latest: Workspace, seen: Workspace) -> Edit:

@@ -255,6 +255,13 @@ class Overlay:
         if self.by_row or self.bulk:
             yield from rewritten(self, dataset, self.indexed, self.few, start, stop, cancelled)
 
+    def read_ahead(self, dataset: Dataset, cancelled: Callable[[], bool] = never) -> None:
+        """Index all rewritten rows, which the next search would do; ends once `cancelled`."""
+        for chunk in dataset.chunks:
+            for _ in self.rewritten_in(dataset, chunk.start, chunk.stop, cancelled):
+                if cancelled():
+                    return
+
     def edits_of_many(self, start: int, stop: int) -> tuple[int, ...]:
         """Return the edits of many rows that touch a span, by their ids."""
         return tuple(one.id for one in self.bulk if in_span(one.rows, one.stop, start, stop))

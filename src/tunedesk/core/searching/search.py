@@ -112,6 +112,23 @@ def search(
     yield Progress(Matches(parts, aligned=True).without(absent), len(target.dataset), True)
 
 
+def first_of(target: Target, query: Query, order: Matches, cancelled: Callable[[], bool]) -> pl.Series:
+    """Return the first rows of a sorted result that match, in its order: a screenful, or as many as come in time.
+
+    None where rows were rewritten, which would have to be read first. Raises QueryError.
+    """
+    began = time.perf_counter()
+    scan = _Scan(target, query.root, _prepare(target, query.root), cancelled)
+    found, start = pl.Series([], dtype=pl.UInt32), 0
+    while len(found) < SCREENFUL and start < len(order) and not target.overlay.rewrites:
+        rows = pl.Series(order[start : start + _GLIMPSE], dtype=pl.UInt32)
+        found.append(rows.filter(rows.is_in(scan.among(rows.sort()).implode())))
+        start += len(rows)
+        if cancelled() or time.perf_counter() - began > EARLY_S:
+            break
+    return found
+
+
 class _Scan:
     """One search: what each chunk holds."""
 
@@ -133,6 +150,15 @@ class _Scan:
         chunk = self._target.dataset.chunks[number]
         old = previous.parts[number] if previous is not None else None
         return self._found(chunk, old - chunk.start if isinstance(old, pl.Series) else None, self._shared)
+
+    def among(self, rows: pl.Series) -> pl.Series:
+        """Return the matches among some rows, ascending."""
+        found = [pl.Series([], dtype=pl.UInt32)]
+        for chunk in self._target.dataset.chunks:
+            start, stop = (int(rows.search_sorted(edge)) for edge in (chunk.start, chunk.stop))
+            if start < stop and not self._cancelled():
+                found.append(self._found(chunk, (rows[start:stop] - chunk.start).cast(pl.UInt32), None))
+        return pl.concat(found)
 
     def glimpse(self, chunk: Chunk) -> tuple[pl.Series, int]:
         """Return what the first rows of a chunk hold, and how many they are.

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -62,7 +63,7 @@ class NarrowingScreen(PromptingScreen):
 
     def read_edits(self, workspace: Workspace) -> None:
         """Read ahead what edits have made of rows, of a million half a minute's work, before a filter asks for it."""
-        task = self._ahead(_REST_S, workspace.read_edits)
+        task = self._ahead(_REST_S, partial(workspace.overlay.read_ahead, workspace.dataset))
         self.desk.work(task, name="reading edits", group="edits", exclusive=True)
 
     async def _ahead(self, rest: float, read: Callable[[Callable[[], bool]], object]) -> None:
