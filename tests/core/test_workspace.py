@@ -383,6 +383,8 @@ def test_in_a_sorted_list_the_first_rows_come_in_their_order(
             # What goes on from the first rows alone is whole all the same.
             assert shown(first.with_query("card")) == shown(workspace.with_query("card"))
         workspace = whole
+    assert list(workspace.searching("card", lambda: True)) == []
+    assert len(list(workspace.searching(""))) == 1
     only_cards = Workspace.open(dataset).with_query("card").with_sort("chars")
     assert len(list(only_cards.searching("card xx"))) == 2
     assert len(list(only_cards.searching("loan"))) == 1

@@ -161,10 +161,10 @@ class Workspace:
         query = parse(text)
         previous = None if self.stale else (self.query, self.found)
         begun = replace(self, query=query, basis=self.overlay)
-        known = self.sort.known if self.sort else None
+        known = self.sort.known if self.sort and not isinstance(query.root, Everything) else None
         if known and known.overlay is self.overlay and refines(query.root, known.query.root):
             first = first_of(self.target, query, known.matches, cancelled)
-            if len(first):
+            if len(first) and not cancelled():
                 yield replace(begun, found=Matches([first.sort()]), matches=Matches([first], ordered=False))
         for progress in search(self.target, query, cancelled=cancelled, previous=previous):
             shown = progress.matches

@@ -115,7 +115,7 @@ def search(
 def first_of(target: Target, query: Query, order: Matches, cancelled: Callable[[], bool]) -> pl.Series:
     """Return the first rows of a sorted result that match, in its order: a screenful, or as many as come in time.
 
-    None where rows were rewritten, which would have to be read first. Raises QueryError.
+    Nothing comes where rows were rewritten, which would have to be read first. Raises QueryError.
     """
     began = time.perf_counter()
     scan = _Scan(target, query.root, _prepare(target, query.root), cancelled)
