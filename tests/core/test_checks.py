@@ -342,3 +342,15 @@ def test_processes_end_at_once_when_nobody_waits_for_their_findings(monkeypatch:
     assert isinstance(found, Generator)
     found.close()
     assert {process.exitcode for process in started} == {-signal.SIGKILL}
+
+
+def test_what_a_killed_process_was_given_is_examined_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "WORTH", 10)
+    monkeypatch.setattr(processes, "BATCH", 5)
+    line = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
+    before = set(multiprocessing.active_children())
+    found = processes.examined(((number, line) for number in range(1, 200)), Wanted())
+    lines = list(next(iter(found)).marks.lines)
+    for process in set(multiprocessing.active_children()) - before:
+        process.kill()
+    assert [*lines, *(one for batch in found for one in batch.marks.lines)] == list(range(1, 200))

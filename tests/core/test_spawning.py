@@ -63,3 +63,23 @@ def test_processes_start_under_an_app_and_without_the_terminals_interrupt(tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     told = "[True]" if Path("/proc/self/status").exists() else "[]"
     assert (done.stdout, done.stderr) == (f"2000 {told}\n", "")
+
+
+_SLEEPING = """
+import functools, time
+from tunedesk.core.spawning import Pool
+
+if __name__ == "__main__":
+    with Pool(functools.partial(print, "begun", flush=True)) as pool:
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_processes_end_with_one_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(_SLEEPING)
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    process.communicate(timeout=20)  # which ends when nobody has its standard output any more

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 
 from tunedesk.core.checking.examining import Examined, Examiner, Line, Wanted
 from tunedesk.core.grouping.duplicates import Finder, Group
-from tunedesk.core.spawning import spawning, uninterrupted
+from tunedesk.core.spawning import Pool
 
 BATCH = 4_000
 """Lines that one process takes at a time."""
 WORTH, WORTH_UNREAD = 20_000, 120_000
 """Lines from which starting processes (a second) pays, the latter where nothing that is said is read."""
-_PROCESSES = 4
-_THREADS = "POLARS_MAX_THREADS"
 _AHEAD = 3
 """Batches for each process that wait or are under way."""
 
@@ -46,64 +43,33 @@ def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
 
 
 def _by_processes(batches: Iterator[list[Line]], wanted: Wanted) -> Iterator[Examined]:
-    count = min(_PROCESSES, os.cpu_count() or 1)
-    waiting: deque[tuple[list[Line], Future[Examined]]] = deque()
-    pool = ProcessPoolExecutor(count, spawning())
-    wanted_no_more = True
-    try:
-        with _one_thread_each(), uninterrupted():
-            pool.submit(_nothing)
+    waiting: deque[tuple[list[Line], Future[Examined] | None]] = deque()
+    with Pool() as pool:
         for batch in batches:
-            with uninterrupted():
-                waiting.append((batch, pool.submit(_examine, batch, wanted)))
-            if len(waiting) >= count * _AHEAD:
+            waiting.append((batch, _given(pool, batch, wanted)))
+            if len(waiting) >= pool.count * _AHEAD:
                 yield _result(*waiting.popleft(), wanted)
         while waiting:
             yield _result(*waiting.popleft(), wanted)
-        wanted_no_more = False
-    except BrokenProcessPool:
-        # A process was killed (memory, a signal): what is left is done here.
-        left = [batch for batch, _ in waiting]
-        yield from (_examine(batch, wanted) for batch in chain(left, batches))
-    finally:
-        if wanted_no_more:
-            _kill(pool)
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _kill(pool: ProcessPoolExecutor) -> None:
-    """End the processes of a pool within their batches, which take seconds; Python 3.14 calls it `kill_workers`."""
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have the processes that start meanwhile run Polars on one thread: one for each core, they would only wait."""
-    own = os.environ.get(_THREADS)
-    os.environ[_THREADS] = "1"
-    try:
-        yield
-    finally:
-        if own is None:
-            del os.environ[_THREADS]
-        else:
-            os.environ[_THREADS] = own
+def _given(pool: Pool, batch: list[Line], wanted: Wanted) -> Future[Examined] | None:
+    """Have a process examine a batch; None once one of them was killed (memory, a signal)."""
+    with suppress(BrokenProcessPool):
+        return pool.submit(_examine, batch, wanted)
+    return None
 
 
 def _examine(batch: list[Line], wanted: Wanted) -> Examined:
     return _examiners.setdefault(wanted, Examiner(wanted)).examine(batch)
 
 
-def _result(batch: list[Line], future: Future[Examined], wanted: Wanted) -> Examined:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return _examine(batch, wanted)
-
-
-def _nothing() -> None:
-    """Have the processes begin."""
+def _result(batch: list[Line], future: Future[Examined] | None, wanted: Wanted) -> Examined:
+    """Return what came of a batch; what no process could do is done here."""
+    with suppress(BrokenProcessPool):
+        if future is not None:
+            return future.result()
+    return _examine(batch, wanted)
 
 
 def find_in_lines(lines: Iterable[Line]) -> list[Group]:

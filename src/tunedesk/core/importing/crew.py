@@ -27,10 +27,9 @@ from tunedesk.core.importing.lines import Built, Reading, build
 from tunedesk.core.importing.pieces import Piece
 from tunedesk.core.importing.report import Report
 from tunedesk.core.importing.sources import Progress, opened
-from tunedesk.core.spawning import spawning, uninterrupted
+from tunedesk.core.spawning import MOST_PROCESSES, spawning, uninterrupted
 from tunedesk.errors import DataError
 
-_MOST_PROCESSES = 4
 _BLOCK = 1 << 20
 
 
@@ -84,7 +83,7 @@ class Crew:
         self._unindexed: set[str] = set()
         self._workers: dict[Connection, _Worker] = {}
         context = spawning()
-        for _ in range(min(_MOST_PROCESSES, max(2, os.cpu_count() or 1))):
+        for _ in range(min(MOST_PROCESSES, max(2, os.cpu_count() or 1))):
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, path, folder, reading), daemon=True)
             self._workers[ours] = _Worker(process, ours)
