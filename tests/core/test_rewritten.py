@@ -20,6 +20,7 @@ from tunedesk.core.datasets.dataset_writer import set_aside
 from tunedesk.core.datasets.indexing import RowFacts, row_facts
 from tunedesk.core.editing import edits, overlay, rewritten
 from tunedesk.core.editing.edits import Edit
+from tunedesk.core.searching.facets import term
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import StoreError
 
@@ -29,10 +30,13 @@ ROWS: list[Row] = [
             {"role": "user", "content": f"Refund {number}" if number % 3 else "é"},
             {"role": "assistant", "content": "Yes." * (number % 4 + 1)},
         ],
-        "metadata": {"intent": f"i{number % 2}"},
+        "metadata": {
+            "intent": "iI"[number % 3 > 1] + f"{number % 2}",
+            "tags": ["Gold"] if number % 4 else [],
+        },
     }
     for number in range(14)
-]
+] + [{"messages": [{"role": "system", "content": "Nobody speaks."}]}]
 QUERIES = [
     "refund",
     "assistant:/^no/",
@@ -69,6 +73,8 @@ def some(rows: list[int], what: str) -> Edit:
         "weigh": lambda: edits.set_weight(rows, None, 0),
         "prompt": lambda: edits.set_system_prompt(rows if len(rows) < 6 else None, "Be kind."),
         "tag": lambda: edits.tag(rows, "t"),
+        "gild": lambda: edits.tag(rows, "gold"),
+        "untag": lambda: edits.untag(rows, "GOLD"),
     }
     edit: Edit = made[what]()
     return edit
@@ -77,18 +83,32 @@ def some(rows: list[int], what: str) -> Edit:
 CHANGES = st.lists(
     st.tuples(
         st.lists(st.integers(0, len(ROWS) - 1), min_size=1, max_size=9, unique=True),
-        st.sampled_from(["replace", "reword", "add", "weigh", "prompt", "tag", "undo", "redo", "revert"]),
+        st.sampled_from(
+            ["replace", "reword", "add", "weigh", "prompt", "tag", "gild", "untag", "undo", "redo", "revert"]
+        ),
     ),
     max_size=6,
 )
 
 
+def as_they_are(workspace: Workspace) -> list[Row]:
+    """Return the rows with their present tags as imported ones."""
+    rows = []
+    for index, row in workspace.included():
+        rows.append(
+            {**row, "metadata": {**row.get("metadata", {}), "tags": list(workspace.view(index).tags)}}
+        )
+    return rows
+
+
 @settings(max_examples=25, deadline=None)
-@given(CHANGES)
+@given(CHANGES, st.booleans())
 def test_edited_rows_are_found_sorted_and_counted_as_if_they_had_been_imported(
-    folder: Path, changes: list[tuple[list[int], str]]
+    folder: Path, changes: list[tuple[list[int], str]], warm: bool
 ) -> None:
     workspace = Workspace.open(imported(folder, ROWS))
+    if warm:
+        workspace.dataset.warm()
     positions = [workspace.position]
     for rows, what in changes:
         if what in ("undo", "redo"):
@@ -105,12 +125,15 @@ def test_edited_rows_are_found_sorted_and_counted_as_if_they_had_been_imported(
         assert workspace.with_query("refund").matched == sum(
             "efund" in str(row) for _, row in workspace.included()
         )
-    fresh = Workspace.open(imported(folder, [row for _, row in workspace.included()]))
+    fresh = Workspace.open(imported(folder, as_they_are(workspace)))
     for query in QUERIES:
         mine, theirs = workspace.with_query(query), fresh.with_query(query)
         assert list(mine.matches) == list(theirs.matches), query
-        assert mine.facets("intent") == theirs.facets("intent")
-        for column in ("chars", "turns", "preview", "intent"):
+        for field in ("intent", "tag"):
+            counts = mine.facets(field)
+            assert counts == theirs.facets(field)
+            assert all(workspace.with_query(f"({query}) {term(field, v)}").matched == n for v, n in counts)
+        for column in ("chars", "turns", "preview", "intent", "tags"):
             assert list(mine.with_sort(column).matches) == list(theirs.with_sort(column).matches), column
 
 

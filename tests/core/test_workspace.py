@@ -408,9 +408,9 @@ def test_a_column_that_is_not_there_is_said(workspace: Workspace, column: str, n
         workspace.with_sort(column)
 
 
-def test_facets_count_the_matches_by_value(workspace: Workspace) -> None:
-    assert workspace.facets("intent") == [("Refund", 1), ("card_lost", 1), ("refund", 1)]
-    assert workspace.with_query("refund").facets("intent") == [("Refund", 1), ("refund", 1)]
+def test_facets_count_the_matches_by_value_as_a_query_finds_them(workspace: Workspace) -> None:
+    assert workspace.facets("intent") == [("Refund", 2), ("card_lost", 1)]
+    assert workspace.with_query("intent:refund").facets("intent") == [("Refund", 2)]
     assert workspace.facets("turns") == [("3", 4)]
     assert workspace.facets("roles") == [("sua", 4)]
     assert workspace.facets("tag") == [("gold", 1)]
@@ -420,6 +420,17 @@ def test_facets_count_the_matches_by_value(workspace: Workspace) -> None:
     assert shorter.facets("turns") == [("3", 3), ("2", 1)]
     with pytest.raises(UsageError):
         workspace.facets("nothing")
+
+
+def test_a_tag_is_one_whatever_its_case_and_in_whichever_order_it_came_and_went(workspace: Workspace) -> None:
+    changed = workspace.apply(edits.tag(None, "Keep")).apply(edits.tag([0], "GOLD"))
+    assert [changed.view(index).tags for index in (0, 1)] == [("gold", "Keep"), ("Keep",)]
+    changed = (
+        changed.apply(edits.untag([0], "keep")).apply(edits.tag([1], "KEEP")).apply(edits.untag([0], "Gold"))
+    )
+    assert [changed.view(index).tags for index in (0, 1)] == [(), ("Keep",)]
+    assert list(changed.with_query("tag:keep").matches) == [1, 2, 3]
+    assert (changed.with_query("tag:gold").matched, changed.facets("tag")) == (0, [("Keep", 3)])
 
 
 def test_a_wrong_query_leaves_the_workspace_as_it_was(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunedesk.core.conversations import Row
@@ -133,7 +133,7 @@ class Overlay:
             ids.append(number)
             rows = edit.indexes()
             if edit.kind in ("tag", "untag"):
-                name = edit.arguments["tag"]
+                name = _as_known(tags, edit.arguments["tag"])
                 if name not in copied:
                     tags[name] = bytearray(tags.get(name) or self.count)
                     copied.add(name)
@@ -283,9 +283,21 @@ class Overlay:
 
     def tags_of(self, index: int, imported: Sequence[str]) -> tuple[str, ...]:
         """Return the tags of a row: those it was imported with, then the user's."""
-        marks = {name: marks[index] for name, marks in self.tags.items() if marks[index]}
-        kept = [name for name in imported if marks.get(name) != UNTAGGED]
-        return (*kept, *(name for name, mark in marks.items() if mark == TAGGED and name not in kept))
+        return tags_after(imported, {name: marks[index] for name, marks in self.tags.items()})
+
+
+def tags_after(imported: Sequence[str], marks: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the tags of a row after those put on and taken off it; names that differ in case are one tag."""
+    by_fold = {fold(name): mark for name, mark in marks.items() if mark}
+    kept = [name for name in imported if by_fold.get(fold(name)) != UNTAGGED]
+    known = {fold(name) for name in kept}
+    return (*kept, *(name for name, mark in marks.items() if mark == TAGGED and fold(name) not in known))
+
+
+def _as_known(tags: Mapping[str, bytearray], name: str) -> str:
+    """Return a tag as it was written first, whatever the case."""
+    folded = fold(name)
+    return next((known for known in tags if fold(known) == folded), name)
 
 
 def _after(row: Row, index: int, entries: Iterable[Entry]) -> Row:

@@ -77,7 +77,8 @@ class Piece:
         self.target, self.chunk = target, chunk
         self.matchers, self.cancelled = matchers, cancelled
         self._shared = shared
-        self._layers = self._prompt_layers()
+        self.layers = self._prompt_layers()
+        """The places in the chunk that each system prompt put on many rows covers."""
 
     def find(self, root: Node, rows: pl.Series | None) -> pl.Series:
         """Return the places in the chunk that match, ascending."""
@@ -178,20 +179,20 @@ class Piece:
         """Return which rows of the chunk have a message of a role, even if it says nothing."""
         if role == "tool":
             return self._bits("flags", HAS_TOOLS, None)
-        return self._decode(self.chunk.tables["roles"].value.str.contains(role[0], literal=True), "roles")
+        return self.decode(self.chunk.tables["roles"].value.str.contains(role[0], literal=True), "roles")
 
     def _system(self, matcher: Matcher, rows: pl.Series | None) -> pl.Series | None:
         """Return where the system prompt matches; None for nowhere."""
         prompts = self.chunk.tables["system"].folded
-        if len(prompts) > self._size(rows) and not self._layers:
+        if len(prompts) > self._size(rows) and not self.layers:
             prompts = prompts.gather(self._taken(self.chunk.columns["system"], rows))
             hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled, "system")
             return hits & self._taken(self._has_system(), rows) if matcher.matches_empty else hits
         hits = matcher.contains(prompts, _not_ascii(prompts), self.cancelled, "system")
-        if not self._layers and not hits.any():
+        if not self.layers and not hits.any():
             return None
-        mask = self._decode(hits, "system")
-        for layer, (_, prompt) in zip(self._layers, self._layer_prompts(), strict=True):
+        mask = self.decode(hits, "system")
+        for layer, (_, prompt) in zip(self.layers, self.layer_prompts(), strict=True):
             one = pl.Series([prompt])
             hit = bool(matcher.contains(one, _not_ascii(one), self.cancelled)[0])
             mask = mask.scatter(layer, hit) if len(layer) else mask
@@ -209,18 +210,18 @@ class Piece:
         mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
         for name, table in self._metadata(node.field):
             numbers = table.value.cast(pl.Float64, strict=False).fill_nan(None)
-            mask = mask | self._decode(compare(numbers, node.bound).fill_null(False), name)
+            mask = mask | self.decode(compare(numbers, node.bound).fill_null(False), name)
         return mask
 
     def number(self, name: str) -> pl.Series:
         """Return tokens, turns, chars or loss of every row of the chunk, as edits left them."""
         known = self.target.known.tokens if name == "tokens" else self.target.known.loss
         if name in ("tokens", "loss"):
-            return self._per_row(known if known is not None else array("I"))
+            return self.per_row(known if known is not None else array("I"))
         numbers = self.chunk.columns[name].cast(pl.Int64)
         systems = self.chunk.columns["systems"].cast(pl.Int64)
-        share = self._decode(self.chunk.tables["system"].chars, "system") if name == "chars" else systems
-        for layer, (prompt, _) in zip(self._layers, self._layer_prompts(), strict=True):
+        share = self.decode(self.chunk.tables["system"].chars, "system") if name == "chars" else systems
+        for layer, (prompt, _) in zip(self.layers, self.layer_prompts(), strict=True):
             new = len(prompt) if name == "chars" else int(bool(prompt))
             numbers = numbers.scatter(layer, numbers.gather(layer) - share.gather(layer) + new)
             share = share.cast(pl.Int64).scatter(layer, new)
@@ -237,17 +238,17 @@ class Piece:
         )
         mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
         for name, table in columns:
-            mask = mask | self._decode(table.folded.str.contains(wanted, literal=True), name)
+            mask = mask | self.decode(table.folded.str.contains(wanted, literal=True), name)
         return mask
 
     def tagged(self, folded: str) -> pl.Series:
         """Return which rows of the chunk bear a tag, imported or put on since."""
         wanted = ITEM_BREAK + folded + ITEM_BREAK
         imported = self.chunk.tables["tags"].folded.str.contains(wanted, literal=True)
-        mask = self._decode(imported, "tags")
+        mask = self.decode(imported, "tags")
         for name, marks in self.target.overlay.tags.items():
             if fold(name) == folded:
-                column = self._per_row(marks)
+                column = self.per_row(marks)
                 mask = (mask & (column != UNTAGGED)) | (column == TAGGED)
         return mask
 
@@ -258,7 +259,7 @@ class Piece:
                 return self._is_tagged()
             case "is", word:
                 bit = EDITED if word == "edited" else EXCLUDED
-                return (self._per_row(self.target.overlay.flags) & bit) > 0
+                return (self.per_row(self.target.overlay.flags) & bit) > 0
             case "has", "tools":
                 return self._bits("flags", HAS_TOOLS, None)
             case "has", "system":
@@ -280,14 +281,14 @@ class Piece:
             names |= {item for value in imported for item in value.split(ITEM_BREAK) if item}
             mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
         else:
-            mask = self._decode(imported != "", "tags")
+            mask = self.decode(imported != "", "tags")
         for name in names:
             mask = mask | self.tagged(name)
         return mask
 
     def _has_system(self) -> pl.Series:
         mask = self.chunk.columns["systems"] > 0
-        for layer, (prompt, _) in zip(self._layers, self._layer_prompts(), strict=True):
+        for layer, (prompt, _) in zip(self.layers, self.layer_prompts(), strict=True):
             mask = mask.scatter(layer, bool(prompt))
         return mask
 
@@ -296,7 +297,7 @@ class Piece:
         wanted = fold(FIELD_PREFIX + name)
         return [(column, table) for column, table in self.chunk.tables.items() if fold(column) == wanted]
 
-    def _decode(self, values: pl.Series, column: str) -> pl.Series:
+    def decode(self, values: pl.Series, column: str) -> pl.Series:
         """Spread something known of each value of a coded column over the rows."""
         return values.gather(self.chunk.columns[column])
 
@@ -309,7 +310,7 @@ class Piece:
     def _size(self, rows: pl.Series | None) -> int:
         return len(self.chunk) if rows is None else len(rows)
 
-    def _per_row(self, values: array[int] | array[float] | bytearray) -> pl.Series:
+    def per_row(self, values: array[int] | array[float] | bytearray) -> pl.Series:
         """Return this chunk's share of something that holds one value a row of the dataset."""
         unknown = math.nan if isinstance(values, array) and values.typecode == "d" else 0
         if self.chunk.indexes is not None:
@@ -349,8 +350,9 @@ class Piece:
             for layer in self.target.overlay.prompts
         ]
 
-    def _layer_prompts(self) -> list[tuple[str, str]]:
-        layers = self.target.overlay.prompts if self._layers else ()
+    def layer_prompts(self) -> list[tuple[str, str]]:
+        """Return the prompt of each of `layers`, and the same folded."""
+        layers = self.target.overlay.prompts if self.layers else ()
         return [(layer.prompt, layer.folded) for layer in layers]
 
 
