@@ -95,11 +95,9 @@ def test_coverage_prints_intents_the_thin_ones_and_shares(tmp_path: Path, capsys
     assert (found["refusals"], found["hand_offs"]) == (0, 0)
 
 
-@pytest.mark.parametrize("most", [100, 2])
 def test_a_replacement_is_about_the_rows_that_have_the_text_however_many_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("tunedesk.curation._LOOKED_AT", most)
     said = ["my card", "a Card", "loan", "card", "cards", "loan"]
     answer = {"role": "assistant", "content": "a"}
     lines = [json.dumps({"messages": [{"role": "user", "content": one}, answer]}) for one in said]
@@ -114,4 +112,14 @@ def test_a_replacement_is_about_the_rows_that_have_the_text_however_many_are_ask
     assert after.with_query("is:edited").matched == after.with_query("karte").matched == 4
     with pytest.raises(DataError, match="none"):
         changing(workspace, edits.replace_text(range(3), "mortgage", ""))
+    bench.store.close()
+
+
+def test_of_many_conversations_those_alone_are_edited_that_an_edit_changes(tmp_path: Path) -> None:
+    said = "\n".join(json.dumps({"messages": [{"role": "user", "content": f"{n}"}]}) for n in range(20_400))
+    (tmp_path / "rows.jsonl").write_text(said)
+    bench = workbench(tmp_path / "home")
+    workspace = bench.import_file(tmp_path / "rows.jsonl").workspace
+    edit = changing(workspace, edits.replace_text(range(20_400), r"^7\d$", "seventy", pattern=True))
+    assert list(edit.indexes() or ()) == list(range(70, 80))
     bench.store.close()
