@@ -92,6 +92,11 @@ def test_some_rows_are_reverted_to_a_version_as_one_edit(bench: Workbench, works
     assert [text(reverted, index) for index in (0, 1, 4)] == ["Same", "Answer 1", "Answer 4"]
     assert text(bench.open("mine"), 4) == "Answer 4"
     assert list(reverted.with_query('"answer 4"').matches) == [4]
+    assert list(reverted.with_query("is:edited").matches) == [0, 2, 3, 5]
+    again = reverted.apply(edits.replace_message([4], 1, "Anew"))
+    assert (text(again, 4), again.view(4).edited, again.undo().view(4).edited) == ("Anew", True, False)
+    with pytest.raises(DataError, match="as in imported already"):
+        bench.versions.revert(reverted, "imported", [1, 4])
     assert text(reverted.undo(), 4) == "Same"
     with pytest.raises(DataError, match="no row"):
         bench.versions.revert(workspace, "imported", [])

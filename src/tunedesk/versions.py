@@ -105,7 +105,8 @@ class Versions:
     def revert(self, workspace: Workspace, name: str, indexes: Iterable[int]) -> Workspace:
         """Make some rows what they were in a version, as one edit that can be undone; tags stay.
 
-        What was added since is left out, what was left out since is taken back in.
+        What was added since is left out, what was left out since is taken back in. Raises DataError when they are as
+        they were.
         """
         position = self._edits(workspace, name)
         then, now = workspace.at(position).overlay, workspace.overlay
@@ -117,6 +118,8 @@ class Versions:
         ]
         if not changed and bool(out) != bool(back):
             return workspace.apply(edits.exclude(out) if out else edits.include(back))
+        if wanted and not (changed or out or back):
+            raise DataError(f"they are as in {told(name)} already", "nothing was changed")
         edit = edits.revert(changed or wanted, position, told(name), excluded=out, included=back)
         return workspace.apply(edit)
 

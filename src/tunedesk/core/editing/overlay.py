@@ -58,6 +58,13 @@ class Entry:
         place = bisect_left(self.rows, index)
         return place < len(self.rows) and self.rows[place] == index
 
+    def unedited(self) -> array[int]:
+        """Return the rows that the edit, a revert, makes what they were when they were imported."""
+        state, rows = self.state, self.rows or ()
+        if state is None:
+            return array("I")
+        return array("I", (i for i in rows if i < state.count - state.added and not state.has(i, EDITED)))
+
     def edit_of(self, index: int) -> Edit:
         """Return what the edit does to the row at `index`, which it touches."""
         return of_row(self.edit, bisect_left(self.rows, index) if self.rows is not None else index)
@@ -151,6 +158,7 @@ class Overlay:
                 reach = max([reach, *(index + 1 for index in back)])
                 entry = self._entry(number, edit, rows, reach, find)
                 _set(flags, rows, EDITED | (REWRITTEN if entry.rewrites else 0), True, reach)
+                _set(flags, entry.unedited(), EDITED, False, reach)
                 if rows is not None and len(rows) <= FEW:
                     for index in rows:
                         by_row[index] = (*by_row.get(index, ()), entry)
@@ -158,7 +166,7 @@ class Overlay:
                 else:
                     bulk.append(entry)
                     spans.clear()
-                    if _layered(edit):
+                    if layered(edit):
                         prompt = edit.arguments["prompt"]
                         layer = PromptLayer(rows, reach, prompt, fold(prompt))
                         prompts = (layer,) if rows is None else (*prompts, layer)
@@ -174,7 +182,7 @@ class Overlay:
 
     def _entry(self, number: int, edit: Edit, rows: array[int] | None, reach: int, find: Find) -> Entry:
         few = rows is not None and len(rows) <= FEW
-        rewrites = edit.kind != "set_weight" and (few or not _layered(edit))
+        rewrites = edit.kind != "set_weight" and (few or not layered(edit))
         state = None
         if edit.kind == "revert":
             state = self.of(find(edit.arguments["edits"]), self.count, self.added, find)
@@ -309,7 +317,7 @@ def _after(row: Row, index: int, entries: Iterable[Entry]) -> Row:
     return row
 
 
-def _layered(edit: Edit) -> bool:
+def layered(edit: Edit) -> bool:
     """Whether an edit of many rows is a system prompt that is the same in all."""
     return edit.kind == "set_system_prompt" and not edit.arguments.get("fill")
 
