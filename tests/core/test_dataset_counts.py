@@ -35,7 +35,7 @@ def dataset(tmp_path: Path) -> Dataset:
         ]
         if n % 3 == 0:
             messages.insert(0, {"role": "system", "content": "You are a bank."})
-        rows.append(SourceRow(n + 1, {"messages": messages}))
+        rows.append(SourceRow(n + 1, {"messages": messages, "metadata": {"who": "Ann " * (n % 9)}}))
     return write_dataset(rows, tmp_path, name="cards", source="cards.jsonl")
 
 
@@ -142,6 +142,19 @@ def test_a_new_system_prompt_for_all_is_counted_once(
         assert list(found.total) == [counter.row(changed.row(n)) for n in range(ROWS)]
         assert list(found.trained) == [counter.trained(changed.row(n)) for n in range(ROWS)]
     assert counting.seen == 2
+
+
+def test_a_system_prompt_that_each_row_fills_in_is_counted_as_filled_in(
+    dataset: Dataset, counter: TokenCounter
+) -> None:
+    imported = dataset_tokens(dataset, "o200k", lambda: TableCounter(counter))
+    prompt = edits.set_system_prompt(None, "Talk to {{who}} kindly.", fill=True)
+    changed = Workspace.open(dataset).apply(prompt)
+    found = EditedRows().over(
+        imported, dataset, changed.overlay, lambda: TableCounter(counter),
+        prompt_cost=lambda prompt: counter.message({"role": "system", "content": prompt}),
+    )  # fmt: skip
+    assert list(found.total) == [counter.row(changed.row(n)) for n in range(ROWS)]
 
 
 def test_other_edits_of_all_rows_are_counted_row_by_row(dataset: Dataset, counter: TokenCounter) -> None:

@@ -23,7 +23,7 @@ import msgspec
 from tunedesk.core.conversations import Row
 from tunedesk.core.counting.message_table import RowTokens
 from tunedesk.core.datasets.dataset import ROWS, Dataset
-from tunedesk.core.editing.overlay import EDITED, Entry, Overlay, places
+from tunedesk.core.editing.overlay import EDITED, Entry, Overlay, layered, places
 from tunedesk.errors import StoreError
 from tunedesk.paths import write_whole
 
@@ -172,7 +172,7 @@ class EditedRows:
                 return imported
             added = array("I", bytes(4 * overlay.added))
             found = RowTokens(imported.total + added, imported.trained + added, imported.system + added)
-            if prompt_cost and all(entry.edit.kind == "set_system_prompt" for entry in overlay.bulk):
+            if prompt_cost and all(layered(entry.edit) for entry in overlay.bulk):
                 _replace_prompts(found, touched, overlay, prompt_cost)
                 added_from = bisect_left(touched, overlay.count - overlay.added)
                 touched = array("I", sorted({*overlay.by_row, *touched[added_from:]}))
