@@ -29,6 +29,7 @@ from tunedesk.core.counting.local_tokens import LocalCounter
 from tunedesk.core.counting.pricing import Estimate, Price
 from tunedesk.core.editing import edits
 from tunedesk.core.editing.history import Recorded
+from tunedesk.core.editing.reading_ahead import read_ahead
 from tunedesk.core.grouping.duplicates import THRESHOLD
 from tunedesk.core.grouping.split_files import split_files
 from tunedesk.core.importing import importers
@@ -200,7 +201,7 @@ class Workbench(Endpoints):
     # What the app takes from here, as it may not load Polars before its first frame.
     facets, narrowed, term = staticmethod(facet_groups), staticmethod(narrowed), staticmethod(term)
     completions, field_values = staticmethod(candidates), FieldValues
-    job_filter, training_rows = job_filter, rows
+    read_edits, job_filter, training_rows = staticmethod(read_ahead), job_filter, rows
 
     @cached_property
     def versions(self) -> Versions:

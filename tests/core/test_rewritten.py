@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import Chunk
 from tunedesk.core.datasets.dataset_writer import set_aside
 from tunedesk.core.datasets.indexing import RowFacts, row_facts
-from tunedesk.core.editing import edits, overlay, rewritten
+from tunedesk.core.editing import edits, overlay, reading_ahead, rewritten
 from tunedesk.core.editing.edits import Edit
+from tunedesk.core.editing.reading_ahead import read_ahead
+from tunedesk.core.editing.rewritten import Span
 from tunedesk.core.searching.facets import term
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import StoreError
@@ -141,7 +147,7 @@ def test_an_edit_of_one_row_has_no_other_span_indexed_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
-    workspace.overlay.read_ahead(workspace.dataset)
+    read_ahead(workspace.overlay, workspace.dataset)
     indexed: list[int] = []
 
     def counted(row: Row) -> RowFacts:
@@ -191,3 +197,73 @@ def test_rows_are_indexed_in_memory_where_the_disk_refuses(
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
     monkeypatch.setattr(dataset_writer, "write_chunk", full)
     assert workspace.with_query("card").matched == 9
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let three rows be worth other processes; the spans that come of them."""
+    spans: list[int] = []
+    keep = rewritten.Indexed.keep
+
+    def noted(indexed: rewritten.Indexed, span: Span, chunk: Chunk) -> None:
+        spans.append(span.number)
+        keep(indexed, span, chunk)
+
+    monkeypatch.setattr(reading_ahead, "WORTH", 3)
+    monkeypatch.setattr(rewritten.Indexed, "keep", noted)
+    return spans
+
+
+def test_processes_index_what_edits_of_many_rows_and_reverts_made_of_them(
+    folder: Path, kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    then = workspace.position
+    workspace = workspace.apply(edits.replace_message(range(1, 12), 1, "No, é."))
+    workspace = workspace.apply(edits.replace_message([6], 0, "none"))
+    workspace = workspace.apply(edits.revert(range(2, 9), then, "then", excluded=(), included=()))
+    workspace = workspace.add_rows(ROWS[:2], "more")
+    alone = [list(workspace.with_query(query).matches) for query in QUERIES]
+    again = Workspace.open(imported(folder, ROWS), workspace.journal)
+    told: list[tuple[int, int]] = []
+    read_ahead(again.overlay, again.dataset, on_progress=lambda done, total: told.append((done, total)))
+    assert (sorted(kept), told[-1]) == ([0, 1, 2, 3], (14, 14))
+    monkeypatch.setattr("tunedesk.core.editing.overlay.row_facts", None)
+    assert [list(again.with_query(query).matches) for query in QUERIES] == alone
+
+
+def test_what_a_killed_process_was_to_index_is_indexed_here(
+    folder: Path, kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_ahead, "_begin", _die)
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    read_ahead(workspace.overlay, workspace.dataset)
+    assert not kept
+    monkeypatch.setattr("tunedesk.core.editing.overlay.row_facts", None)
+    assert workspace.with_query("card").matched == 9
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_nobody_waits_for_end(folder: Path, kept: list[int]) -> None:
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    before = set(multiprocessing.active_children())
+    read_ahead(workspace.overlay, workspace.dataset, lambda: True)
+    assert (kept, set(multiprocessing.active_children()) - before) == ([], set())
+
+
+def test_a_search_waits_for_what_processes_index(folder: Path) -> None:
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    indexed = workspace.overlay.indexed
+    spans = list(rewritten.unread(workspace.overlay, workspace.dataset, indexed))
+    assert [list(span.rows) for span in spans] == [[*range(4)], [*range(4, 8)], [*range(8, 12)], [12, 13]]
+    with ThreadPoolExecutor(1) as pool:
+        with indexed.claimed(spans[1:]):
+            searched = pool.submit(workspace.with_query, "card")
+            assert wait([searched], timeout=0.3).not_done
+            assert [number for number, states in indexed.spans.items() if states] == [0]
+            cancelled = workspace.searching("card", cancelled=iter([False] * 20 + [True] * 99).__next__)
+            assert list(cancelled) == []
+        assert searched.result(timeout=20).matched == 9

@@ -215,6 +215,8 @@ def knowing(
         return workspace
     if column.lstrip("-") == "tokens":
         wanted |= {"tokens"}
+    if query or column:
+        bench.read_edits(workspace.overlay, workspace.dataset, on_progress=progress.update)
     return bench.knowing(workspace, wanted, model, progress.update)
 
 

@@ -87,7 +87,7 @@ def write_parts(
 ) -> Dataset:
     """Let `write` fill a temporary folder, then publish it as a dataset; errors as of `write_dataset`."""
     private_folder(datasets)
-    with _temporary(datasets) as folder:
+    with aside(datasets) as folder:
         written = write(folder)
         known = provenance()
         if not written.conversations:
@@ -154,13 +154,18 @@ def set_aside(builder: ChunkBuilder, indexes: pl.Series, datasets: Path) -> Chun
     It stays in memory where the disk refuses.
     """
     try:
-        with _temporary(datasets) as folder:
+        with aside(datasets) as folder:
             write_chunk(builder, folder, 0, durable=False)
-            rows, texts, tables = (
-                map_part(folder / f"{part}-000.arrow") for part in ("rows", "text", "tables")
-            )
+            return chunk_aside(folder, 0, indexes)
     except (StoreError, DataError):
         return Chunk.scattered(builder, indexes)
+
+
+def chunk_aside(folder: Path, number: int, indexes: pl.Series) -> Chunk:
+    """Return the chunk written to `folder` as the given rows; the files may go, raises DataError without them."""
+    rows, texts, tables = (
+        map_part(folder / f"{part}-{number:03}.arrow") for part in ("rows", "text", "tables")
+    )
     return Chunk(0, rows, lambda: texts, lambda: split_tables(tables), indexes)
 
 
@@ -173,8 +178,8 @@ def remove_dataset(folder: Path) -> None:
 
 
 @contextmanager
-def _temporary(datasets: Path) -> Iterator[Path]:
-    """Yield a locked folder for one import and remove it unless it was renamed; disk errors become StoreError."""
+def aside(datasets: Path) -> Iterator[Path]:
+    """Yield a locked folder that no reader sees, and remove it unless it was renamed; disk errors become StoreError."""
     try:
         # Held while leftovers are told from folders that are about to be locked.
         with _locked(datasets):

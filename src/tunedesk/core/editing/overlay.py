@@ -107,6 +107,11 @@ class Overlay:
     states: dict[tuple[int, ...], Overlay] = field(default_factory=dict)
     """The overlays made last, by `ids`: an undo, a redo or the edit of another instance is few edits from one."""
 
+    def __reduce__(self) -> tuple[Callable[..., Overlay], tuple[object, ...]]:
+        """Leave out of what is sent to other processes all that was drawn from the edits."""
+        own = self.count, self.flags, self.added, self.reach, self.tags, self.by_row, self.bulk, self.prompts
+        return Overlay, own
+
     @classmethod
     def empty(cls, count: int, added: int = 0) -> Overlay:
         """Return the overlay of no edits over `count` rows, the last `added` of which are not imported ones."""
@@ -262,13 +267,6 @@ class Overlay:
         """Yield the rewritten rows from `start` to before `stop`, indexed as they are now; ends once `cancelled`."""
         if self.by_row or self.bulk:
             yield from rewritten(self, dataset, self.indexed, self.few, start, stop, cancelled)
-
-    def read_ahead(self, dataset: Dataset, cancelled: Callable[[], bool] = never) -> None:
-        """Index all rewritten rows, which the next search would do; ends once `cancelled`."""
-        for chunk in dataset.chunks:
-            for _ in self.rewritten_in(dataset, chunk.start, chunk.stop, cancelled):
-                if cancelled():
-                    return
 
     def edits_of_many(self, start: int, stop: int) -> tuple[int, ...]:
         """Return the edits of many rows that touch a span, by their ids."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Condition
 from typing import Protocol
 
 import polars as pl
@@ -29,6 +30,8 @@ _MOST_IN_FILES = 4_000_000
 """Rows whose index is kept in files at most: they hold their disk, a kilobyte a row, until the program ends."""
 _BETWEEN_LOOKS = 64
 """Rows indexed between two looks at whether anybody still waits for them."""
+_LOOK_S = 0.02
+"""Seconds between two looks where other processes index them."""
 
 _STATES = 3
 """States of a span that are kept, for undo and redo."""
@@ -49,6 +52,16 @@ class Rewritten:
         return self.chunk.indexes if self.places is None else self.chunk.indexes.gather(self.places)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some rows of a span that edits of many rows rewrite."""
+
+    number: int
+    edits: tuple[int, ...]
+    """What the rows follow from, by their ids."""
+    rows: array[int]
+
+
 @dataclass(slots=True)
 class Indexed:
     """What has been indexed so far, shared by all overlays of a workspace."""
@@ -57,8 +70,32 @@ class Indexed:
     """By the span's number and the edits that its rows follow from."""
     in_files: int = 0
     """Rows indexed into files so far."""
-    lock: Lock = field(default_factory=Lock)
+    changed: Condition = field(default_factory=Condition)
     """Held while a span is indexed, so that two searches do not index the same."""
+    claims: list[Collection[tuple[int, tuple[int, ...]]]] = field(default_factory=list)
+    """Spans that other processes are about to index, by number and edits: a search waits for them."""
+
+    @contextmanager
+    def claimed(self, spans: Iterable[Span]) -> Iterator[None]:
+        """Have searches wait for `keep` of some spans, until the block is left."""
+        claim = frozenset((span.number, span.edits) for span in spans)
+        with self.changed:
+            self.claims.append(claim)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.claims.remove(claim)
+                self.changed.notify_all()
+
+    def keep(self, span: Span, chunk: Chunk) -> None:
+        """Keep what another process has written to files of a span, unless it was indexed here meanwhile."""
+        with self.changed:
+            states = self.spans.setdefault(span.number, {})
+            if span.edits not in states:
+                self.in_files += len(span.rows)
+                _put(states, span.edits, chunk)
+            self.changed.notify_all()
 
 
 class Edited(Protocol):
@@ -96,7 +133,7 @@ def rewritten(
     for span in range(start // SPAN, -(-stop // SPAN)):
         first, end = span * SPAN, min((span + 1) * SPAN, len(dataset))
         many = _many(edited, dataset, known, span, first, end, cancelled)
-        with known.lock:
+        with known.changed:
             if span not in few:
                 rows = edited.rewritten_by_few(first, end)
                 few[span] = _index(rows, dataset, known, edited.facts_of, cancelled) if rows else None
@@ -119,17 +156,38 @@ def _many(
     ids = edited.edits_of_many(first, end)
     if not ids:
         return None
-    with known.lock:
+    with known.changed:
         states = known.spans.setdefault(span, {})
+        while ids not in states and any((span, ids) in claim for claim in known.claims):
+            known.changed.wait(_LOOK_S)
+            if cancelled():
+                return None
         if ids not in states:
             rows = edited.rewritten_by_many(first, end)
             made = _index(rows, dataset, known, edited.facts_by_many, cancelled) if rows else None
             if rows and made is None:
                 return None
-            states[ids] = made
-            if len(states) > _STATES:
-                del states[next(iter(states))]
+            _put(states, ids, made)
         return states[ids]
+
+
+def _put(states: dict[tuple[int, ...], Chunk | None], ids: tuple[int, ...], made: Chunk | None) -> None:
+    states[ids] = made
+    if len(states) > _STATES:
+        del states[next(iter(states))]
+
+
+def unread(edited: Edited, dataset: Dataset, known: Indexed) -> Iterator[Span]:
+    """Yield the spans of which it is worth a file, and not known yet, what edits of many rows made of them."""
+    room = _MOST_IN_FILES - known.in_files
+    for number, first in enumerate(range(0, len(dataset), SPAN)):
+        end = min(first + SPAN, len(dataset))
+        ids = edited.edits_of_many(first, end)
+        if ids and ids not in known.spans.get(number, {}):
+            rows = edited.rewritten_by_many(first, end)
+            if _WORTH_A_FILE <= len(rows) <= room:
+                room -= len(rows)
+                yield Span(number, ids, rows)
 
 
 def _index(
@@ -139,16 +197,29 @@ def _index(
     facts: Callable[[Dataset, int], RowFacts],
     cancelled: Callable[[], bool],
 ) -> Chunk | None:
-    builder = ChunkBuilder()
-    for number, index in enumerate(rows):
-        if number % _BETWEEN_LOOKS == 0 and cancelled():
-            return None
-        builder.add(facts(dataset, index), line=dataset.line(index))
+    builder = built(rows, dataset, facts, cancelled)
+    if builder is None:
+        return None
     indexes = pl.Series(rows, dtype=pl.UInt32)
     if len(rows) < _WORTH_A_FILE or known.in_files + len(rows) > _MOST_IN_FILES:
         return Chunk.scattered(builder, indexes)
     known.in_files += len(rows)
     return set_aside(builder, indexes, dataset.folder.parent)
+
+
+def built(
+    rows: Sequence[int],
+    dataset: Dataset,
+    facts: Callable[[Dataset, int], RowFacts],
+    cancelled: Callable[[], bool] = never,
+) -> ChunkBuilder | None:
+    """Return the columns of some rows as they are now; None once `cancelled`."""
+    builder = ChunkBuilder()
+    for number, index in enumerate(rows):
+        if number % _BETWEEN_LOOKS == 0 and cancelled():
+            return None
+        builder.add(facts(dataset, index), line=dataset.line(index))
+    return builder
 
 
 def _within(chunk: Chunk, start: int, stop: int, gone: pl.Series | None) -> Iterator[Rewritten]:

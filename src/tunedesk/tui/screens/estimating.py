@@ -66,6 +66,8 @@ class EstimatingScreen(SavedScreen):
 
     async def _counting(self, workspace: Workspace) -> None:
         model, bench = self.desk.model, self.workbench
+        if self.edits_read is not None:
+            await self.edits_read.wait()
         counts = await self.desk.in_thread(
             lambda on_progress: bench.count(workspace, model, on_progress), name="counting tokens"
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -52,28 +50,41 @@ class QueryCompleted(Message):
 class NarrowingScreen(PromptingScreen):
     """A screen whose list is narrowed by values as well as by typing."""
 
+    edits_read: asyncio.Event | None = None
+    """Set once what edits made of rows is indexed: what else reads all rows would only hold that up."""
     _values: FieldValues | None = None
     _wanted_match = 0
     """The step by which the next conversation was gone to, for its first (or last) match; 0 otherwise."""
 
     def warm(self, workspace: Workspace) -> None:
         """Read ahead what searches of a dataset read, so that the first key of a filter is as quick as the others."""
-        task = self._ahead(_WARM_S, workspace.dataset.warm)
-        self.desk.work(task, name="reading ahead", group="warm", exclusive=True)
+        self.desk.work(self._warming(workspace), name="reading ahead", group="warm", exclusive=True)
 
-    def read_edits(self, workspace: Workspace) -> None:
-        """Read ahead what edits have made of rows, of a million half a minute's work, before a filter asks for it."""
-        task = self._ahead(_REST_S, partial(workspace.overlay.read_ahead, workspace.dataset))
-        self.desk.work(task, name="reading edits", group="edits", exclusive=True)
-
-    async def _ahead(self, rest: float, read: Callable[[Callable[[], bool]], object]) -> None:
-        """Read in a thread after a rest, until done or until nobody waits for it any more."""
+    async def _warming(self, workspace: Workspace) -> None:
         stop = threading.Event()
-        await asyncio.sleep(rest)
+        await asyncio.sleep(_WARM_S)
         try:
-            await asyncio.to_thread(read, stop.is_set)
+            await asyncio.to_thread(workspace.dataset.warm, stop.is_set)
         finally:
             stop.set()
+
+    def read_edits(self, workspace: Workspace) -> None:
+        """Read ahead what edits have made of rows, of a million many seconds' work, before a filter asks for it."""
+        self.edits_read = asyncio.Event()
+        task = self._reading_edits(workspace, self.edits_read)
+        self.desk.work(task, name="reading edits", group="edits", exclusive=True)
+
+    async def _reading_edits(self, workspace: Workspace, done: asyncio.Event) -> None:
+        bench, stop = self.workbench, threading.Event()
+        await asyncio.sleep(_REST_S)
+        try:
+            await self.desk.in_thread(
+                lambda told: bench.read_edits(workspace.overlay, workspace.dataset, stop.is_set, told),
+                name="reading edits",
+            )
+        finally:
+            stop.set()
+            done.set()
 
     # --- matches
 
