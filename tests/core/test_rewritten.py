@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -186,6 +187,17 @@ def test_no_more_rows_are_indexed_into_files_than_may_hold_their_disk(
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
     assert workspace.with_query("card").matched == 9
     assert 0 < sum(in_files) <= 9  # of 14
+
+
+def test_what_rows_were_collected_in_goes_once_they_are_indexed_in_memory() -> None:
+    builder = ChunkBuilder()
+    builder.add(row_facts({"messages": [{"role": "user", "content": "A card."}]}))
+    chunk = Chunk.scattered(builder, pl.Series([7], dtype=pl.UInt32))
+    held = weakref.ref(builder)
+    del builder
+    assert held() is None
+    assert chunk.texts["user"].to_list() == ["a card."]
+    assert chunk.tables["roles"].value.to_list() == ["", "u"]
 
 
 def test_rows_are_indexed_in_memory_where_the_disk_refuses(

@@ -115,19 +115,21 @@ def _blocks(dataset: Dataset) -> Iterator[tuple[int, list[bytes]]]:
 
 def _read(path: Path, expected: _Header) -> RowTokens | None:
     """Return what was kept, None when it is not whole or not about these rows."""
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        if msgspec.json.decode(head, type=_Header) != expected or len(body) != 12 * expected.rows:
-            return None
-    except (OSError, msgspec.DecodeError):
-        return None
-    size = 4 * expected.rows
     columns = []
-    for at in range(3):
-        column = array("I", body[at * size : (at + 1) * size])
-        if sys.byteorder == "big":
-            column.byteswap()
-        columns.append(column)
+    try:
+        with path.open("rb") as file:
+            if msgspec.json.decode(file.readline(), type=_Header) != expected:
+                return None
+            if os.fstat(file.fileno()).st_size - file.tell() != 12 * expected.rows:
+                return None
+            for _ in range(3):
+                column = array("I")
+                column.fromfile(file, expected.rows)
+                if sys.byteorder == "big":
+                    column.byteswap()
+                columns.append(column)
+    except (OSError, EOFError, msgspec.DecodeError):
+        return None
     return RowTokens(*columns)
 
 

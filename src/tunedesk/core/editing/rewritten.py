@@ -24,7 +24,7 @@ from tunedesk.core.datasets.indexing import RowFacts
 
 SPAN = 16_384
 """Rows that are indexed together: half a second's work."""
-_WORTH_A_FILE = 4_096
+_WORTH_A_FILE = 1_024
 """Rows of a span from which its index is kept in files."""
 _MOST_IN_FILES = 4_000_000
 """Rows whose index is kept in files at most: they hold their disk, a kilobyte a row, until the program ends."""
