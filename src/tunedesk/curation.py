@@ -21,6 +21,7 @@ from tunedesk.core.editing import edits, prompts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.overlay import EDITED
 from tunedesk.core.grouping.coverage import Coverage, cover
+from tunedesk.core.known_rows import index_of
 from tunedesk.core.personal_data import privacy
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, StoreError
@@ -98,7 +99,7 @@ def preview(
     touched = edit.indexes()
     kept_as_is = edit.kind in edits.MARKS
     order: Iterable[int] = workspace.everything if touched is None else touched
-    if first is not None and (touched is None or first in touched):
+    if first is not None and (touched is None or _holds(touched, first)):
         order = chain((first,), (index for index in order if index != first))
     samples: list[RowChange] = []
     rows = workspace.total if touched is None else len(touched)
@@ -117,6 +118,11 @@ def preview(
     if not samples and not excluded:
         raise DataError(_NOTHING, "nothing was changed")
     return EditPreview(edit, rows, excluded, tuple(samples))
+
+
+def _holds(ordered: Sequence[int], index: int) -> bool:
+    place = bisect_left(ordered, index)
+    return place < len(ordered) and ordered[place] == index
 
 
 def _after(edit: edits.Edit, index: int, row: Row, touched: Sequence[int] | None) -> Row:
@@ -192,11 +198,11 @@ def fixing(workspace: Workspace, findings: Iterable[Finding]) -> edits.Edit:
 
     Raises DataError when none of them can be fixed any more.
     """
-    by_line = {workspace.line(index): index for index in workspace.included_indexes()}
     mend: dict[int, set[str]] = {}
     for one in findings:
-        if one.fix and one.line in by_line:
-            mend.setdefault(by_line[one.line], set()).add(one.code)
+        index = index_of(workspace, one.line) if one.fix else -1
+        if index >= 0 and workspace.line(index) == one.line and workspace.overlay.included(index):
+            mend.setdefault(index, set()).add(one.code)
     copies = [index for index, codes in mend.items() if "exact_duplicate" in codes]
     codes = {code for found in mend.values() for code in found} - {"exact_duplicate"}
     rows = [index for index, found in mend.items() if found & codes and fix(workspace.row(index), codes)[1]]
@@ -299,7 +305,7 @@ class Curation:
         self, workspace: Workspace, indexes: Iterable[int], on_progress: OnProgress | None = None
     ) -> edits.Edit:
         """Return the edit that masks those of `indexes` that hold personal data; raises DataError when none does."""
-        wanted = sorted(set(indexes))
+        wanted = edits.in_order(indexes)
         hit = []
         for place, index in enumerate(wanted):
             if on_progress and place % _STEP == 0:

@@ -76,6 +76,8 @@ class Desk(ReportingApp):
         self._datasets = tuple(datasets)
         self._workbench: Workbench | None = None
         self._changes: asyncio.Queue[tuple[str | Callable[[], str], Any, str]] = asyncio.Queue()
+        self._one_state = asyncio.Lock()
+        """Held while the next state is made, so that what this app writes is not taken for what another one wrote."""
         self._ending = threading.Event()
         self.views = ViewKeeper(self)
         self.background = Background(self)
@@ -191,8 +193,9 @@ class Desk(ReportingApp):
         while True:
             label, make, doing = await self._changes.get()
             with self.reporting(doing):
-                workspace = await self._changed(doing, make)
-                self.latest = with_view_of(workspace, self.latest)
+                async with self._one_state:
+                    workspace = await self._changed(doing, make)
+                    self.latest = with_view_of(workspace, self.latest)
                 self.post_message(WorkspaceChanged(self.latest, label if isinstance(label, str) else label()))
 
     async def _look_for_edits(self) -> None:
@@ -204,7 +207,9 @@ class Desk(ReportingApp):
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             seen = self.latest
-            if seen is not None and self._changes.empty():
+            if seen is None or not self._changes.empty() or self._one_state.locked():
+                continue
+            async with self._one_state:
                 with self.reporting("looking for edits"):
                     try:
                         found = await asyncio.to_thread(seen.reloaded)

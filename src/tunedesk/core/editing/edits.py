@@ -6,13 +6,14 @@ imported, and a system prompt put on a million rows is one entry of the journal.
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, pairwise
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -47,6 +48,16 @@ END = -1
 """The place behind the last message, wherever that is in a row."""
 MARKS = frozenset({"exclude", "include", "tag", "untag"})
 """Kinds that leave the row itself as it is."""
+_AT_ONCE = 65_536
+"""Row numbers that are worked on in one call: other threads, the screen's among them, go on between two."""
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """Row numbers that are given in order, each once, without a Python number for each."""
+
+    def array(self) -> array[int]:
+        """Return them (typecode I)."""
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +88,24 @@ def meet(one: Edit, other: Edit) -> bool:
     return rows is None or others is None or not set(rows).isdisjoint(others)
 
 
+def in_order(indexes: Iterable[int]) -> array[int]:
+    """Return row numbers sorted, each once (typecode I)."""
+    return indexes.array() if isinstance(indexes, Ordered) else array("I", sorted(set(indexes)))
+
+
 def pack(indexes: Iterable[int]) -> bytes:
     """Return row numbers as compressed differences (little-endian unsigned 32 bits), sorted, each once."""
-    ordered = array("I", sorted(set(indexes)))
-    deltas = array("I", ordered[:1])
-    deltas.extend(b - a for a, b in pairwise(ordered))
-    if sys.byteorder == "big":
-        deltas.byteswap()
-    return zlib.compress(deltas.tobytes(), 1)
+    ordered = in_order(indexes)
+    packer, packed = zlib.compressobj(1), []
+    before = array("I", [0])
+    for start in range(0, len(ordered), _AT_ONCE):
+        block = ordered[start : start + _AT_ONCE]
+        deltas = array("I", map(operator.sub, block, before + block))
+        before = block[-1:]
+        if sys.byteorder == "big":
+            deltas.byteswap()
+        packed.append(packer.compress(deltas))
+    return b"".join([*packed, packer.flush()])
 
 
 def unpack(packed: bytes) -> array[int]:
@@ -93,7 +114,12 @@ def unpack(packed: bytes) -> array[int]:
     numbers.frombytes(zlib.decompress(packed))
     if sys.byteorder == "big":
         numbers.byteswap()
-    return array("I", accumulate(numbers))
+    last = 0
+    for start in range(0, len(numbers), _AT_ONCE):
+        block = array("I", accumulate(numbers[start : start + _AT_ONCE], initial=last))
+        numbers[start : start + _AT_ONCE] = block[1:]
+        last = block[-1]
+    return numbers
 
 
 def of_row(edit: Edit, place: int) -> Edit:

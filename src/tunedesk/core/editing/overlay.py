@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunedesk.core.conversations import Row
@@ -18,6 +18,7 @@ from tunedesk.core.datasets.indexing import RowFacts, fold, row_facts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.edits import MARKS, Edit, of_row
 from tunedesk.core.editing.rewritten import SPAN, Indexed, Rewritten, in_span, never, rewritten
+from tunedesk.core.row_sets import RowSet
 from tunedesk.errors import DataError
 
 EXCLUDED, EDITED, REWRITTEN, ABSENT = 1, 2, 4, 8
@@ -242,6 +243,16 @@ class Overlay:
     def excluded(self, index: int) -> bool:
         """Whether a row is left out of exports."""
         return self.has(index, EXCLUDED)
+
+    def all_excluded(self, rows: Collection[int]) -> bool:
+        """Whether all of some rows are left out of exports."""
+        if isinstance(rows, RowSet):
+            return rows.all_marked(self.flags, EXCLUDED)
+        return all(map(self.excluded, rows))
+
+    def included_of(self, rows: RowSet) -> RowSet:
+        """Return those of some rows that go into exports."""
+        return rows.unmarked(self.flags, OUT)
 
     def included(self, index: int) -> bool:
         """Whether there is such a row, and it goes into exports."""

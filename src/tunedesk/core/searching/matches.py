@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import overload
 
 import polars as pl
+
+from tunedesk.core.row_sets import RowSet
 
 
 class Matches(Sequence[int]):
@@ -71,14 +74,26 @@ class Matches(Sequence[int]):
         if step != 1:
             return [self[wanted] for wanted in range(start, stop, step)]
         found: list[int] = []
+        for taken in self._between(start, stop):
+            found += taken.to_list() if isinstance(taken, pl.Series) else taken
+        return found
+
+    def _between(self, start: int, stop: int) -> Iterator[pl.Series | range]:
         number = bisect_right(self._ends, start)
         while start < stop and number < len(self.parts):
             part = self.parts[number]
             begin = start - self._ends[number] + len(part)
-            taken = part[begin : begin + stop - start]
-            found += taken.to_list() if isinstance(taken, pl.Series) else taken
+            yield part[begin : begin + stop - start]
             start, number = self._ends[number], number + 1
-        return found
+
+    def chosen(self, start: int, stop: int) -> RowSet:
+        """Return the set of the row numbers from one place to before another."""
+        return RowSet.of(self._between(start, stop))
+
+    @cached_property
+    def as_set(self) -> RowSet:
+        """The set of all row numbers."""
+        return RowSet.of(self.parts)
 
     def __contains__(self, index: object) -> bool:
         """Whether a row number is among them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -51,7 +52,8 @@ class ConversationList(VirtualList):
         """Show what the new state matched, and stay on the conversation unless other ones were asked for."""
         if new is None:
             return
-        if (new.known.loss is None) != (old is None or old.known.loss is None):
+        shown_loss = old is None or old.known.loss is None
+        if (new.known.loss is None) != shown_loss or self.columns[0] != self._line_column():
             self._lay_out(self.size.width)
         self.empty = "nothing matches: Escape in the filter shows all"
         self.sorted_by = (new.sort.column, new.sort.descending) if new.sort else None
@@ -87,6 +89,13 @@ class ConversationList(VirtualList):
             chosen = f" · ● {self.selected_count:,} selected" if self.selected_count else ""
             self.border_title = f"Conversations of {self.workspace.dataset.name}{chosen}".replace("[", r"\[")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave Escape to the screen while something runs that it stops: the selection is what that is about."""
+        asking = action == "select_none" and any(
+            one.group == "ask" and not one.is_finished for one in self.app.workers
+        )
+        return False if asking else super().check_action(action, parameters)
+
     def on_resize(self, event: events.Resize) -> None:
         """Show more columns where there is room."""
         self._lay_out(event.size.width)
@@ -94,12 +103,20 @@ class ConversationList(VirtualList):
             self.scroll_to(0, 0, animate=False, force=True)
 
     def _lay_out(self, width: int) -> None:
-        columns = [_LINE, _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS, _TOKENS]
+        columns = [self._line_column(), _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS, _TOKENS]
         columns += [_LOSS] if self.workspace is not None and self.workspace.known.loss is not None else []
         columns += [_INTENT if width >= _WIDE else _SHORT_INTENT] if width >= _HALF else []
         columns += [_TAGS] if width >= _WIDER else []
         self.columns = (*columns, _PREVIEW)
         self.reload()
+
+    def _line_column(self) -> Column:
+        """Return the column of line numbers, wide enough for the last one."""
+        if self.workspace is None:
+            width = max((len(row.get("line", "")) for row in self._remembered), default=0)
+        else:
+            width = len(f"{self.workspace.line(len(self.workspace.dataset) - 1):,}")
+        return replace(_LINE, width=max(_LINE.width, width))
 
     def _rows(self, indexes: Sequence[int]) -> list[ListRow]:
         workspace = self.workspace
@@ -115,7 +132,7 @@ class ConversationList(VirtualList):
             "line": f"{row.line:,}",
             "marks": _marks(row),
             "turns": str(row.turns),
-            "tokens": "" if row.tokens is None else f"{row.tokens:,}",
+            "tokens": "" if row.tokens is None else _count(row.tokens),
             "loss": "" if row.loss is None else f"{row.loss:.3f}",
             "intent": row.intent,
             "tags": " ".join(row.tags),
@@ -124,6 +141,11 @@ class ConversationList(VirtualList):
             else " ".join([*map("#{}".format, row.tags), row.preview]),
         }
         return ListRow([texts[column.key] for column in self.columns], "dim" if row.excluded else "")
+
+
+def _count(number: int) -> str:
+    """Return a number in seven cells."""
+    return f"{number:,}" if number < 1_000_000 else f"{number / 1_000_000:,.2f}M"
 
 
 def _marks(row: RowView) -> str:

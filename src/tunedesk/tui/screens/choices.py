@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.reactive import reactive
 
-from tunedesk.tui.messages import FileGiven, RowsWanted
+from tunedesk.tui.messages import FileGiven, ProgressMade, RowsWanted
 from tunedesk.tui.panes.conversation_list import SORTABLE, ConversationList
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
@@ -19,15 +19,21 @@ from tunedesk.tui.screens.importing import ImportingDialog
 from tunedesk.tui.screens.launching import ask_and_launch
 from tunedesk.tui.screens.reopening import ReopeningScreen
 from tunedesk.tui.screens.split import SplitDialog, SplitRequest
-from tunedesk.tui.widgets.selection import AllOf
 from tunedesk.tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
     from tunedesk.config import Profile
     from tunedesk.core.checking.findings import Finding
     from tunedesk.workbench import Imported, SplitFiles
 
 
+_SORTING = "sorting"
+_STOPPED_BY_ESCAPE = ("ask", "check")
+"""Groups of workers that change nothing before they have an answer."""
+_SOON_S = 0.3
+"""Seconds after which it is told what is waited for."""
 _OTHER = "\0other"
 """Key of the choice to type what is not listed."""
 
@@ -223,7 +229,7 @@ class ChoicesScreen(ReopeningScreen):
     def action_select_all(self) -> None:
         """Select all rows that the filter matched."""
         listing = self.query_one(ConversationList)
-        listing.selected = AllOf(self.workspace.found if self.workspace else ())
+        listing.selected = self.workspace.found.as_set if self.workspace else frozenset()
         many = len(listing.selected)
         told = f"selected {conversations(many)}: x excludes, t tags, Escape forgets"
         self.say(told if many else "nothing to select: clear the filter first")
@@ -248,8 +254,40 @@ class ChoicesScreen(ReopeningScreen):
             return
         sort = workspace.sort
         falls = sort is not None and sort.column == column and not sort.descending
+        title = next((one.title for one in SORTABLE if one.key == column), column)
 
         async def sorting() -> None:
-            self.desk.view(await asyncio.to_thread(workspace.with_sort, column, falls))
+            told = self.set_timer(_SOON_S, lambda: self.say(f"ordering by {title}… Esc stops"))
+            try:
+                self.desk.view(await asyncio.to_thread(workspace.with_sort, column, falls))
+            finally:
+                told.stop()
+            if self.status_line.message.startswith("ordering by"):
+                self.say(f"ordered by {title}")
 
-        self.desk.work(sorting(), name="sorting", group="filter", exclusive=True)
+        self.desk.work(sorting(), name=_SORTING, group="filter", exclusive=True)
+
+    # --- stopping what takes long
+
+    def _stoppable(self) -> list[Worker[Any]]:
+        return [
+            one
+            for one in self.app.workers
+            if not one.is_finished and (one.group in _STOPPED_BY_ESCAPE or one.name == _SORTING)
+        ]
+
+    def stop_asking(self) -> bool:
+        """Stop what looks at the conversations for an answer, or orders them; False when nothing does."""
+        found = self._stoppable()
+        for one in found:
+            one.cancel()
+        if found:
+            self.say(f"stopped: {found[0].name}; nothing was changed")
+        return bool(found)
+
+    def show_progress(self, event: ProgressMade) -> None:
+        """Show how far the work in the background is, and how it is stopped."""
+        super().show_progress(event)
+        line = self.status_line
+        if line.progress and any(one.name == event.name or one.group == "ask" for one in self._stoppable()):
+            line.progress += " · Esc stops"

@@ -173,7 +173,7 @@ class CuratingScreen(ChoicesScreen):
         assert workspace is not None
         findings = self.findings or ()
         codes = set(_ASKED_CODE.findall(workspace.query.text))
-        shown = None if workspace.matched == workspace.total else set(workspace.matches)
+        shown = None if workspace.matched == workspace.total else workspace.found.as_set
         places = [
             place
             for place, row in enumerate(self._finding_rows())
@@ -221,14 +221,15 @@ class CuratingScreen(ChoicesScreen):
         bench, workspace = self.workbench, self.workspace
         assert workspace is not None
         listing = self.query_one(ConversationList)
-        rows = sorted(listing.selected) or [
-            row for row in workspace.matches if not workspace.overlay.excluded(row)
-        ]
-        at = listing.index
+        selected, at = listing.selected, listing.index
+
+        def masked(on_progress: OnProgress) -> Edit:
+            rows = selected or workspace.overlay.included_of(workspace.found.as_set)
+            return bench.curation.masking(workspace, rows, on_progress)
 
         async def masking() -> None:
             edit = await self.desk.in_thread(
-                lambda on_progress: bench.curation.masking(workspace, rows, on_progress),
+                masked,
                 name="looking for personal data",
             )
             await self.ask_and_edit(

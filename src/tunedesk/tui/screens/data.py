@@ -229,10 +229,15 @@ class DataScreen(EstimatingScreen):
     def _filter_left(self) -> None:
         if self.workspace is not None and self.workspace.stale:
             self._search(self.query_one(FilterBar).text)
-        self.action_back()
+        self.go_back()
+
+    def action_back(self) -> None:
+        """Stop what is being looked for, else close what is open beside the list and go to the list."""
+        if not self.stop_asking():
+            self.go_back()
 
     @on(SystemPromptPane.Left)
-    def action_back(self) -> None:
+    def go_back(self) -> None:
         """Close what is open beside the list, and go to the list."""
         self.remove_class("-findings", "-prompt", "-facets")
         self.query_one(ConversationList).focus()
@@ -247,7 +252,7 @@ class DataScreen(EstimatingScreen):
         if bar.text == f"check:{event.code}":
             self._search(bar.text)
         bar.set_text(f"check:{event.code}")
-        self.action_back()
+        self.go_back()
 
     @on(VirtualList.Opened)
     def _opened(self) -> None:

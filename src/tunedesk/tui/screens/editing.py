@@ -15,10 +15,10 @@ from tunedesk.tui.panes.conversation_view import messages_of
 from tunedesk.tui.screens.curating import CuratingScreen
 from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.dialogs import ConfirmDialog, TextDialog
-from tunedesk.tui.widgets.selection import AllOf
 
 if TYPE_CHECKING:
     from tunedesk.core.editing.edits import Edit
+    from tunedesk.tui.desk import OnProgress
 
 _MOST_COPIES = 20_000
 """Copies that one edit holds: some 20 MB, which each start reads."""
@@ -37,7 +37,7 @@ class Targets:
 
     rows: Collection[int]
     all_shown: bool = False
-    """Whether they are all that the query matched."""
+    """Whether they are all that the query matched, and were selected as that."""
 
     @property
     def many(self) -> bool:
@@ -69,8 +69,9 @@ class RowEditingScreen(CuratingScreen):
         listing = self.query_one(ConversationList)
         chosen = listing.selected
         if chosen:
-            shown = self.workspace is not None and isinstance(chosen, AllOf)
-            return Targets(chosen, shown and len(chosen) == (self.workspace.matched if self.workspace else 0))
+            workspace = self.workspace
+            as_many = workspace is not None and len(chosen) == workspace.matched
+            return Targets(chosen, as_many and workspace is not None and chosen is workspace.found.as_set)
         return Targets(() if listing.index is None else (listing.index,))
 
     def make_edit(
@@ -87,14 +88,15 @@ class RowEditingScreen(CuratingScreen):
             return
         at = self.query_one(ConversationList).index
 
-        async def asking() -> None:
-            edit = await self.desk.in_thread(
-                lambda on_progress: bench.curation.changing(workspace, build(wanted.rows), on_progress),
-                name="looking ahead",
-            )
+        def built(on_progress: OnProgress) -> tuple[Edit, str]:
+            edit = bench.curation.changing(workspace, build(wanted.rows), on_progress)
             changed = edit.indexes()
             fewer = changed is not None and len(changed) < len(wanted.rows)
-            told = f"{wanted.words}, {len(changed or ()):,} of them change" if fewer else wanted.words
+            return edit, f", {len(changed or ()):,} of them change" if fewer else ""
+
+        async def asking() -> None:
+            edit, fewer = await self.desk.in_thread(built, name="looking ahead")
+            told = f"{wanted.words}{fewer}"
             await self.ask_and_edit(f"{title}: {told}", edit, label, first=at)
 
         self.desk.work(asking(), name=title, group="ask", exclusive=True)
@@ -105,7 +107,7 @@ class RowEditingScreen(CuratingScreen):
         """Exclude the row or the selection; take it back in when all of it is excluded."""
         workspace, targets = self.workspace, self.targets()
         assert workspace is not None
-        out = not all(workspace.overlay.excluded(index) for index in targets.rows)
+        out = not workspace.overlay.all_excluded(targets.rows)
         told = f"{'excluded' if out else 'included'} {conversations(len(targets.rows))}"
         self.make_edit(
             "Exclude" if out else "Include", edits.exclude if out else edits.include, told, targets

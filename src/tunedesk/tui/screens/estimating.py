@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -18,6 +20,7 @@ from tunedesk.tui.screens.estimate_dialog import Beside, EstimateDialog, Estimat
 from tunedesk.tui.screens.saved import SavedScreen
 
 if TYPE_CHECKING:
+    from tunedesk.core.counting.token_stats import Trim
     from tunedesk.core.editing.edits import Edit
     from tunedesk.core.fine_tuning import Auto
     from tunedesk.core.workspace import Workspace
@@ -201,13 +204,16 @@ class EstimatingScreen(SavedScreen):
 
     async def _trimming(self, workspace: Workspace, counts: Counts) -> None:
         bench = self.workbench
-        rows = [row for row in workspace.found if not workspace.overlay.excluded(row)]
-        savings = await self.desk.in_thread(
-            lambda on_progress: bench.counting.savings(
-                workspace, counts.model, on_progress=on_progress, rows=rows
-            ),
-            name="looking at the turns",
-        )
+        rows: array[int] = array("I")
+        over = 0
+
+        def saved(on_progress: OnProgress) -> Sequence[Trim]:
+            nonlocal rows, over
+            rows = workspace.overlay.included_of(workspace.found.as_set).array()
+            over = sum(counts.per_row[row] > counts.stats.limit for row in rows)
+            return bench.counting.savings(workspace, counts.model, on_progress=on_progress, rows=rows)
+
+        savings = await self.desk.in_thread(saved, name="looking at the turns")
         per_token = bench.spending.per_token(counts.model)
         choices = [
             (
@@ -217,7 +223,6 @@ class EstimatingScreen(SavedScreen):
             for one in savings
             if one.saved
         ]
-        over = sum(counts.per_row[row] > counts.stats.limit for row in rows)
         if over:
             choices.append((_LIMIT, f"to the limit of {counts.stats.limit:,} tokens: {over:,} conversations"))
         if not choices:
@@ -228,11 +233,11 @@ class EstimatingScreen(SavedScreen):
             edit = await self.desk.in_thread(
                 lambda _: self._trim(workspace, counts, rows, choice), name="looking ahead"
             )
-            saved = next((one for one in savings if str(one.turns) == choice), None)
-            note = saved_text(saved.saved, saved.conversations, per_token) if saved else ""
+            kept = next((one for one in savings if str(one.turns) == choice), None)
+            note = saved_text(kept.saved, kept.conversations, per_token) if kept else ""
             await self.ask_and_edit("Trim", edit, "trimmed", note=note)
 
-    def _trim(self, workspace: Workspace, counts: Counts, rows: list[int], choice: str) -> Edit:
+    def _trim(self, workspace: Workspace, counts: Counts, rows: Sequence[int], choice: str) -> Edit:
         if choice != _LIMIT:
             return edits.trim(rows, int(choice))
         edit = self.workbench.counting.to_limit(workspace, counts, rows=rows)

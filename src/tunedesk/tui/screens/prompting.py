@@ -16,6 +16,7 @@ from tunedesk.tui.screens.message_editing import EditingScreen
 from tunedesk.tui.widgets.plain import one_line
 
 if TYPE_CHECKING:
+    from tunedesk.core.editing.edits import Edit
     from tunedesk.store import PromptVersion
 
 
@@ -32,7 +33,7 @@ class PromptingScreen(EditingScreen):
         super().__init__()
         self._used: list[tuple[str, int]] = []
 
-    def action_back(self) -> None:
+    def go_back(self) -> None:
         """Close what is open beside the list."""
 
     @on(SystemPromptPane.Applied)
@@ -40,23 +41,22 @@ class PromptingScreen(EditingScreen):
         bench, workspace = self.workbench, self.workspace
         if workspace is None:
             return
-        rows = list(workspace.matches) if event.shown_only else None
-        if rows == []:
+        rows = workspace.found.as_set if event.shown_only else None
+        if rows is not None and not rows:
             self.say("no conversation is shown: clear the filter first")
             return
-        edit = edits.set_system_prompt(rows, event.text, fill="{{" in event.text)
         where = "all conversations" if rows is None else conversations(len(rows))
         what = f"the system prompt is on {where}" if event.text else f"no system prompt any more on {where}"
 
+        def counted(_: object) -> tuple[Edit, list[str]]:
+            edit = edits.set_system_prompt(rows, event.text, fill="{{" in event.text)
+            counter = bench.counting.counter(self.desk.model)
+            return edit, bench.curation.prompt_notes(workspace, edit, counter.row)
+
         async def applying() -> None:
-            notes = await self.desk.in_thread(
-                lambda _: bench.curation.prompt_notes(
-                    workspace, edit, bench.counting.counter(self.desk.model).row
-                ),
-                name="counting the prompt",
-            )
+            edit, notes = await self.desk.in_thread(counted, name="counting the prompt")
             if await self.ask_and_edit("System prompt", edit, what, note=" · ".join(notes)):
-                self.action_back()
+                self.go_back()
 
         self.desk.work(applying(), name="system prompt", group="ask", exclusive=True)
 

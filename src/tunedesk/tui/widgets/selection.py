@@ -56,6 +56,7 @@ class SelectingView(Scrolled):
         super().__init__(id=id)
         self._indexes: Sequence[int] = ()
         self._selected: Set[int] = frozenset()
+        self._picked_last: tuple[range, Sequence[int], Set[int]] = range(0), (), frozenset()
         self._anchor: int | None = None
         """Position where a range began that ends at the cursor."""
 
@@ -73,14 +74,29 @@ class SelectingView(Scrolled):
     def selected(self) -> Set[int]:
         """Indexes of the selected rows, those of a range that is being made included."""
         span = self._span
-        return (
-            self._selected if not span else self._selected | frozenset(self._indexes[span.start : span.stop])
-        )
+        if not span:
+            return self._selected
+        picked = self._picked(span)
+        return self._selected | picked if self._selected else picked
 
     @selected.setter
     def selected(self, indexes: Set[int]) -> None:
         self._selected, self._anchor = indexes, None
         self._tell_selection()
+
+    def _picked(self, span: range) -> Set[int]:
+        """Return the rows at some positions; it is asked for again and again while they stay the same."""
+        known, of, picked = self._picked_last
+        if known == span and of is self._indexes:
+            return picked
+        find = getattr(self._indexes, "chosen", None)
+        if find is not None:
+            picked = find(span.start, span.stop)
+        else:
+            rows = self._indexes[span.start : span.stop]
+            picked = AllOf(rows) if isinstance(rows, range) else frozenset(rows)
+        self._picked_last = span, self._indexes, picked
+        return picked
 
     @property
     def selected_count(self) -> int:

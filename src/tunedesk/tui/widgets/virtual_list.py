@@ -222,11 +222,11 @@ class VirtualList(SelectingView, can_focus=True):
 
     def _header(self, width: int) -> str:
         titles = []
-        for column in self.columns:
-            arrow = ""
+        for column, size in zip(self.columns, self._widths(width - 2), strict=True):
+            title = column.title
             if self.sorted_by is not None and self.sorted_by[0] == column.key:
-                arrow = "▼" if self.sorted_by[1] else "▲"
-            titles.append(column.title + arrow)
+                title = title[: size - 1] + ("▼" if self.sorted_by[1] else "▲")
+            titles.append(title)
         return fit("  " + self._cells(titles, width - 2), width)
 
     # --- the cursor
