@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,23 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match="cannot open"):
         Store(path)
+
+
+def test_a_store_that_another_program_writes_to_is_opened_and_read_and_who_holds_it_too_long_is_told_of(
+    store: Store, paths: Paths
+) -> None:
+    store.save_view("mine", "refund")
+    with closing(sqlite3.connect(paths.store, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        with Store(paths.store) as second:
+            assert [view.name for view in second.views()] == ["mine"]
+            assert time.monotonic() - begun < 15, "it waits half a minute to write"
+            with second.database._lock:
+                second.database._connection.execute("PRAGMA busy_timeout=1")
+            with pytest.raises(StoreError, match="another program has kept it locked") as held:
+                second.save_view("theirs", "card")
+    assert "close what else uses it" in held.value.hint
 
 
 def test_a_disk_that_may_only_be_read_is_told_of_in_words(

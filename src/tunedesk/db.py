@@ -28,7 +28,7 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         _migrate(connection, path, migrations)
     except sqlite3.Error as error:
-        raise StoreError(f"cannot open {path}: {error}", hint_for(error)) from error
+        raise StoreError(f"cannot open {path}: {said(error)}", hint_for(error)) from error
     except OSError as error:
         raise StoreError(
             f"cannot open {path}: {error.strerror}", "set TUNEDESK_HOME to a writable folder"
@@ -36,16 +36,34 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     return connection
 
 
+def said(error: sqlite3.Error) -> str:
+    """Return what went wrong, in words of ours where SQLite's say nothing to who reads them."""
+    return "another program has kept it locked for too long" if _is_held(error) else str(error)
+
+
+def _is_held(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def hint_for(error: sqlite3.Error) -> str:
     """Return what to do about a file that cannot be opened: a full disk or a lack of rights is no broken file."""
+    if _is_held(error):
+        return "close what else uses it, such as a backup, and try again; nothing shown as saved was lost"
     if isinstance(error, sqlite3.OperationalError):
         return "free some space, and check the disk and the rights on the folder; nothing shown as saved was lost"
     return "move the file away to start afresh, or restore a copy"
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    if _version(connection) == len(migrations):
+        return  # whoever writes at the moment is not waited for
     with transaction(connection):
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = _version(connection)
         if version > len(migrations):
             raise StoreError(
                 f"{path} was written by a newer tunedesk", "upgrade tunedesk: pip install -U tunedesk"
@@ -69,6 +87,4 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         finally:
             connection.execute("COMMIT" if whole else "ROLLBACK")
     except sqlite3.Error as error:
-        raise StoreError(
-            f"the store could not be written: {error}", "free some space; nothing shown as saved was lost"
-        ) from error
+        raise StoreError(f"the store could not be written: {said(error)}", hint_for(error)) from error

@@ -36,7 +36,7 @@ class Database:
             try:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
-                raise StoreError(f"cannot read {self.path}: {error}", db.hint_for(error)) from error
+                raise StoreError(f"cannot read {self.path}: {db.said(error)}", db.hint_for(error)) from error
 
     def read_one(self, sql: str, *values: Any) -> db.Row | None:
         """Return the first row of a query, or None when there is none."""
