@@ -89,7 +89,7 @@ CREATE TABLE checkpoints (
 _UNDONE = """
 CREATE INDEX edits_undone ON edits (dataset, id) WHERE undone = 1;
 """
-"""Other instances' edits are looked for every second: no edit's body is read for that."""
+"""Other instances' edits are looked for every half second: no edit's body is read for that."""
 
 _QUEUE = """
 CREATE TABLE queue (

@@ -39,7 +39,7 @@ OnProgress = Callable[[int, int], None]
 """Called with units done and units in all (0 when unknown); raises to stop the work."""
 Change = Callable[["Workspace", OnProgress], "Workspace"]
 
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 0.5
 """Seconds between two looks for edits that another instance made in the same dataset."""
 _THREADS = 24
 """Calls that may run beside each other: nothing that somebody waits for comes after work that waits itself."""
