@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tunedesk.core.editing import edits
 from tunedesk.paths import state_paths
 from tunedesk.workbench import Workbench
 
@@ -37,3 +38,19 @@ def test_a_count_that_waits_for_another_one_can_be_given_up(tmp_path: Path) -> N
         go_on.set()
         first.join()
     assert bench.count(workspace, "gpt-4o", stop).stats.total > 0
+
+
+def test_no_tokens_are_told_of_a_row_that_was_edited_since_it_was_counted(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "hello"}]} for _ in range(3)]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bench = Workbench(state_paths())
+    workspace = bench.import_file(tmp_path / "d.jsonl").workspace
+    workspace = bench.with_counts(workspace, bench.count(workspace, "gpt-4o"))
+    before = workspace.view(1).tokens
+    edited = workspace.apply(edits.replace_message([1], 0, "hello and a good day to you"))
+    assert [edited.view(index).tokens for index in range(3)] == [before, None, before]
+    counted = bench.with_counts(edited, bench.count(edited, "gpt-4o"))
+    assert (counted.view(0).tokens, counted.view(2).tokens) == (before, before)
+    assert (counted.view(1).tokens or 0) > (before or 0)
+    assert counted.undo().view(1).tokens is None
+    assert edited.undo().view(1).tokens == before

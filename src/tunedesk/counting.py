@@ -20,6 +20,7 @@ from tunedesk.core.counting.message_table import RowTokens, TableCounter
 from tunedesk.core.counting.token_stats import Spread, Trim, spread, trim_savings, turns_within
 from tunedesk.core.counting.tokens import Encoding, TokenCounter, TokenStats, stats_of
 from tunedesk.core.editing import edits
+from tunedesk.core.editing.overlay import Overlay
 from tunedesk.core.fine_tuning import base_model
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError
@@ -52,6 +53,8 @@ class Counts:
     """Of every row: all, trained, and system prompts."""
     spread: Spread | None = None
     """Over the included rows: histogram, share of the system prompts, the costliest."""
+    overlay: Overlay | None = field(default=None, compare=False, repr=False)
+    """The edits over which the rows were counted."""
 
 
 class Counting:
@@ -106,7 +109,7 @@ class Counting:
         with self._alone(on_progress):
             tokens = self._tokens(workspace, counter, on_progress)
         found = spread(tokens, workspace.overlay, counter.limit)
-        return Counts(model, tokens.total, found.stats, counter.encoding, tokens, found)
+        return Counts(model, tokens.total, found.stats, counter.encoding, tokens, found, workspace.overlay)
 
     def _tokens(
         self, workspace: Workspace, counter: TokenCounter | LocalCounter, on_progress: OnProgress | None

@@ -381,7 +381,7 @@ class Workbench(Endpoints):
 
     def with_counts(self, workspace: Workspace, counts: Counts) -> Workspace:
         """Return the workspace that knows its tokens, for the list and for `tokens>500`."""
-        return workspace.with_known(replace(workspace.known, tokens=counts.per_row))
+        return workspace.with_known(replace(workspace.known, tokens=counts.per_row, counted=counts.overlay))
 
     def estimate(
         self, counts: Counts, workspace: Workspace, model: str, profile: Profile, n_epochs: int | str = "auto"

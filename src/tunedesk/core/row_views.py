@@ -53,7 +53,7 @@ def view_of(dataset: Dataset, overlay: Overlay, known: Known, index: int) -> Row
         line=dataset.line(index),
         turns=facts.turns,
         chars=facts.chars,
-        tokens=known.tokens[index] if known.tokens is not None and index < len(known.tokens) else None,
+        tokens=_counted(known, overlay, index),
         loss=_measured(known.loss, index),
         intent=facts.intent,
         tags=overlay.tags_of(index, [item for item in facts.tags.split(ITEM_BREAK) if item]),
@@ -78,6 +78,15 @@ def _imported(dataset: Dataset, index: int) -> RowFacts:
         intent=tables["intent"].value[columns["intent"][place]],
         tags=tables["tags"].value[columns["tags"][place]],
     )
+
+
+def _counted(known: Known, overlay: Overlay, index: int) -> int | None:
+    """Return the tokens of a row, None where they are not counted yet as edits left it."""
+    if known.tokens is None or index >= len(known.tokens):
+        return None
+    then = known.counted
+    same = then is None or then is overlay or then.follows(index) == overlay.follows(index)
+    return known.tokens[index] if same else None
 
 
 def _measured(losses: array[float] | None, index: int) -> float | None:

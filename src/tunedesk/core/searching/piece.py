@@ -40,6 +40,8 @@ class Known:
 
     tokens: array[int] | None = None
     """Tokens of each row, typecode I."""
+    counted: Overlay | None = field(default=None, compare=False, repr=False)
+    """The edits over which they were counted; None where that is no matter."""
     loss: array[float] | None = None
     """Loss of each row, typecode d, NaN where it was not measured."""
     pii: array[int] | None = None
