@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 
 from tunedesk.core.conversations import Row, SourceRow
-from tunedesk.core.datasets import dataset_writer
+from tunedesk.core.datasets import arrow_parts, dataset_writer
 from tunedesk.core.datasets.arrow_parts import array_of, buffer_series, list_series, map_part, write_part
 from tunedesk.core.datasets.dataset import Dataset, list_datasets
 from tunedesk.core.datasets.dataset_writer import Provenance, write_dataset
@@ -295,6 +296,41 @@ def test_a_part_is_mapped_as_it_was_written(tmp_path: Path) -> None:
     )
     write_part(frame, tmp_path / "part.arrow")
     assert pl.DataFrame(map_part(tmp_path / "part.arrow")).equals(frame)
+
+
+def test_a_part_stays_mapped_for_as_long_as_anything_is_left_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "part.arrow"
+    frame = pl.DataFrame({"n": pl.Series(range(9), dtype=pl.UInt32), "text": [f"{n}" * 40 for n in range(9)]})
+    write_part(frame, path)
+    columns = map_part(path)
+    path.unlink()
+    some, others = columns["text"].gather([1, 7]), columns["text"].filter(columns["n"] > 7)
+    few = columns.pop("n")[2:4]
+    del columns
+    gc.collect()
+    assert [key[0] for key in arrow_parts._mapped if key[0] == str(path)] == [str(path)]
+    assert (some.to_list(), others.to_list(), few.to_list()) == (["1" * 40, "7" * 40], ["8" * 40], [2, 3])
+    del some, few
+    assert others.to_list() == ["8" * 40]
+    del others
+    assert str(path) not in [key[0] for key in arrow_parts._mapped]
+
+
+def test_parts_that_are_mapped_at_the_end_end_nothing(tmp_path: Path) -> None:
+    program = (
+        "import sys, threading; from pathlib import Path\n"
+        "from tunedesk.core.datasets.arrow_parts import map_part\n"
+        "def read():\n    for _ in range(50): map_part(path)['text'].str.contains('1')\n"
+        "path = Path(sys.argv[1])\n"
+        "sys.kept = map_part(path)\n"
+        "threads = [threading.Thread(target=read) for _ in range(4)]\n"
+        "[one.start() for one in threads]\n"
+    )
+    path = tmp_path / "part.arrow"
+    write_part(pl.DataFrame({"text": [f"{n}" * 40 for n in range(999)]}), path)
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("content", [b"", b"ARROW1", b"\0" * 100])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,10 +19,9 @@ from hypothesis import strategies as st
 
 from tests.core.rows_found import imported
 from tunedesk.core.conversations import Row
-from tunedesk.core.datasets import dataset_writer
+from tunedesk.core.datasets import arrow_parts, dataset_writer
 from tunedesk.core.datasets.chunk_builder import ChunkBuilder
 from tunedesk.core.datasets.dataset import Chunk
-from tunedesk.core.datasets.dataset_writer import set_aside
 from tunedesk.core.datasets.indexing import RowFacts, row_facts
 from tunedesk.core.editing import edits, overlay, reading_ahead, rewritten
 from tunedesk.core.editing.edits import Edit
@@ -173,20 +173,33 @@ def test_a_search_that_nobody_waits_for_stops_indexing(folder: Path, monkeypatch
     assert workspace.with_query("card").matched == 9
 
 
-def test_no_more_rows_are_indexed_into_files_than_may_hold_their_disk(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rewritten, "_MOST_IN_FILES", 9)
-    in_files: list[int] = []
+def mapped(workspace: Workspace) -> int:
+    """Return how many files beside the dataset's own are mapped."""
+    own = str(workspace.dataset.folder)
+    return sum(not key[0].startswith(own) for key in arrow_parts._mapped)
 
-    def counted(builder: ChunkBuilder, indexes: pl.Series, datasets: Path) -> Chunk:
-        in_files.append(len(indexes))
-        return set_aside(builder, indexes, datasets)
 
-    monkeypatch.setattr(rewritten, "set_aside", counted)
+def test_what_is_kept_for_undo_holds_its_files_and_no_more(folder: Path) -> None:
+    gc.collect()
+    workspace = Workspace.open(imported(folder, ROWS))
+    before = mapped(workspace)
+    held: list[int] = []
+    for number in range(6):
+        workspace = workspace.apply(edits.replace_message(range(14), 1, f"No {number}."))
+        assert workspace.with_query(f"assistant:{number}").matched == 14
+        held.append(mapped(workspace) - before)
+    spans, parts = 4, 3
+    assert held == [spans * parts * states for states in (1, 2, 3, 3, 3, 3)]
+    assert workspace.undo().with_query("assistant:4").matched == 14
+
+
+def test_the_disk_is_left_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    before = mapped(workspace)
+    monkeypatch.setattr(dataset_writer, "_ROOM", 1 << 80)
     assert workspace.with_query("card").matched == 9
-    assert 0 < sum(in_files) <= 9  # of 14
+    assert mapped(workspace) == before
 
 
 def test_what_rows_were_collected_in_goes_once_they_are_indexed_in_memory() -> None:

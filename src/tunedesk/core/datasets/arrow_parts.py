@@ -2,7 +2,8 @@
 
 Polars 2 copies every column that `read_ipc` reads, so a part is mapped here and its buffers are handed over by the
 Arrow C data interface (https://arrow.apache.org/docs/format/CDataInterface.html): pages come from the file when a
-scan touches them, and the system may drop them at will. Only what `write_part` writes is understood: one
+scan touches them, and the system may drop them at will. A file is unmapped when Polars has let go of the last column
+of it, slices and what was gathered from them included. Only what `write_part` writes is understood: one
 uncompressed record batch of non-null unsigned, float and string columns.
 """
 
@@ -12,10 +13,13 @@ import ctypes
 import mmap
 import os
 import struct
+import weakref
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 import polars as pl
 
@@ -30,19 +34,38 @@ _FORMATS: dict[type[pl.DataType], bytes] = {
 }
 _ARRAY_TYPES: dict[str, tuple[bytes, int]] = {"B": (b"C", 1), "I": (b"I", 4), "Q": (b"L", 8), "d": (b"g", 8)}
 
-_Mapped: TypeAlias = "ctypes.Array[ctypes.c_char]"
-
-_mapped: dict[tuple[str, int, int, int], _Mapped] = {}
-"""Every file mapped so far, by path and identity. Never unmapped: a column may outlive whoever opened it, and clean
-file pages cost nothing that the system cannot take back."""
+_Bytes: TypeAlias = "ctypes.Array[ctypes.c_char]"
 
 _mmap = ctypes.CDLL(None, use_errno=True).mmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+# Called while Polars drops a column, so it keeps the interpreter's lock.
+_munmap = ctypes.PyDLL(None).munmap
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class _Mapping:
+    """A file in memory for as long as this object lives."""
+
+    def __init__(self, file: int, size: int) -> None:
+        """Map a file by the system's own call: Python's keeps it open, and twenty million rows have a thousand."""
+        address = _mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
+        if address == ctypes.c_void_p(-1).value:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        self.data: _Bytes = (ctypes.c_char * size).from_address(address)
+        weakref.finalize(self, _munmap, address, size).atexit = False
+
+
+_mapped: WeakValueDictionary[tuple[str, int, int, int], _Mapping] = WeakValueDictionary()
+"""Every file that is mapped, by path and identity."""
+_lent: dict[int, _Mapping] = {}
+"""What lies behind the columns that Polars has, by the number that each was given."""
+_numbers = count(1)
 
 
 class _Array(ctypes.Structure):
-    """`struct ArrowArray`; a null release callback, because the memory is owned by `_mapped` or by the caller."""
+    """`struct ArrowArray`; the release callback is null where the memory is the caller's."""
 
     _fields_ = (
         ("length", ctypes.c_int64),
@@ -87,6 +110,22 @@ class _Stream(ctypes.Structure):
 
 
 _release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def _taking_back(lent: dict[int, _Mapping], at: Callable[[int], _Array]) -> int:
+    """Return the address of what is called when a column is dropped, at the very end of the program too."""
+
+    def take_back(address: int) -> None:
+        array = at(address)
+        lent.pop(array.private_data, None)
+        array.release = None
+
+    callback = _release(take_back)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(callback))
+    return ctypes.cast(callback, ctypes.c_void_p).value or 0
+
+
+_take_back = _taking_back(_lent, _Array.from_address)
 _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype = ctypes.c_void_p
 _pointer_of.argtypes = (ctypes.py_object, ctypes.c_char_p)
@@ -99,14 +138,19 @@ class _Column:
     """One column in foreign memory, of lists when it has `items`, offered through `__arrow_c_array__`."""
 
     def __init__(
-        self, form: bytes, length: int, buffers: Sequence[int | None], items: _Column | None = None
+        self,
+        form: bytes,
+        length: int,
+        buffers: Sequence[int | None],
+        items: _Column | None = None,
+        owner: _Mapping | None = None,
     ) -> None:
         self._buffers = (ctypes.c_void_p * len(buffers))(*buffers)
-        self._items, count = items, int(items is not None)
+        self._items, self._owner, children = items, owner, int(items is not None)
         self._inner = items.pointers() if items else (None, None)
         arrays, schemas = (ctypes.cast(one, ctypes.c_void_p) if one else None for one in self._inner)
-        self._array = _Array(length, 0, 0, len(buffers), count, self._buffers, arrays, None, None, None)
-        self._schema = _Schema(form, b"", None, 0, count, schemas, None, None, None)
+        self._array = _Array(length, 0, 0, len(buffers), children, self._buffers, arrays, None, None, None)
+        self._schema = _Schema(form, b"", None, 0, children, schemas, None, None, None)
 
     def pointers(self) -> tuple[ctypes.Array[ctypes.c_void_p], ctypes.Array[ctypes.c_void_p]]:
         """Return an array of one pointer to this column's array, and one to its schema, for a column that holds it."""
@@ -115,6 +159,10 @@ class _Column:
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Return the schema and array capsules; `requested_schema` is never followed, as the protocol allows."""
+        if self._owner is not None:
+            number = next(_numbers)
+            _lent[number] = self._owner
+            self._array.private_data, self._array.release = number, _take_back
         return (
             _new_capsule(ctypes.addressof(self._schema), b"arrow_schema", None),
             _new_capsule(ctypes.addressof(self._array), b"arrow_array", None),
@@ -137,20 +185,11 @@ def map_part(path: Path) -> dict[str, pl.Series]:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             key = (str(path), status.st_ino, status.st_mtime_ns, status.st_size)
-            if key not in _mapped:
-                _mapped[key] = _map(file.fileno(), status.st_size)
-        return _columns(_mapped[key], schema)
+            mapping = _mapped.get(key) or _Mapping(file.fileno(), status.st_size)
+        _mapped[key] = mapping
+        return _columns(mapping, schema)
     except (OSError, ValueError, KeyError, struct.error, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} is damaged: {error}", "import the dataset again") from error
-
-
-def _map(file: int, size: int) -> _Mapped:
-    """Map a file by the system's own call: Python's keeps the file open, and twenty million rows have a thousand."""
-    address = _mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
-    if address == ctypes.c_void_p(-1).value:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return (ctypes.c_char * size).from_address(address)
 
 
 def buffer_series(values: array[int] | array[float] | bytearray, start: int, stop: int) -> pl.Series:
@@ -194,7 +233,7 @@ def array_of(column: pl.Series) -> array[int]:
 class _Table:
     """A flatbuffers table at `position`: where its fields lie (https://flatbuffers.dev/internals)."""
 
-    def __init__(self, data: _Mapped, position: int) -> None:
+    def __init__(self, data: _Bytes, position: int) -> None:
         self.data, self.position = data, position
         self.vtable: int = position - struct.unpack_from("<i", data, position)[0]
         self.size: int = struct.unpack_from("<H", data, self.vtable)[0]
@@ -218,13 +257,14 @@ class _Table:
         return position + 4, count
 
 
-def _follow(data: _Mapped, position: int) -> int:
+def _follow(data: _Bytes, position: int) -> int:
     offset: int = struct.unpack_from("<I", data, position)[0]
     return position + offset
 
 
-def _columns(data: _Mapped, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Series]:
+def _columns(mapping: _Mapping, schema: Mapping[str, pl.DataType]) -> dict[str, pl.Series]:
     """Walk footer, block and record batch (Arrow's File.fbs and Message.fbs) to the buffers of each column."""
+    data = mapping.data
     footer = len(data) - 10 - struct.unpack_from("<i", data, len(data) - 10)[0]
     blocks, count = _Table(data, _follow(data, footer)).vector(3)
     if count != 1:
@@ -249,5 +289,5 @@ def _columns(data: _Mapped, schema: Mapping[str, pl.DataType]) -> dict[str, pl.S
         if form == b"vu":
             sizes = (ctypes.c_int64 * max(1, extra))(*(size for _, size in mine[1:]))
             buffers.append(ctypes.addressof(sizes))
-        columns[name] = pl.Series(_Column(form, length, buffers))
+        columns[name] = pl.Series(_Column(form, length, buffers, owner=mapping))
     return columns

@@ -27,6 +27,8 @@ from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import private_folder, sync_folder, write_whole
 
 _IMPORTING = ".importing-"
+_ROOM = 1 << 30
+"""Bytes of the disk that are left to what must be kept."""
 
 Progress = Callable[[int, int], None]
 """Called with conversations and bytes written so far; whatever it raises cancels the import."""
@@ -149,16 +151,23 @@ def renamed(dataset: Dataset, *, name: str, source: str) -> Dataset:
 
 
 def set_aside(builder: ChunkBuilder, indexes: pl.Series, datasets: Path) -> Chunk:
-    """Return the chunk of some rows, kept in files that nobody else sees and that go with the process.
+    """Return the chunk of some rows, kept in files that nobody else sees and whose disk is free once it is dropped.
 
-    It stays in memory where the disk refuses.
+    It stays in memory where the disk refuses, or has not much room.
     """
     try:
         with aside(datasets) as folder:
-            write_chunk(builder, folder, 0, durable=False)
+            write_aside(builder, folder, 0)
             return chunk_aside(folder, 0, indexes)
     except (StoreError, DataError):
         return Chunk.scattered(builder, indexes)
+
+
+def write_aside(builder: ChunkBuilder, folder: Path, number: int) -> None:
+    """Write the parts of a chunk for `chunk_aside`; raises StoreError where that leaves the disk too little room."""
+    if shutil.disk_usage(folder).free < _ROOM:
+        raise StoreError("the disk has no room for what edits made of rows", "free some space")
+    write_chunk(builder, folder, number, durable=False)
 
 
 def chunk_aside(folder: Path, number: int, indexes: pl.Series) -> Chunk:

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from tunedesk.core.datasets.dataset import Dataset
-from tunedesk.core.datasets.dataset_writer import aside, chunk_aside, write_chunk
+from tunedesk.core.datasets.dataset_writer import aside, chunk_aside, write_aside
 from tunedesk.core.editing.overlay import Overlay
 from tunedesk.core.editing.rewritten import Span, built, never, unread
 from tunedesk.core.spawning import Pool
@@ -83,4 +83,4 @@ def _write(rows: Sequence[int], folder: Path, number: int) -> None:
     [(overlay, dataset)] = _edited
     builder = built(rows, dataset, overlay.facts_by_many)
     assert builder is not None
-    write_chunk(builder, folder, number, durable=False)
+    write_aside(builder, folder, number)

@@ -26,8 +26,6 @@ SPAN = 16_384
 """Rows that are indexed together: half a second's work."""
 _WORTH_A_FILE = 1_024
 """Rows of a span from which its index is kept in files."""
-_MOST_IN_FILES = 4_000_000
-"""Rows whose index is kept in files at most: they hold their disk, a kilobyte a row, until the program ends."""
 _BETWEEN_LOOKS = 64
 """Rows indexed between two looks at whether anybody still waits for them."""
 _LOOK_S = 0.02
@@ -68,8 +66,6 @@ class Indexed:
 
     spans: dict[int, dict[tuple[int, ...], Chunk | None]] = field(default_factory=dict)
     """By the span's number and the edits that its rows follow from."""
-    in_files: int = 0
-    """Rows indexed into files so far."""
     changed: Condition = field(default_factory=Condition)
     """Held while a span is indexed, so that two searches do not index the same."""
     claims: list[Collection[tuple[int, tuple[int, ...]]]] = field(default_factory=list)
@@ -93,7 +89,6 @@ class Indexed:
         with self.changed:
             states = self.spans.setdefault(span.number, {})
             if span.edits not in states:
-                self.in_files += len(span.rows)
                 _put(states, span.edits, chunk)
             self.changed.notify_all()
 
@@ -136,7 +131,7 @@ def rewritten(
         with known.changed:
             if span not in few:
                 rows = edited.rewritten_by_few(first, end)
-                few[span] = _index(rows, dataset, known, edited.facts_of, cancelled) if rows else None
+                few[span] = _index(rows, dataset, edited.facts_of, cancelled) if rows else None
                 if cancelled():
                     del few[span]
                     return
@@ -164,10 +159,11 @@ def _many(
                 return None
         if ids not in states:
             rows = edited.rewritten_by_many(first, end)
-            made = _index(rows, dataset, known, edited.facts_by_many, cancelled) if rows else None
+            made = _index(rows, dataset, edited.facts_by_many, cancelled) if rows else None
             if rows and made is None:
                 return None
             _put(states, ids, made)
+        states[ids] = states.pop(ids)  # the one that was asked for last is let go last
         return states[ids]
 
 
@@ -179,21 +175,18 @@ def _put(states: dict[tuple[int, ...], Chunk | None], ids: tuple[int, ...], made
 
 def unread(edited: Edited, dataset: Dataset, known: Indexed) -> Iterator[Span]:
     """Yield the spans of which it is worth a file, and not known yet, what edits of many rows made of them."""
-    room = _MOST_IN_FILES - known.in_files
     for number, first in enumerate(range(0, len(dataset), SPAN)):
         end = min(first + SPAN, len(dataset))
         ids = edited.edits_of_many(first, end)
         if ids and ids not in known.spans.get(number, {}):
             rows = edited.rewritten_by_many(first, end)
-            if _WORTH_A_FILE <= len(rows) <= room:
-                room -= len(rows)
+            if len(rows) >= _WORTH_A_FILE:
                 yield Span(number, ids, rows)
 
 
 def _index(
     rows: Sequence[int],
     dataset: Dataset,
-    known: Indexed,
     facts: Callable[[Dataset, int], RowFacts],
     cancelled: Callable[[], bool],
 ) -> Chunk | None:
@@ -201,9 +194,8 @@ def _index(
     if builder is None:
         return None
     indexes = pl.Series(rows, dtype=pl.UInt32)
-    if len(rows) < _WORTH_A_FILE or known.in_files + len(rows) > _MOST_IN_FILES:
+    if len(rows) < _WORTH_A_FILE:
         return Chunk.scattered(builder, indexes)
-    known.in_files += len(rows)
     return set_aside(builder, indexes, dataset.folder.parent)
 
 
