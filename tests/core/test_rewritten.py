@@ -165,6 +165,22 @@ def test_an_edit_of_one_row_has_no_other_span_indexed_again(
     assert len(indexed) == 1
 
 
+def test_what_is_known_of_rows_by_their_numbers_is_found_without_indexing_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    workspace = workspace.apply(edits.exclude([3, 14]))
+
+    def never(*_: object) -> None:
+        raise AssertionError("a row is indexed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rewritten, "_index", never)
+        assert workspace.with_query("is:edited -is:excluded").matched == 13
+        assert workspace.with_query("is:excluded OR -is:edited").matched == 2
+    assert workspace.with_query("is:edited card").matched == 9
+
+
 def test_a_search_that_nobody_waits_for_stops_indexing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rewritten, "_BETWEEN_LOOKS", 1)
     workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))

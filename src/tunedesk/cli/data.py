@@ -207,15 +207,16 @@ def knowing(
     bench: Workbench, workspace: Workspace, query: str, column: str, model: str, progress: Progress
 ) -> Workspace:
     """Return the workspace that knows what a query and an order ask for; a query that is none asks for nothing."""
-    from tunedesk.core.searching.query import QueryError, facts, parse
+    from tunedesk.core.searching.query import QueryError, facts, parse, reads_rows
 
     try:
-        wanted = facts(parse(query))
+        parsed = parse(query)
+        wanted = facts(parsed)
     except QueryError:
         return workspace
     if column.lstrip("-") == "tokens":
         wanted |= {"tokens"}
-    if query or column:
+    if column or reads_rows(parsed.root):
         bench.read_edits(workspace.overlay, workspace.dataset, on_progress=progress.update)
     return bench.knowing(workspace, wanted, model, progress.update)
 

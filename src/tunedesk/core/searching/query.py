@@ -198,6 +198,20 @@ def refines(new: Node, old: Node) -> bool:
     return False
 
 
+def reads_rows(node: Node) -> bool:
+    """Whether a query looks at what a row holds, and not only at what is known of it by its number."""
+    match node:
+        case And() | Or():
+            return any(reads_rows(part) for part in node.parts)
+        case Not():
+            return reads_rows(node.part)
+        case State():
+            return f"{node.field}:{node.value}" in ("is:tagged", "has:tools", "has:system")
+        case Compare():
+            return node.field not in ("tokens", "loss")
+    return not isinstance(node, Everything)
+
+
 def named(field: str) -> str:
     """Return a field's name as a query has it, quoted where it has to be."""
     return field if _NAME.fullmatch(field) else quoted(field)

@@ -38,6 +38,7 @@ from tunedesk.core.searching.query import (
     State,
     Text,
     named,
+    reads_rows,
     refines,
 )
 
@@ -197,6 +198,8 @@ class _Scan:
     def _rewritten(self, chunk: Chunk) -> Iterator[tuple[pl.Series, pl.Series]]:
         """Yield the rows of a chunk that edits have rewritten, and those that match as they are now."""
         target = self._target
+        if not reads_rows(self._root):
+            return
         for part in target.overlay.rewritten_in(target.dataset, chunk.start, chunk.stop, self._cancelled):
             piece = Piece(target, part.chunk, self._matchers, self._cancelled)
             assert part.chunk.indexes is not None
