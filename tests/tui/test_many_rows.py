@@ -1,7 +1,8 @@
-"""The Data screen over many conversations: nothing is walked on the event loop, what takes long is told and stopped."""
+"""The Data screen over many or very long conversations: it stays live, tells what takes long, and can be stopped."""
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 
 from tests.tui.bench import conversation, write_rows
+from tests.tui.rig import frame
 from tests.tui.test_data_screen import cases, opened
 from tunedesk.core.row_sets import RowSet
 from tunedesk.core.workspace import Workspace
 from tunedesk.tui import desk as desk_module
 from tunedesk.tui.desk import OnProgress
-from tunedesk.tui.screens import choices
+from tunedesk.tui.panes import conversation_view
+from tunedesk.tui.panes.conversation_view import ConversationView
+from tunedesk.tui.screens import choices, curating, message_editing
 from tunedesk.tui.screens.edit_preview import EditDialog
 from tunedesk.tui.widgets.status_line import StatusLine
 
@@ -123,3 +127,66 @@ async def test_an_edit_of_this_window_is_never_taken_for_one_of_another(
         await desk.said("excluded 1 conversation")
         assert desk.app.latest is not None
         assert not desk.app.latest.foreign
+
+
+async def test_a_very_long_message_is_cut_told_of_and_left_to_the_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_view, "MOST_CHARACTERS", 2_000)
+    monkeypatch.setattr(message_editing, "MOST_CHARACTERS", 2_000)
+    rows = [conversation(0, user="word " * 1_000), conversation(1)]
+    async with opened(tmp_path, write_rows(tmp_path / "long.jsonl", rows), (100, 40)) as desk:
+        view = desk.screen.query_one(ConversationView)
+        assert len(view.blocks[1].body) == 2_000
+        await desk.press("enter", "down")
+        folded = frame(desk.app)
+        shown = sum(len(line) for line in re.findall(r"(?:word ?)+", folded))
+        told = re.search(r"… ([\d,]+) more characters: Enter unfolds", folded)
+        assert told is not None
+        assert int(told[1].replace(",", "")) > 4_000 - shown
+        await desk.press("E")
+        await desk.said("this message has 5,000 characters: e edits it in $EDITOR")
+        await desk.press("enter", "G")
+        await desk.shows("… 3,000 more characters are not shown: e opens all")
+        await desk.press("r", "end")
+        await desk.shows("more characters are not shown: e opens all")
+
+
+async def test_the_row_in_sight_is_read_and_laid_out_once_however_many_keys_look_at_it(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, cases) as desk:
+        view, row = desk.screen.query_one(ConversationView), Workspace.row
+        read: list[int] = []
+
+        def noted(self: Workspace, index: int) -> Any:
+            read.append(index)
+            return row(self, index)
+
+        monkeypatch.setattr(Workspace, "row", noted)
+        await desk.press("down", "enter", "down", "up", "escape")
+        assert read.count(1) <= 2  # the other time by who looks for personal data
+        await desk.press("home")
+        blocks = view.blocks
+        await desk.press("slash", *"card")
+        await desk.until(lambda: desk.listing.count == 20)
+        assert desk.listing.index == 0
+        assert view.blocks is blocks
+        assert view._matches(1)
+
+
+async def test_the_end_of_a_long_last_message_is_gone_to(tmp_path: Path) -> None:
+    text = "\n".join(f"line {number}" for number in range(300))
+    rows = [conversation(0, assistant=text), conversation(1)]
+    del rows[0]["metadata"]
+    async with opened(tmp_path, write_rows(tmp_path / "tall.jsonl", rows)) as desk:
+        await desk.press("enter", "end", "enter", "end")
+        await desk.shows("line 299")
+
+
+async def test_a_large_file_is_not_looked_through_for_personal_data_unasked(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curating, "_QUIETLY_BYTES", 100)
+    async with opened(tmp_path, cases) as desk:
+        assert "personal data" not in {one.name for one in desk.app.workers}

@@ -143,6 +143,11 @@ class Dataset:
         return self.manifest.conversations
 
     @property
+    def size(self) -> int:
+        """Bytes of its imported rows."""
+        return len(self.imported._rows)
+
+    @property
     def imported(self) -> Dataset:
         """The dataset without the rows that were added since (see added.py)."""
         return self

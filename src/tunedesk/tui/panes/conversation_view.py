@@ -12,7 +12,7 @@ from textual.message import Message
 
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.terminal import visible
-from tunedesk.tui.widgets.block_view import Block, BlockView, Needle
+from tunedesk.tui.widgets.block_view import MOST_CHARACTERS, Block, BlockView, Needle
 from tunedesk.tui.widgets.plain import one_line
 
 _SIGNS = {
@@ -22,6 +22,8 @@ _SIGNS = {
 _KINDS = {"user": "first", "assistant": "second"}
 _TRAINED_GUTTER = " ┃"
 _LONGEST_VALUE = 200
+_DEPTH = 6
+"""Levels of a row in which texts are cut: the parts of a message's content lie in the fifth."""
 
 
 class ConversationView(BlockView):
@@ -45,9 +47,13 @@ class ConversationView(BlockView):
         self, row: Row | None, title: str, *, needles: Sequence[Needle] = (), keep_place: bool = False
     ) -> None:
         """Show `row` under `title`, matches of the filter marked."""
+        same = keep_place and row == self._row
         self._row, self._title, self._needles_of_query = row, title, needles
         self.border_title = one_line(title).replace("[", r"\[")
-        self._draw(keep_place=keep_place)
+        if same:
+            self.show(self.blocks, needles=needles, keep_place=True)
+        else:
+            self._draw(keep_place=keep_place)
 
     def shown_row(self) -> tuple[Row | None, str]:
         """Return what `show_row` was given: the row and the title."""
@@ -99,7 +105,8 @@ def messages_of(row: Row) -> list[Any]:
 
 def raw_block(row: Row) -> Block:
     """Return the row as indented JSON."""
-    return Block("{} JSON", visible(json.dumps(row, ensure_ascii=False, indent=2)), "quiet")
+    text = json.dumps(_cut(row), ensure_ascii=False, indent=2)
+    return Block("{} JSON", visible(text[:MOST_CHARACTERS]), "quiet", left_out=_over(text) + _cut_off(row))
 
 
 def blocks_of(row: Row) -> list[Block]:
@@ -143,7 +150,8 @@ def _message_block(number: int, message: Any, *, head: str = "", trained: bool |
     if calls and tail is None:
         scope = "tool"
     body = "\n".join(filter(None, (said, calls)))
-    return Block(" ".join(words), body, _KINDS.get(role, "quiet"), gutter, scope, tail)
+    left_out = _cut_off(message.get("content"))
+    return Block(" ".join(words), body, _KINDS.get(role, "quiet"), gutter, scope, tail, left_out)
 
 
 def _said(message: Mapping[str, Any]) -> Iterator[str]:
@@ -166,7 +174,30 @@ def _calls(message: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return visible(text.replace("\r\n", "\n").expandtabs(4))
+    return visible(text[:MOST_CHARACTERS].replace("\r\n", "\n").expandtabs(4))
+
+
+def _over(text: str) -> int:
+    return max(0, len(text) - MOST_CHARACTERS)
+
+
+def _cut(value: Any, depth: int = _DEPTH) -> Any:
+    """Return a value whose texts are no longer than is shown of one."""
+    if isinstance(value, str):
+        return value[:MOST_CHARACTERS]
+    if isinstance(value, list) and depth:
+        return [_cut(one, depth - 1) for one in value]
+    if isinstance(value, Mapping) and depth:
+        return {key: _cut(one, depth - 1) for key, one in value.items()}
+    return value
+
+
+def _cut_off(value: Any, depth: int = _DEPTH) -> int:
+    """Return how many characters `_cut` leaves out of a value."""
+    if isinstance(value, str):
+        return _over(value)
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(_cut_off(one, depth - 1) for one in held) if depth else 0
 
 
 def _part_lines(part: Any) -> Iterator[str]:

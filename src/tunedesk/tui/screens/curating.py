@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _QUIETLY = 20_000
 """Rows up to which personal data is looked for unasked: some seconds; of more, a check or M tells."""
+_QUIETLY_BYTES = 50_000_000
+"""The size of the file up to which it is: one long message holds up every key while it is looked at."""
 _REST_S = 1.0
 """Seconds without an edit before that."""
 _UNNAMED = "(none)"
@@ -204,7 +206,8 @@ class CuratingScreen(ChoicesScreen):
 
     def look_for_personal_data(self, workspace: Workspace) -> None:
         """Find which rows hold personal data, for `has:pii`, once no edit has come for a while."""
-        if workspace.total <= _QUIETLY and self.desk.workbench is not None:
+        few = workspace.total <= _QUIETLY and workspace.dataset.size <= _QUIETLY_BYTES
+        if few and self.desk.workbench is not None:
             self.desk.work(self._looking(workspace), name="personal data", group="pii", exclusive=True)
 
     async def _looking(self, workspace: Workspace) -> None:

@@ -178,7 +178,7 @@ class DataScreen(EstimatingScreen):
         words += [word for word, true in (("edited", shown.edited), ("excluded", shown.excluded)) if true]
         words += shown.marked
         view.show_row(
-            workspace.row(index),
+            self.row_at(workspace, index),
             " · ".join(word for word in words if word),
             needles=needles_of(workspace),
             keep_place=keep_place,

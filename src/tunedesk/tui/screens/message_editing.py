@@ -16,6 +16,7 @@ from tunedesk.tui.screens.curation import Draft, conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.editing import RowEditingScreen, Targets, edit_key
 from tunedesk.tui.screens.message_dialogs import MessageDialog
+from tunedesk.tui.widgets.block_view import MOST_CHARACTERS
 
 _ON_MESSAGE = ("role", "delete_message", "split_message", "merge_message", "move_message", "edit_here")
 _FOR_ONE = ("edit_here", "edit")
@@ -71,7 +72,7 @@ class EditingScreen(RowEditingScreen):
         number = view.message
         if self.workspace is None or index is None or number is None:
             return None
-        row = self.workspace.row(index)
+        row = self.row_at(self.workspace, index)
         messages = messages_of(row)
         if "messages" not in row or number >= len(messages) or not isinstance(messages[number], dict):
             return None
@@ -302,4 +303,6 @@ class EditingScreen(RowEditingScreen):
             place.message.get("content"), str | None
         ):
             return "this message has content parts: press r, then e edits the row as JSON"
+        if action in ("edit_here", "split_message") and len(place.text) > MOST_CHARACTERS:
+            return f"this message has {len(place.text):,} characters: e edits it in $EDITOR"
         return ""

@@ -24,8 +24,8 @@ from tunedesk.tui.widgets.wrapping import wrap
 FOLD_ABOVE = 14
 """Lines of a block that are shown whole."""
 _FOLDED_TO = 10
-_MOST_CHARACTERS = 400_000
-"""Of one unfolded block: more would make a pane wait; the raw text is in the file."""
+MOST_CHARACTERS = 400_000
+"""Of one unfolded block: more would make a pane wait."""
 _PIECE = 4_000
 _CLUSTER = re.compile(
     r"[\x00-\x7f]+(?![\u0300-\u036f])|.[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065f\u3099\u309a]*",
@@ -48,6 +48,8 @@ class Block:
     """What kind of text it is, for needles that are about one kind."""
     tail: tuple[int, str] | None = None
     """From which character of the body on it is of another kind, and of which."""
+    left_out: int = 0
+    """Characters of it that are not in the body, as it shows no more than `MOST_CHARACTERS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,12 @@ class BlockView(Scrolled, can_focus=True):
         self, blocks: Iterable[Block], *, needles: Sequence[Needle] = (), keep_place: bool = False
     ) -> None:
         """Show `blocks`, occurrences of the `needles` marked; from the start unless `keep_place`."""
-        self._blocks = tuple(blocks)
+        before, self._blocks = self._blocks, tuple(blocks)
         self._needles = tuple(needles)
         self._found.clear()
+        if keep_place and before is self._blocks:  # laid already: of a long conversation that takes a while
+            self.refresh()
+            return
         if not keep_place:
             self._unfolded.clear()
             self.cursor, self._hit = 0, -1
@@ -173,7 +178,8 @@ class BlockView(Scrolled, can_focus=True):
             body = _wrapped(block.body, width, None if number in self._unfolded else FOLD_ABOVE)
             hidden = 0
             if number not in self._unfolded and len(body) > FOLD_ABOVE:
-                body, hidden = body[:_FOLDED_TO], len(block.body) - sum(map(len, body[:_FOLDED_TO]))
+                body = body[:_FOLDED_TO]
+                hidden = len(block.body) + block.left_out - sum(map(len, body))
             at = 0
             for line in body:
                 # What wrapping drops between two lines, a space or a line feed, is passed over.
@@ -182,6 +188,10 @@ class BlockView(Scrolled, can_focus=True):
                 at += len(line)
             if hidden:
                 laid.lines.append(_Line(number, f"… {hidden:,} more characters: Enter unfolds", "fold"))
+            elif more := block.left_out + max(0, len(block.body) - MOST_CHARACTERS):
+                laid.lines.append(
+                    _Line(number, f"… {more:,} more characters are not shown: e opens all", "fold")
+                )
             laid.lines.append(_Line(number, "", "gap"))
         self._laid = laid
         self.set_lines(len(laid.lines))
@@ -220,7 +230,7 @@ class BlockView(Scrolled, can_focus=True):
         """Return [start, end) of all that the needles match in the body of a block."""
         if number not in self._found:
             block = self._blocks[number]
-            body, (end, scope) = block.body[:_MOST_CHARACTERS], block.tail or (len(block.body), "")
+            body, (end, scope) = block.body[:MOST_CHARACTERS], block.tail or (len(block.body), "")
             self._found[number] = _spans(body[:end], block.scope, self._needles)
             later = _spans(body[end:], scope, self._needles)
             self._found[number] += [(start + end, stop + end) for start, stop in later]
@@ -295,9 +305,11 @@ class BlockView(Scrolled, can_focus=True):
             self.refresh()
 
     def action_edge(self, last: int) -> None:
-        """Go to the first or the last block."""
+        """Go to the first block, or to the end of the last one."""
         if self._blocks:
             self._go(len(self._blocks) - 1 if last else 0)
+        if last:
+            self._scroll(len(self._laid.lines) - self.size.height)
 
     def action_fold(self) -> None:
         """Unfold the block under the cursor, or fold it again."""
@@ -342,7 +354,7 @@ class BlockView(Scrolled, can_focus=True):
 
 def _wrapped(text: str, width: int, most: int | None) -> list[str]:
     """Return `text` wrapped; with `most`, at least that many lines and one more when there are more."""
-    text = text[:_MOST_CHARACTERS]
+    text = text[:MOST_CHARACTERS]
     if most is not None:
         text = text[: (most + 2) * width]
     lines: list[str] = []
