@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tunedesk import counting
 from tunedesk.core.editing import edits
 from tunedesk.paths import state_paths
 from tunedesk.workbench import Workbench
@@ -54,3 +58,24 @@ def test_no_tokens_are_told_of_a_row_that_was_edited_since_it_was_counted(tmp_pa
     assert (counted.view(1).tokens or 0) > (before or 0)
     assert counted.undo().view(1).tokens is None
     assert edited.undo().view(1).tokens == before
+
+
+def test_the_texts_of_a_large_dataset_are_let_go_once_they_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    monkeypatch.setattr(counting, "_KNOWN_OF", 2)
+    bulk = counting._bulk
+
+    def noted(counter: Any) -> Any:
+        made.append(weakref.ref(bulk_counter := bulk(counter)))
+        return bulk_counter
+
+    monkeypatch.setattr(counting, "_bulk", noted)
+    bench = Workbench(state_paths())
+    for many in (2, 3):
+        row = json.dumps({"messages": [{"role": "user", "content": "hello"}]})
+        (tmp_path / f"{many}.jsonl").write_text("\n".join([row] * many))
+        bench.count(bench.import_file(tmp_path / f"{many}.jsonl").workspace, "gpt-4o")
+        gc.collect()
+        assert [one() is not None for one in made] == [many == 2]

@@ -57,6 +57,10 @@ class Counts:
     """The edits over which the rows were counted."""
 
 
+_KNOWN_OF = 100_000
+"""Rows of a dataset up to which the texts that were counted are remembered, for edits of them."""
+
+
 class Counting:
     """Counters by model, and what they have counted in this process."""
 
@@ -123,6 +127,8 @@ class Counting:
         if imported is None:
             imported = dataset_tokens(dataset.imported, rule, lambda: self._bulk_for(counter), on_progress)
             self._imported[key] = imported
+            if len(dataset) > _KNOWN_OF:
+                self._bulk.pop(counter.encoding.name, None)  # the texts that it knows by now take 250 MB
             for old in list(self._imported)[:-8]:
                 del self._imported[old]
         edited = self._edited.setdefault(key, EditedRows())
