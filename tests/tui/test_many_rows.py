@@ -34,6 +34,14 @@ async def test_lines_of_six_digits_are_told_whole(tmp_path: Path, cases: Path) -
         await desk.shows(" 123,456 ")
 
 
+async def test_a_very_small_terminal_shows_rows_too(tmp_path: Path, cases: Path) -> None:
+    async with opened(tmp_path, cases, (40, 12)) as desk:
+        assert desk.listing.page_rows == 3
+        await desk.press("pagedown", "pagedown")
+        await desk.shows(">      7")
+        assert "SYSTEM" in frame(desk.app)
+
+
 async def test_a_range_or_all_rows_are_selected_without_a_number_for_each(
     tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

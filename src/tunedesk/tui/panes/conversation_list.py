@@ -28,8 +28,8 @@ _PREVIEW = Column("preview", "conversation")
 
 SORTABLE = (_LINE, _TURNS, _TOKENS, _LOSS, _INTENT, _TAGS, _PREVIEW)
 """Columns that the list can be ordered by."""
-_HALF, _WIDE, _WIDER = 52, 70, 96
-"""Width in cells from which a short intent, a whole one, then tags have room."""
+_NARROW, _HALF, _WIDE, _WIDER = 44, 52, 70, 96
+"""Width in cells from which tokens, a short intent, a whole one, then tags have room."""
 
 
 class ConversationList(VirtualList):
@@ -103,7 +103,8 @@ class ConversationList(VirtualList):
             self.scroll_to(0, 0, animate=False, force=True)
 
     def _lay_out(self, width: int) -> None:
-        columns = [self._line_column(), _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS, _TOKENS]
+        columns = [self._line_column(), _MARKS, _TURNS if width >= _WIDE else _SHORT_TURNS]
+        columns += [_TOKENS] if width >= _NARROW else []
         columns += [_LOSS] if self.workspace is not None and self.workspace.known.loss is not None else []
         columns += [_INTENT if width >= _WIDE else _SHORT_INTENT] if width >= _HALF else []
         columns += [_TAGS] if width >= _WIDER else []

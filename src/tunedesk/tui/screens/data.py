@@ -50,6 +50,7 @@ class DataScreen(EstimatingScreen):
     MODE = "data"
     TITLE = "Data"
     CSS_PATH = "data.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (16, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("slash", "filter", "Filter", "Filter the conversations as you type", show=True),
         _key(
