@@ -165,6 +165,15 @@ def test_an_edit_of_one_row_has_no_other_span_indexed_again(
     assert len(indexed) == 1
 
 
+def test_facts_of_rows_that_were_looked_at_are_let_go_of_in_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "_FACTS", 4)
+    workspace = Workspace.open(imported(folder, ROWS)).apply(edits.replace_text(range(14), "Refund", "Card"))
+    assert sum(workspace.view(index).preview.startswith("Card") for index in range(14)) == 9
+    assert 0 < len(workspace.overlay.facts) <= 4
+
+
 def test_what_is_known_of_rows_by_their_numbers_is_found_without_indexing_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

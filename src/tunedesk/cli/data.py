@@ -425,19 +425,19 @@ def diff(before: str, after: str, as_json: bool) -> None:
     counts = {kind: difference.count(kind) for kind in ("added", "removed", "reworded")}
     if as_json:
         head = {"before": before, "after": after, **counts, "unchanged": difference.unchanged}
-        emit_list(head, "changes", (_change(one, one.messages, was, now) for one in difference.changes))
+        emit_list(head, "changes", (_change(one, was, now)[0] for one in difference.changes))
         return
     for one in difference.changes:
-        messages = one.messages
-        _show_change(_change(one, messages, was, now), messages)
+        _show_change(*_change(one, was, now))
     say(
         ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         + f", {difference.unchanged:,} unchanged"
     )
 
 
-def _change(one: Change, messages: Sequence[MessageChange], was: Workspace, now: Workspace) -> dict[str, Any]:
-    return {
+def _change(one: Change, was: Workspace, now: Workspace) -> tuple[dict[str, Any], Sequence[MessageChange]]:
+    messages, keys = one.told()
+    told = {
         "kind": one.kind,
         "before_line": None if one.before is None else was.line(one.before),
         "after_line": None if one.after is None else now.line(one.after),
@@ -450,8 +450,9 @@ def _change(one: Change, messages: Sequence[MessageChange], was: Workspace, now:
             }
             for message in messages
         ],
-        "keys": list(one.keys),
+        "keys": list(keys),
     }  # fmt: skip
+    return told, messages
 
 
 def _show_change(change: dict[str, Any], messages: Sequence[MessageChange]) -> None:

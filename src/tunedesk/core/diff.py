@@ -76,13 +76,18 @@ class Change:
     @property
     def messages(self) -> tuple[MessageChange, ...]:
         """What happened to its messages, worked out when asked for; empty for whole rows added or removed."""
-        return message_changes(*self._rows())
+        return self.told()[0]
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Other parts of the row that differ, such as tools."""
+        return self.told()[1]
+
+    def told(self) -> tuple[tuple[MessageChange, ...], tuple[str, ...]]:
+        """Return `messages` and `keys`, for which the row is read once."""
         was, now = self._rows()
-        return tuple(key for key in ROW_KEYS if key != "messages" and was.get(key) != now.get(key))
+        keys = (key for key in ROW_KEYS if key != "messages" and was.get(key) != now.get(key))
+        return message_changes(was, now), tuple(keys)
 
     def _rows(self) -> tuple[Row, Row]:
         if self.states is None or self.before is None or self.after is None:

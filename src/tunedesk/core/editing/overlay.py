@@ -32,6 +32,8 @@ _REWRITTEN_VALUES = bytes(bool(value & REWRITTEN) for value in range(256))
 Find = Callable[[Sequence[int]], Sequence[tuple[int, Edit]]]
 FEW = 1000
 """An edit of more rows is kept as one entry."""
+_FACTS = 20_000
+"""Rewritten rows whose facts are kept, some kilobytes each."""
 _STATES = 6
 """Overlays that are kept, a megabyte each of a million rows."""
 
@@ -233,6 +235,8 @@ class Overlay:
         key = tuple(entry.id for entry in self.entries(index))
         known = self.facts.get(index)
         if known is None or known[0] != key:
+            for old in list(self.facts)[: _FACTS // 2] if len(self.facts) >= _FACTS else ():
+                self.facts.pop(old, None)
             known = self.facts[index] = (key, row_facts(self.row(dataset, index)))
         return known[1]
 
