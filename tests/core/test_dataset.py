@@ -316,6 +316,36 @@ def test_a_part_stays_mapped_for_as_long_as_anything_is_left_of_it(tmp_path: Pat
     assert str(path) not in [key[0] for key in arrow_parts._mapped]
 
 
+def test_an_error_that_drops_a_dataset_on_its_way_arrives(tmp_path: Path) -> None:
+    rows = (SourceRow(n, {"messages": [{"role": "user", "content": f"row {n}"}]}) for n in range(1, 4))
+    folder = write_dataset(rows, tmp_path, name="n", source="s").folder
+
+    def opened() -> Dataset:
+        dataset = Dataset.open(folder)
+        dataset.warm()
+        assert [chunk.texts["user"].len() for chunk in dataset.chunks] == [3]
+        return dataset
+
+    with pytest.raises(DataError, match="no conversation 9"):
+        (opened(), opened().row(9))
+
+
+def test_a_chunk_whose_last_file_is_gone_is_told_of(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from tunedesk.core.datasets.dataset_writer import chunk_aside\n"
+        "from tunedesk.errors import DataError\n"
+        "try: chunk_aside(Path(sys.argv[1]), 0, None)\n"
+        "except DataError as error: print(error.message)\n"
+    )
+    for part in ("rows", "text"):
+        write_part(pl.DataFrame({"text": [f"{n}" * 40 for n in range(9)]}), tmp_path / f"{part}-000.arrow")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tables-000.arrow is damaged" in done.stdout
+
+
 def test_parts_that_are_mapped_at_the_end_end_nothing(tmp_path: Path) -> None:
     program = (
         "import sys, threading; from pathlib import Path\n"

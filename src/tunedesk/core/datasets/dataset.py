@@ -72,6 +72,14 @@ class Chunk:
         self.indexes = indexes
         self._texts, self._tables = texts, tables
 
+    def __del__(self) -> None:
+        """Let go of the columns where Python keeps an error that is on its way.
+
+        Polars calls back when the last of a file is dropped (arrow_parts.py): a callback by ctypes that finds an error
+        loses it, and may end the process.
+        """
+        self.__dict__.clear()
+
     def __len__(self) -> int:
         return len(self.columns["turns"])
 
@@ -125,6 +133,10 @@ class Dataset:
         self._starts = [chunk.start for chunk in self.chunks]
         with (folder / ROWS).open("rb") as file:
             self._rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __del__(self) -> None:
+        """Let go of all columns, as a chunk does."""
+        self.__dict__.clear()
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:

@@ -172,9 +172,11 @@ def write_aside(builder: ChunkBuilder, folder: Path, number: int) -> None:
 
 def chunk_aside(folder: Path, number: int, indexes: pl.Series) -> Chunk:
     """Return the chunk written to `folder` as the given rows; the files may go, raises DataError without them."""
-    rows, texts, tables = (
-        map_part(folder / f"{part}-{number:03}.arrow") for part in ("rows", "text", "tables")
-    )
+    parts: list[dict[str, pl.Series]] = []
+    for part in ("rows", "text", "tables"):
+        # A variable, not the interpreter's stack, holds them when the next one fails (see Chunk.__del__).
+        parts.append(map_part(folder / f"{part}-{number:03}.arrow"))
+    rows, texts, tables = parts
     return Chunk(0, rows, lambda: texts, lambda: split_tables(tables), indexes)
 
 
