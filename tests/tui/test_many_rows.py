@@ -30,7 +30,8 @@ async def test_lines_of_six_digits_are_told_whole(tmp_path: Path, cases: Path) -
     first, second = file.read_bytes().splitlines()
     file.write_bytes(first + b"\n" * 123_455 + second)
     async with opened(tmp_path, cases, (80, 24)) as desk:
-        desk.app.open(desk.bench.import_file(file).workspace.dataset.id)
+        desk.app.open(desk.bench.import_file(file, name="a\x1b[2Jb").workspace.dataset.id)
+        await desk.shows("Conversations of a␛[2Jb")
         await desk.shows(" 123,456 ")
 
 
@@ -141,7 +142,7 @@ async def test_a_very_long_message_is_cut_told_of_and_left_to_the_editor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation_view, "MOST_CHARACTERS", 2_000)
-    monkeypatch.setattr(message_editing, "MOST_CHARACTERS", 2_000)
+    monkeypatch.setattr(message_editing, "_MOST_IN_A_DIALOG", 2_000)
     rows = [conversation(0, user="word " * 1_000), conversation(1)]
     async with opened(tmp_path, write_rows(tmp_path / "long.jsonl", rows), (100, 40)) as desk:
         view = desk.screen.query_one(ConversationView)

@@ -16,11 +16,12 @@ from tunedesk.tui.screens.curation import Draft, conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog, TextDialog
 from tunedesk.tui.screens.editing import RowEditingScreen, Targets, edit_key
 from tunedesk.tui.screens.message_dialogs import MessageDialog
-from tunedesk.tui.widgets.block_view import MOST_CHARACTERS
 
 _ON_MESSAGE = ("role", "delete_message", "split_message", "merge_message", "move_message", "edit_here")
 _FOR_ONE = ("edit_here", "edit")
 """What is done to one conversation, whatever is selected."""
+_MOST_IN_A_DIALOG = 200_000
+"""Characters of a message that are edited in a dialog: of more, each key typed there would take 0.1 s and longer."""
 _NEXT_ROLE = {
     "user": "assistant",
     "assistant": "user",
@@ -303,6 +304,6 @@ class EditingScreen(RowEditingScreen):
             place.message.get("content"), str | None
         ):
             return "this message has content parts: press r, then e edits the row as JSON"
-        if action in ("edit_here", "split_message") and len(place.text) > MOST_CHARACTERS:
+        if action in ("edit_here", "split_message") and len(place.text) > _MOST_IN_A_DIALOG:
             return f"this message has {len(place.text):,} characters: e edits it in $EDITOR"
         return ""
