@@ -128,6 +128,19 @@ def test_a_dataset_is_found_by_id_before_name_and_the_newest_of_a_name(store: St
     assert store.datasets() == [odd, new, old]
 
 
+def test_what_came_last_is_the_newest_though_the_clock_was_set_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, at in (("aa", 2.0), ("bb", 1.0)):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        store.save_dataset(DatasetEntry(name, "bank", "a.csv", 3, at))
+        store.add_version("aa", f"version {name}", ())
+    found = store.dataset("bank")
+    assert found is not None
+    assert found.id == store.datasets()[0].id == "bb"
+    assert [version.name for version in store.versions("aa")] == ["version bb", "version aa"]
+
+
 def test_a_prompt_gets_a_new_version_only_for_new_text(store: Store) -> None:
     assert store.save_prompt("isla", "Be kind.").version == 1
     assert store.save_prompt("isla", "Be kind.").version == 1

@@ -66,14 +66,14 @@ class DatasetTables:
         )
 
     def datasets(self) -> list[DatasetEntry]:
-        """Return all datasets, the newest first."""
-        rows = self.database.read("SELECT * FROM datasets ORDER BY imported_at DESC, id")
+        """Return all datasets, the one imported last first, whatever the clock said then."""
+        rows = self.database.read("SELECT * FROM datasets ORDER BY rowid DESC")
         return [_entry(row) for row in rows]
 
     def dataset(self, name: str) -> DatasetEntry | None:
-        """Return the dataset with this id, else the newest of this name, else None."""
+        """Return the dataset with this id, else the one imported last of this name, else None."""
         row = self.database.read_one(
-            "SELECT * FROM datasets WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC, imported_at DESC", name
+            "SELECT * FROM datasets WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC, rowid DESC", name
         )
         return _entry(row) if row else None
 

@@ -48,10 +48,8 @@ class VersionTables:
         return version if added else None
 
     def versions(self, dataset: str) -> list[Version]:
-        """Return a dataset's versions, the newest first."""
-        rows = self.database.read(
-            "SELECT * FROM versions WHERE dataset = ? ORDER BY at DESC, rowid DESC", dataset
-        )
+        """Return a dataset's versions, the one made last first, whatever the clock said then."""
+        rows = self.database.read("SELECT * FROM versions WHERE dataset = ? ORDER BY rowid DESC", dataset)
         return [_version(row) for row in rows]
 
     def version(self, dataset: str, name: str) -> Version | None:
