@@ -104,3 +104,17 @@ async def test_a_version_is_named_compared_with_reverted_to_and_restored(
         await desk.press("H", "down", "d", "y")
         await desk.said("the name is forgotten")
         assert desk.bench.versions.all(desk.app.workspace) == []  # type: ignore[arg-type]
+
+
+async def test_a_conversation_that_came_or_went_is_shown_whole_with_what_became_of_it(
+    tmp_path: Path, cases: Path
+) -> None:
+    async with opened(tmp_path, cases, size=(120, 40)) as desk:
+        await desk.press("x", "y")
+        await desk.shows("20 to train on")
+        await desk.press("H", "down", "enter", "enter")
+        await desk.shows("Since imported: 1 added, 1 removed, 0 reworded")
+        await desk.shows("- excluded since")
+        await desk.press("end")
+        await desk.shows("+ added since")
+        await desk.shows("+ USER · message 2")

@@ -13,6 +13,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from tunedesk.core.conversations import content_text
+from tunedesk.tui.panes.conversation_view import messages_of
 from tunedesk.tui.panes.filter_bar import FilterBar
 from tunedesk.tui.screens.curation import conversations
 from tunedesk.tui.screens.dialogs import ChooseDialog, ConfirmDialog, Dialog, KeptDialog, TextDialog
@@ -85,11 +87,11 @@ class DiffDialog(Dialog[list[int]]):
             self.query_one(BlockView).show(self._blocks(self._changes[event.index]))
 
     def _blocks(self, change: Change) -> list[Block]:
-        messages = change.messages
+        if change.kind != "reworded":
+            return self._whole(change)
+        messages, keys = change.told()
         if not messages:
-            what = "excluded since" if change.kind == "removed" else "included since"
-            keys = ", ".join(change.keys)
-            return [Block(f"{_SIGNS[change.kind]} {keys + ' differ' if keys else what}", "")]
+            return [Block(f"{_SIGNS[change.kind]} {', '.join(keys)} differ", "")]
         blocks = []
         for one in messages:
             place = one.after if one.after is not None else one.before
@@ -100,6 +102,21 @@ class DiffDialog(Dialog[list[int]]):
                 [Block("" if was else head, plain(after).plain, gutter="+ ")] if one.kind != "removed" else []
             )
             blocks += [*was, *now]
+        return blocks
+
+    def _whole(self, change: Change) -> list[Block]:
+        """Return a conversation that came or went as a whole, and whether it was only left out or taken back in."""
+        came, sign = change.kind == "added", _SIGNS[change.kind]
+        state, other = (self._after, self._before) if came else (self._before, self._after)
+        known = change.row in other.everything
+        what = ("included" if came else "excluded") if known else ("added" if came else "taken back")
+        blocks = [Block(f"{sign} {what} since", "")]
+        for place, message in enumerate(messages_of(state.row(change.row)), 1):
+            if isinstance(message, dict):
+                head = f"{sign} {one_line(str(message.get('role', ''))).upper()} · message {place}"
+                blocks.append(
+                    Block(head, plain(content_text(message.get("content"))).plain, gutter=f"{sign} ")
+                )
         return blocks
 
     def action_select_all(self) -> None:
