@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -163,3 +166,19 @@ def test_other_edits_of_all_rows_are_counted_row_by_row(dataset: Dataset, counte
     found = EditedRows().over(imported, dataset, workspace.overlay, lambda: TableCounter(counter))
     assert sum(found.trained) == 0
     assert found.total == imported.total
+
+
+def test_the_tokens_of_fewer_states_are_kept_of_very_many_rows(
+    dataset: Dataset, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_counts, "_MOST_KEPT", 2 * ROWS)
+    counting, edited = Counting(counter), EditedRows()
+    workspace = Workspace.open(dataset)
+    before: list[weakref.ref[array[int]]] = []
+    for number in range(4):
+        workspace = workspace.apply(edits.replace_message([number], 0, "Other words."))
+        tokens = edited.over(RowTokens.zeros(ROWS), dataset, workspace.overlay, lambda: counting)
+        before.append(weakref.ref(tokens.total))
+    del tokens
+    gc.collect()
+    assert [one() is not None for one in before] == [False, False, True, True]

@@ -34,6 +34,8 @@ BLOCK = 4_096
 _MOST_THREADS = 4
 _STATES = 3
 """States of the edits whose tokens are kept, for undo and redo."""
+_MOST_KEPT = 9_000_000
+"""Rows of all these states together, 12 bytes each; the newest state is kept in any case."""
 
 
 class BulkCounter(Protocol):
@@ -182,6 +184,8 @@ class EditedRows:
             for start, stop in _runs(touched):
                 found.put(start, self._counted.part(start, stop))
             self._found.append((overlay, found))
+            while len(self._found) > 1 and len(self._found) * len(found.total) > _MOST_KEPT:
+                self._found.popleft()
         return found
 
     def _count(
