@@ -422,6 +422,18 @@ def test_facets_count_the_matches_by_value_as_a_query_finds_them(workspace: Work
         workspace.facets("nothing")
 
 
+def test_a_key_that_an_edit_as_json_brought_is_a_field_like_the_others(workspace: Workspace) -> None:
+    row = {**workspace.row(1), "metadata": {"priority": "High", "rank": 3}}
+    edited = workspace.apply(edits.replace_row(1, row))
+    for query in ("priority:high", "rank>2", "priority:HIGH -rank:4"):
+        assert list(edited.with_query(query).matches) == [1]
+    assert edited.refreshed().facets("priority") == [("High", 1)]
+    assert next(iter(edited.with_sort("priority", descending=True).matches)) == 1
+    assert "priority" in edited.target.field_names()
+    with pytest.raises(QueryError, match="there is no field priority"):
+        edited.undo().with_query("priority:high")
+
+
 def test_a_tag_is_one_whatever_its_case_and_in_whichever_order_it_came_and_went(workspace: Workspace) -> None:
     changed = workspace.apply(edits.tag(None, "Keep")).apply(edits.tag([0], "GOLD"))
     assert [changed.view(index).tags for index in (0, 1)] == [("gold", "Keep"), ("Keep",)]

@@ -262,6 +262,12 @@ class Overlay:
         """Whether there is such a row, and it goes into exports."""
         return index < self.count and not self.flags[index] & OUT
 
+    def fields(self) -> set[str]:
+        """Return the metadata keys of rows edited as JSON, which no imported row may have."""
+        entries = {entry.id: entry for found in self.by_row.values() for entry in found}
+        rows = [one.edit.arguments["row"] for one in entries.values() if one.edit.kind == "replace_row"]
+        return {key for row in rows for key in row_facts(row).fields}
+
     def absent(self) -> list[int]:
         """Return the added rows that are not there: what added them is undone, or not of this state."""
         first = self.count - self.added

@@ -47,7 +47,7 @@ def facet_groups(workspace: Workspace, cancelled: Callable[[], bool] = lambda: F
 
     Ends between two fields once `cancelled` returns True.
     """
-    keys = [name for name in workspace.dataset.field_names() if name.lower() not in FIELDS]
+    keys = [name for name in workspace.target.field_names() if name.lower() not in FIELDS]
     for field in ("intent", "tag", *keys):
         if cancelled():
             return

@@ -64,6 +64,10 @@ class Target:
     overlay: Overlay
     known: Known = field(default_factory=Known)
 
+    def field_names(self) -> list[str]:
+        """Return the metadata keys that rows can be filtered and counted by, sorted."""
+        return sorted({*self.dataset.field_names(), *self.overlay.fields()})
+
 
 class Piece:
     """One chunk under evaluation: masks of its rows, or of the given places in it (`rows`)."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tunedesk.core.datasets.dataset import Chunk, Dataset
+from tunedesk.core.datasets.dataset import Chunk
 from tunedesk.core.datasets.indexing import fold
 from tunedesk.core.searching.matchers import Literal, Matcher, SharedMasks
 from tunedesk.core.searching.matches import Matches
@@ -230,7 +230,7 @@ def _prepare(target: Target, node: Node) -> dict[Text | Pattern, Matcher]:
     elif isinstance(node, Compare):
         _require_number(target, node)
     elif isinstance(node, Field) and node.field not in ("intent", "tag"):
-        _require_field(target.dataset, node.field, node.column)
+        _require_field(target, node.field, node.column)
     return {}
 
 
@@ -253,14 +253,14 @@ def _require_number(target: Target, node: Compare) -> None:
     if node.field == "loss" and target.known.loss is None:
         raise QueryError("no loss is known for these rows", "train on them first", column=node.column)
     if node.field not in ("tokens", "loss", "turns", "chars"):
-        _require_field(target.dataset, node.field, node.column)
+        _require_field(target, node.field, node.column)
 
 
-def _require_field(dataset: Dataset, name: str, column: int) -> None:
-    names = dataset.field_names()
+def _require_field(target: Target, name: str, column: int) -> None:
+    names = target.field_names()
     if fold(name) in map(fold, names):
         return
-    if name in dataset.manifest.unindexed:
+    if name in target.dataset.manifest.unindexed:
         raise QueryError(f"{name} is one of too many metadata keys to filter by", column=column)
     near = difflib.get_close_matches(name, [*FIELDS, *names], n=1)
     hint = f"did you mean {named(near[0])}:? " if near else ""

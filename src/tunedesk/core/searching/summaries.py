@@ -195,6 +195,6 @@ def _require(target: Target, column: str) -> None:
         raise UsageError("tokens are still being counted", "sort by chars meanwhile")
     if column == "loss" and target.known.loss is None:
         raise UsageError("no loss is known for these rows", "train on them first")
-    if column not in (*SORTABLE, "roles") and column not in target.dataset.field_names():
-        known = ", ".join((*SORTABLE, *target.dataset.field_names()[:20]))
+    if column not in (*SORTABLE, "roles") and column not in target.field_names():
+        known = ", ".join((*SORTABLE, *target.field_names()[:20]))
         raise UsageError(f"there is no column {column}", f"one of {known}")

@@ -188,7 +188,7 @@ class ChoicesScreen(ReopeningScreen):
         workspace = self.workspace
         assert workspace is not None
         self.app.push_screen(
-            SplitDialog(workspace.included_count, workspace.dataset.field_names()), self._split
+            SplitDialog(workspace.included_count, workspace.target.field_names()), self._split
         )
 
     def _split(self, request: SplitRequest | None) -> None:

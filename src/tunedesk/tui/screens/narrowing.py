@@ -116,7 +116,7 @@ class NarrowingScreen(PromptingScreen):
     async def _completing(self, workspace: Workspace, text: str) -> None:
         if self._values is None or not self._values.fits(workspace):
             self._values = self.workbench.field_values(workspace)
-        fields = workspace.dataset.field_names()
+        fields = workspace.target.field_names()
         found = await asyncio.to_thread(self.workbench.completions, text, fields, self._values)
         self.post_message(QueryCompleted(text, tuple(found)))
 
