@@ -36,7 +36,7 @@ from tests.core.check_examples import (
 )
 from tunedesk.core.checking import checks, processes
 from tunedesk.core.checking.checks import CHECKS, Checked, Rules, check_file
-from tunedesk.core.checking.examining import Wanted
+from tunedesk.core.checking.examining import Examined, Wanted
 from tunedesk.core.checking.text_checks import repair
 from tunedesk.core.conversations import Row
 
@@ -330,27 +330,29 @@ def test_mojibake_is_only_repaired_where_the_way_is_exact() -> None:
         assert repair(text) == text
 
 
-def test_processes_end_at_once_when_nobody_waits_for_their_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def examined(monkeypatch: pytest.MonkeyPatch) -> Generator[Examined]:
+    """What several processes make of 199 lines, five at a time."""
     monkeypatch.setattr(processes, "WORTH", 10)
     monkeypatch.setattr(processes, "BATCH", 5)
     line = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
-    before = set(multiprocessing.active_children())
     found = processes.examined(((number, line) for number in range(1, 200)), Wanted())
-    next(iter(found))
+    assert isinstance(found, Generator)
+    return found
+
+
+def test_processes_end_at_once_when_nobody_waits_for_their_findings(examined: Generator[Examined]) -> None:
+    before = set(multiprocessing.active_children())
+    next(examined)
     started = set(multiprocessing.active_children()) - before
     assert started
-    assert isinstance(found, Generator)
-    found.close()
+    examined.close()
     assert {process.exitcode for process in started} == {-signal.SIGKILL}
 
 
-def test_what_a_killed_process_was_given_is_examined_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "WORTH", 10)
-    monkeypatch.setattr(processes, "BATCH", 5)
-    line = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
+def test_what_a_killed_process_was_given_is_examined_all_the_same(examined: Generator[Examined]) -> None:
     before = set(multiprocessing.active_children())
-    found = processes.examined(((number, line) for number in range(1, 200)), Wanted())
-    lines = list(next(iter(found)).marks.lines)
+    lines = list(next(examined).marks.lines)
     for process in set(multiprocessing.active_children()) - before:
         process.kill()
-    assert [*lines, *(one for batch in found for one in batch.marks.lines)] == list(range(1, 200))
+    assert [*lines, *(one for batch in examined for one in batch.marks.lines)] == list(range(1, 200))
