@@ -56,6 +56,9 @@ def test_what_matches_is_left_out_tagged_and_taken_back(dataset: str, paths: Pat
     assert opened(paths).view(3).tags == ("mine",)
     assert told(capsys, "--redo")["state"] == "redone"
     assert opened(paths).view(3).tags == ()
+    for said in ("untag mine, 1 conversation", "tag mine, 4 conversations"):
+        assert main(["edit", "cases", "--undo"]) == 0
+        assert capsys.readouterr().out == f"undid: {said}\n"
 
 
 def test_a_text_is_replaced_where_it_is_and_no_other_row_is_edited(

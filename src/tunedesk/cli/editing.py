@@ -127,9 +127,9 @@ def _walk(bench: Workbench, workspace: Workspace, *, back: bool, as_json: bool) 
     if as_json:
         _emit(workspace, one.edit, "undone" if back else "redone")
     else:
-        show(
-            f"{'undid' if back else 'redid'}: {one.edit.label}, {_count(workspace, one.edit):,} conversations"
-        )
+        count = _count(workspace, one.edit)
+        rows = f"{count:,} conversation{'' if count == 1 else 's'}"
+        show(f"{'undid' if back else 'redid'}: {one.edit.label}, {rows}")
 
 
 COMMANDS = (edit,)
