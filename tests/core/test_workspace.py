@@ -81,6 +81,20 @@ def test_the_list_keeps_its_rows_after_an_edit_until_it_is_refreshed(workspace: 
     assert (shown(changed.refreshed()), changed.refreshed().stale) == ([2], False)
 
 
+def test_what_a_query_found_stands_again_once_its_state_is_back(
+    dataset: Dataset, workspace: Workspace
+) -> None:
+    found = workspace.with_query("-tag:mine")
+    edited = found.apply(edits.tag([1], "mine"))
+    assert edited.stale
+    assert not edited.undo().stale
+    assert edited.undo().redo().stale
+    again = Workspace.open(dataset, edited.journal)
+    assert again.showing(edited.refreshed()).matched == found.matched - 1
+    assert not again.showing(edited.refreshed()).stale
+    assert again.showing(edited).stale
+
+
 def test_undo_and_redo_walk_the_edits_and_a_new_edit_ends_the_redo(workspace: Workspace) -> None:
     one = workspace.apply(edits.set_system_prompt(None, "One"))
     two = one.apply(edits.set_system_prompt([0, 1], "Two"))

@@ -235,7 +235,7 @@ class Workspace:
             self,
             query=shown.query,
             sort=shown.sort,
-            basis=shown.basis,
+            basis=self.overlay if shown.basis.ids == self.overlay.ids else shown.basis,
             matches=shown.matches.without(gone).followed_by(came),
             found=shown.found.without(gone).followed_by(came),
         )
