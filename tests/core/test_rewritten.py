@@ -63,12 +63,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_spans() -> Iterator[None]:
-    """Let an edit of three rows be one of many, and four rows be a span."""
+    """Let an edit of three rows be one of many, four rows a span, and any disk large enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlay, "FEW", 2)
         patch.setattr(overlay, "SPAN", 4)
         patch.setattr(rewritten, "SPAN", 4)
         patch.setattr(rewritten, "_WORTH_A_FILE", 2)
+        patch.setattr(dataset_writer, "_ROOM", 0)
         yield
 
 
