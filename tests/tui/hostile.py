@@ -12,6 +12,7 @@ HOSTILE = {
     "c1": "\x9b31m\x9d52;c;x\x9c",
     "nul": "a\x00b\x7fc",
     "action": "[@click=app.quit]CLICKME[/]",
+    "action_unseen": "[ @click=app.quit]CLICKME[/] [N]o [A-Z]",
     "broken_markup": "order [1] and [/nope] [/]",
     "bidi": "\u202eevil\u202c \u2066x\u2069",
     "zero_width": "pay\u200bpal \ufeff\u00ad",

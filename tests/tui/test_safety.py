@@ -15,6 +15,7 @@ from tests.tui.rig import frame
 from tests.tui.test_data_screen import Desk, opened
 from tunedesk.core.conversations import Row
 from tunedesk.errors import DataError
+from tunedesk.tui.screens.dialogs import TextDialog
 from tunedesk.tui.widgets.status_line import StatusLine
 
 
@@ -118,3 +119,14 @@ def test_a_crash_leaves_with_an_error_and_prints_neither_locals_nor_control() ->
     assert "RuntimeError: boom" in told
     assert "sk-in-a-local" not in told
     assert "\x1b]52" not in told
+
+
+@pytest.mark.parametrize("name", ["action", "action_unseen", "broken_markup"])
+async def test_a_title_made_of_what_was_typed_is_only_text(tmp_path: Path, hostile: Path, name: str) -> None:
+    typed = HOSTILE[name]
+    async with opened(tmp_path, hostile) as desk:
+        await desk.app.push_screen(TextDialog(f"Replace {typed}: apply", placeholder=""))
+        await desk.shows(f"Replace {typed}: apply")
+        title = desk.app.screen.query_one(".dialog")._border_title
+        assert title is not None
+        assert title.spans == []

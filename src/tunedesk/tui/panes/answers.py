@@ -65,7 +65,7 @@ class AnswerPanes(Horizontal):
         panes = [StreamPane(tails=False) for _ in range(len(models) + 1)]
         await self.mount_all(panes)
         for pane, title in zip(panes, ("people", *models), strict=True):
-            pane.border_title = plain_line(title).markup
+            pane.border_title = plain_line(title)
 
     def show_item(self, view: CompareView, index: int | None) -> None:
         """Show one prompt with its answers, or nothing."""

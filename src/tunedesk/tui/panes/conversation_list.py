@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.reactive import reactive
 
-from tunedesk.tui.widgets.plain import one_line
+from tunedesk.tui.widgets.plain import plain_line
 from tunedesk.tui.widgets.virtual_list import Column, ListRow, VirtualList
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class ConversationList(VirtualList):
         """Tell in the title how many are selected."""
         if self.workspace is not None:
             chosen = f" · ● {self.selected_count:,} selected" if self.selected_count else ""
-            name = one_line(self.workspace.dataset.name)
-            self.border_title = f"Conversations of {name}{chosen}".replace("[", r"\[")
+            self.border_title = plain_line(f"Conversations of {self.workspace.dataset.name}{chosen}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave Escape to the screen while something runs that it stops: the selection is what that is about."""

@@ -13,7 +13,7 @@ from textual.message import Message
 from tunedesk.core.conversations import Row, content_text
 from tunedesk.terminal import visible
 from tunedesk.tui.widgets.block_view import MOST_CHARACTERS, Block, BlockView, Needle
-from tunedesk.tui.widgets.plain import one_line
+from tunedesk.tui.widgets.plain import one_line, plain_line
 
 _SIGNS = {
     "system": "■ SYSTEM", "developer": "■ DEVELOPER", "user": "▷ USER", "assistant": "◀ ASSISTANT",
@@ -49,7 +49,7 @@ class ConversationView(BlockView):
         """Show `row` under `title`, matches of the filter marked."""
         same = keep_place and row == self._row
         self._row, self._title, self._needles_of_query = row, title, needles
-        self.border_title = one_line(title).replace("[", r"\[")
+        self.border_title = plain_line(title)
         if same:
             self.show(self.blocks, needles=needles, keep_place=True)
         else:

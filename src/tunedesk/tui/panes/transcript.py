@@ -21,7 +21,7 @@ class Transcript(StreamPane):
         """Start an empty chat with `model`; `name` (base, tuned, …) says what it is here."""
         super().__init__(jumps=True)
         self.model = model
-        self.border_title = plain_line(f"{name} · {model}").markup
+        self.border_title = plain_line(f"{name} · {model}")
         self._waiting = False
         self._total = Taken()
 
@@ -51,7 +51,7 @@ class Transcript(StreamPane):
         if reply is not None and reply.text:
             self.add(facts(reply, usd), "quiet")
             self._total = self._total.with_reply(reply, usd)
-            self.border_subtitle = plain_line(self._total.text).markup
+            self.border_subtitle = plain_line(self._total.text)
         if error or (reply is not None and reply.error):
             self.add(f"✗ {error or (reply.error if reply else '')}", "bad")
 

@@ -60,8 +60,8 @@ class Dialog(Modal[Result | None]):
     def compose(self) -> ComposeResult:
         """Frame the body."""
         with Vertical(classes="dialog") as box:
-            box.border_title = plain_line(self._title).markup
-            box.border_subtitle = plain_line(self._keys).markup
+            box.border_title = plain_line(self._title)
+            box.border_subtitle = plain_line(self._keys)
             yield from self.compose_body()
 
     def compose_body(self) -> Iterable[Widget]:

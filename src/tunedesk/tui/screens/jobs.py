@@ -133,7 +133,7 @@ class JobsScreen(ElsewhereScreen):
 
     def watch_rows(self) -> None:
         """Say how many jobs there are, and who could not be asked."""
-        self.query_one(JobList).border_title = plain_line(headline(self.rows)).markup
+        self.query_one(JobList).border_title = plain_line(headline(self.rows))
         self.set_class(bool(self.rows.trouble), "-trouble")
 
     def watch_view(self) -> None:
@@ -151,7 +151,7 @@ class JobsScreen(ElsewhereScreen):
         grave = next((one for one in self.found if one.code != "healthy"), None)
         if grave is not None:
             title += f" · ! {grave.text}"
-        self.query_one(LossCurve).border_title = plain_line(title).markup
+        self.query_one(LossCurve).border_title = plain_line(title)
         counts = {"diagnosis": str(len(self.found)) if grave else "✓" if self.found else ""}
         counts["checkpoints"] = str(len(self.view.checkpoints) or "")
         self.query_one(TabLine).counts = counts
