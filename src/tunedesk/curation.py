@@ -23,6 +23,7 @@ from tunedesk.core.editing.overlay import EDITED
 from tunedesk.core.grouping.coverage import Coverage, cover
 from tunedesk.core.known_rows import index_of
 from tunedesk.core.personal_data import privacy
+from tunedesk.core.row_sets import holds
 from tunedesk.core.workspace import Workspace
 from tunedesk.errors import DataError, StoreError
 from tunedesk.paths import Paths, private_folder, replacing, write_whole
@@ -99,7 +100,7 @@ def preview(
     touched = edit.indexes()
     kept_as_is = edit.kind in edits.MARKS
     order: Iterable[int] = workspace.everything if touched is None else touched
-    if first is not None and (touched is None or _holds(touched, first)):
+    if first is not None and (touched is None or holds(touched, first)):
         order = chain((first,), (index for index in order if index != first))
     samples: list[RowChange] = []
     rows = workspace.total if touched is None else len(touched)
@@ -118,11 +119,6 @@ def preview(
     if not samples and not excluded:
         raise DataError(_NOTHING, "nothing was changed")
     return EditPreview(edit, rows, excluded, tuple(samples))
-
-
-def _holds(ordered: Sequence[int], index: int) -> bool:
-    place = bisect_left(ordered, index)
-    return place < len(ordered) and ordered[place] == index
 
 
 def _after(edit: edits.Edit, index: int, row: Row, touched: Sequence[int] | None) -> Row:

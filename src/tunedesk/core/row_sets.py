@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Set
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import polars as pl
@@ -97,3 +98,9 @@ def _long(bits: pl.Series, size: int) -> pl.Series:
 
 def _no_bits(size: int) -> pl.Series:
     return pl.repeat(False, size, dtype=pl.Boolean, eager=True)
+
+
+def holds(ordered: Sequence[int], number: int) -> bool:
+    """Whether a row number is among sorted ones."""
+    place = bisect_left(ordered, number)
+    return place < len(ordered) and ordered[place] == number

@@ -18,7 +18,7 @@ from tunedesk.core.datasets.indexing import RowFacts, fold, row_facts
 from tunedesk.core.editing.applying import apply
 from tunedesk.core.editing.edits import MARKS, Edit, of_row
 from tunedesk.core.editing.rewritten import SPAN, Indexed, Rewritten, in_span, never, rewritten
-from tunedesk.core.row_sets import RowSet
+from tunedesk.core.row_sets import RowSet, holds
 from tunedesk.errors import DataError
 
 EXCLUDED, EDITED, REWRITTEN, ABSENT = 1, 2, 4, 8
@@ -58,8 +58,7 @@ class Entry:
         """Whether the edit is about the row at `index`."""
         if self.rows is None:
             return index < self.stop
-        place = bisect_left(self.rows, index)
-        return place < len(self.rows) and self.rows[place] == index
+        return holds(self.rows, index)
 
     def unedited(self) -> array[int]:
         """Return the rows that the edit, a revert, makes what they were when they were imported."""

@@ -17,6 +17,7 @@ from tunedesk.core.datasets.chunk_builder import Table
 from tunedesk.core.datasets.dataset import Chunk, Dataset
 from tunedesk.core.datasets.indexing import FIELD_PREFIX, HAS_TOOLS, ITEM_BREAK, TEXT_ROLES, fold
 from tunedesk.core.editing.overlay import EDITED, EXCLUDED, TAGGED, UNTAGGED, Overlay
+from tunedesk.core.row_sets import holds
 from tunedesk.core.searching.matchers import Matcher, SharedMasks
 from tunedesk.core.searching.query import And, Compare, Everything, Field, Node, Not, Or, Pattern, State, Text
 
@@ -333,7 +334,7 @@ class Piece:
     def _listed(self, rows: array[int]) -> pl.Series:
         """Return which rows of the chunk are in a sorted list of row numbers."""
         if self.chunk.indexes is not None:
-            return pl.Series([_holds(rows, index) for index in self.chunk.indexes], dtype=pl.Boolean)
+            return pl.Series([holds(rows, index) for index in self.chunk.indexes], dtype=pl.Boolean)
         mask = pl.zeros(len(self.chunk), dtype=pl.Boolean, eager=True)
         places = self._local(rows)
         return mask.scatter(places, True) if len(places) else mask
@@ -364,8 +365,3 @@ class Piece:
 
 def _not_ascii(texts: pl.Series) -> Callable[[], pl.Series]:
     return lambda: texts.str.len_bytes() != texts.str.len_chars()
-
-
-def _holds(rows: array[int], index: int) -> bool:
-    place = bisect_left(rows, index)
-    return place < len(rows) and rows[place] == index
